@@ -1,0 +1,1 @@
+"""Samples and pulses: the robot's devices behind one protocol each."""
