@@ -1,0 +1,196 @@
+"""The shape of a HOPE network, as one checked value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from continuon.errors import ContractError
+
+__all__ = ["HopeConfig", "config_from_dict", "digest"]
+
+_POSITIVE = (
+    "d",
+    "layers",
+    "heads",
+    "head_size",
+    "convolution_width",
+    "mid_units",
+    "slow_hidden",
+    "slow_key",
+    "chunk",
+    "latent",
+)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    return tuple(int(item) for item in value)
+
+
+@attrs.frozen(kw_only=True)
+class HopeConfig:
+    """Sizes, names and time scales; hashable, so it can be a static jit argument.
+
+    Attributes:
+        image_height, image_width: policy image in pixels; both 0 means no image.
+        proprio: names of the proprioceptive inputs, units in the names.
+        action: names of the action components, each in [-1, 1].
+        use_previous_action: also feed a[t-1]; never a[t], which is to be predicted.
+        d: width of the residual stream.
+        layers, heads, head_size: blocks, fast-memory heads, and key = value size.
+        convolution_width: taps of the causal convolution before the fast memory.
+        mid_units: units of the diagonal state-space layer.
+        slow_hidden, slow_key: hidden width of a CMS level, and its key's size.
+        periods: ticks between writes of each CMS level, multiples of `chunk`.
+        chunk: C, ticks evaluated in parallel and between anchor refreshes.
+        latent: size of the frozen target that the world model predicts.
+        image_channels: channels of the stride-2 convolutions of the encoder.
+        self_modifying, online: switches of the two kinds of memory writes.
+
+    Raises:
+        ContractError: E-HOPE-CONFIG-001, naming the field.
+    """
+
+    image_height: int = 30
+    image_width: int = 40
+    proprio: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    action: tuple[str, ...] = attrs.field(
+        default=("steering", "throttle"), converter=_names
+    )
+    use_previous_action: bool = False
+    d: int = 128
+    layers: int = 4
+    heads: int = 4
+    head_size: int = 32
+    convolution_width: int = 4
+    mid_units: int = 128
+    slow_hidden: int = 256
+    slow_key: int = 64
+    periods: tuple[int, ...] = attrs.field(default=(16, 128, 1024), converter=_integers)
+    chunk: int = 16
+    latent: int = 32
+    image_channels: tuple[int, ...] = attrs.field(
+        default=(16, 32, 32), converter=_integers
+    )
+    self_modifying: bool = True
+    online: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            _require(name, isinstance(value, int) and value >= 1, value, "at least 1")
+        taps = self.convolution_width
+        _require("convolution_width", taps >= 2, taps, "at least 2")
+        for name in ("image_height", "image_width"):
+            value = getattr(self, name)
+            _require(name, isinstance(value, int) and value >= 0, value, "at least 0")
+        both = (self.image_height > 0) == (self.image_width > 0)
+        _require(
+            "image_width",
+            both,
+            f"{self.image_width} with image_height {self.image_height}",
+            "both 0, or both positive",
+        )
+        _require(
+            "image_channels",
+            all(c >= 1 for c in self.image_channels) and len(self.image_channels) >= 1,
+            self.image_channels,
+            "at least 1",
+        )
+        _require(
+            "proprio",
+            bool(self.proprio) or self.has_image,
+            self.proprio,
+            "a name, where there is no image",
+        )
+        for name in ("proprio", "action"):
+            names = getattr(self, name)
+            unique = len(set(names)) == len(names) and all(names)
+            _require(name, unique, names, "different, non-empty names")
+        _require("action", len(self.action) >= 1, self.action, "at least one name")
+        _require("periods", len(self.periods) >= 1, self.periods, "at least one level")
+        for period in self.periods:
+            fits = period > 0 and period % self.chunk == 0
+            _require("periods", fits, period, f"multiples of chunk {self.chunk}")
+        rising = all(
+            a < b for a, b in zip(self.periods, self.periods[1:], strict=False)
+        )
+        _require("periods", rising, self.periods, "rising")
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the network looks at a picture."""
+        return self.image_height > 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of the policy image."""
+        return (self.image_height, self.image_width, 3)
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """Keys of the observation dict, in a fixed order."""
+        names = ["image"] if self.has_image else []
+        names += ["proprio"] if self.proprio else []
+        names += ["previous_action"] if self.use_previous_action else []
+        return tuple(names)
+
+    @property
+    def self_size(self) -> int:
+        """Columns of the memory that hold its own projections (k, v, eta, alpha)."""
+        return 2 * self.head_size + 2 if self.self_modifying else 0
+
+    @property
+    def memory_size(self) -> int:
+        """Columns of the fast memory: values, then its own projections."""
+        return self.head_size + self.self_size
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in attrs.asdict(self).items()
+        }
+
+
+def config_from_dict(values: Mapping[str, Any]) -> HopeConfig:
+    """Return the config that `as_dict` gave.
+
+    Raises:
+        ContractError: E-HOPE-CONFIG-002 for a field that does not exist here.
+    """
+    known = {field.name for field in attrs.fields(HopeConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ContractError(
+            "E-HOPE-CONFIG-002",
+            "the config has fields that this version does not know",
+            seen=", ".join(unknown),
+            allowed=", ".join(sorted(known)),
+        )
+    return HopeConfig(**values)
+
+
+def digest(config: HopeConfig) -> str:
+    """Return the SHA-256, hex, of the config's canonical JSON."""
+    text = json.dumps(config.as_dict(), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require(field: str, holds: bool, seen: object, allowed: str) -> None:  # noqa: FBT001
+    if not holds:
+        raise ContractError(
+            "E-HOPE-CONFIG-001",
+            f"the field {field} of the HOPE config is inconsistent",
+            where=field,
+            seen=seen,
+            allowed=allowed,
+        )

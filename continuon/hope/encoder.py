@@ -1,0 +1,76 @@
+"""Senses in, one vector a tick out; and the frozen latent to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from continuon.hope.config import HopeConfig
+from continuon.hope.parameters import Params
+
+__all__ = ["PROPRIO_LIMIT", "encode", "target_latent"]
+
+PROPRIO_LIMIT = 1000.0
+"""Proprioceptive inputs are clipped to plus and minus this, in their own units."""
+
+
+def encode(
+    params: Params, config: HopeConfig, obs: Mapping[str, jax.Array]
+) -> jax.Array:
+    """Return [..., d] from an observation with any leading axes.
+
+    A linear path from the senses is kept beside the mixed one, since control is
+    nearly linear in what is sensed.
+    """
+    encoder = params["encoder"]
+    x: jax.Array = encoder["bias"]
+    if config.has_image:
+        x = x + _image_features(encoder, config, obs["image"]) @ encoder["image"]
+    if config.proprio:
+        x = x + _proprio(obs, x) @ encoder["proprio"]
+    if config.use_previous_action:
+        previous = jnp.clip(obs["previous_action"].astype(x.dtype), -1.0, 1.0)
+        x = x + previous @ encoder["previous_action"]
+    return x + jnp.matmul(jax.nn.silu(x), encoder["mix"])
+
+
+def target_latent(
+    params: Params, config: HopeConfig, obs: Mapping[str, jax.Array]
+) -> jax.Array:
+    """Return the frozen latent [..., latent] of an observation; no gradient flows."""
+    frozen = jax.lax.stop_gradient(params["frozen"])
+    projection = frozen["projection"]
+    parts = []
+    if config.has_image:
+        grey = jnp.mean(_pixels(obs["image"], projection), -1)
+        cells = frozen["rows"] @ grey @ frozen["columns"]
+        parts.append(cells.reshape((*cells.shape[:-2], -1)))
+    if config.proprio:
+        parts.append(_proprio(obs, projection))
+    return jnp.matmul(jnp.concatenate(parts, -1), projection)
+
+
+def _pixels(image: jax.Array, like: jax.Array) -> jax.Array:
+    return image.astype(like.dtype) * (1.0 / 255.0) - 0.5
+
+
+def _proprio(obs: Mapping[str, jax.Array], like: jax.Array) -> jax.Array:
+    return jnp.clip(obs["proprio"].astype(like.dtype), -PROPRIO_LIMIT, PROPRIO_LIMIT)
+
+
+def _image_features(encoder: Params, config: HopeConfig, image: jax.Array) -> jax.Array:
+    leading = image.shape[:-3]
+    x = _pixels(image.reshape((-1, *config.image_shape)), encoder["bias"])
+    for index in range(len(config.image_channels)):
+        layer = encoder["convolutions"][str(index)]
+        x = jax.lax.conv_general_dilated(
+            x,
+            layer["kernel"],
+            window_strides=(2, 2),
+            padding="SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        x = jax.nn.silu(x + layer["bias"])
+    return x.reshape((*leading, -1))

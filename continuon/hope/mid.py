@@ -1,0 +1,45 @@
+"""Mid: a selective diagonal state-space layer (RG-LRU, De et al., arXiv 2402.19427)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from continuon.hope.fast import MIN_DECAY
+from continuon.hope.norms import soft
+from continuon.hope.parameters import Params
+
+__all__ = ["mid_chunk", "mid_step"]
+
+
+def mid_step(
+    params: Params, hidden: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return hidden [B, units] after one tick, and x [B, d] with its read."""
+    keep, drive, gate = _gates(params, x)
+    hidden = keep * hidden + drive
+    return hidden, x + (hidden * gate) @ params["out"]
+
+
+def mid_chunk(
+    params: Params, hidden: jax.Array, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the same as C calls of `mid_step`, for x [B, C, d]."""
+    keep, drive, gate = _gates(params, x)
+    drive = drive.at[:, 0].add(keep[:, 0] * hidden)
+
+    def join(
+        left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        return left[0] * right[0], right[0] * left[1] + right[1]
+
+    _, states = jax.lax.associative_scan(join, (keep, drive), axis=1)
+    return states[:, -1], x + (states * gate) @ params["out"]
+
+
+def _gates(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    inputs, gate = jnp.split(soft(x, params["norm"]) @ params["inputs"], 2, -1)
+    recur, take = jnp.split(jax.nn.sigmoid(inputs @ params["gates"]), 2, -1)
+    log_keep = -8.0 * jax.nn.softplus(params["decay"]) * recur - MIN_DECAY
+    drive = jnp.sqrt(-jnp.expm1(2.0 * log_keep)) * take * inputs
+    return jnp.exp(log_keep), drive, jax.nn.gelu(gate)

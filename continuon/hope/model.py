@@ -1,0 +1,206 @@
+"""The network in its two orders of evaluation, which agree to rounding.
+
+`step` is one control tick with state of constant size. `sequence` is the same maths
+over many ticks for training: a scan over chunks, everything inside a chunk at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from continuon.hope.config import HopeConfig
+from continuon.hope.encoder import encode, target_latent
+from continuon.hope.fast import fast_chunk, fast_step
+from continuon.hope.mid import mid_chunk, mid_step
+from continuon.hope.observation import check_boundary, check_observation
+from continuon.hope.parameters import Params
+from continuon.hope.slow import (
+    accumulate,
+    due_levels,
+    slow_key,
+    slow_read,
+    write_due,
+)
+from continuon.hope.state import State
+
+__all__ = ["Output", "sequence", "step"]
+
+
+class Output(NamedTuple):
+    """What the network says at each tick; (T,) stands only in `sequence`.
+
+    Attributes:
+        action: [B, (T,) A] in [-1, 1].
+        prediction: [B, (T,) latent], the expected latent of the next tick.
+        surprise: [B, (T,)], half the mean squared error of the last prediction;
+            0 at the first tick of an episode.
+        latent: [B, (T,) latent], the frozen latent of this tick's observation.
+        write_strength: [B, (T,)] in (0, 2), mean over blocks and heads.
+    """
+
+    action: jax.Array
+    prediction: jax.Array
+    surprise: jax.Array
+    latent: jax.Array
+    write_strength: jax.Array
+
+
+def step(
+    params: Params, config: HopeConfig, state: State, obs: Mapping[str, jax.Array]
+) -> tuple[State, Output]:
+    """Evaluate one tick.
+
+    Args:
+        params: from `init`.
+        config: static under jit.
+        state: from `init_state` or the last step.
+        obs: `image` uint8 [B, h, w, 3], `proprio` [B, P], `previous_action` [B, A],
+            exactly those that the config names.
+
+    Raises:
+        ContractError: E-HOPE-OBS-*, at trace time.
+    """
+    check_observation(config, obs, state["prediction"].shape[0], ticks=None)
+    latent = target_latent(params, config, obs)
+    error = _first_error(state, latent)
+    tick = state["tick"]
+    due = due_levels(config, tick, latent.dtype)
+    refresh = jax.lax.rem(tick, jnp.asarray(config.chunk, tick.dtype)) == 0
+    x = encode(params, config, obs)
+    blocks, strengths = {}, []
+    for name, before in state["blocks"].items():
+        block, old = params["blocks"][name], dict(before)
+        if config.online:
+            _write_first(block["slow"], config, old, error, due)
+        if config.self_modifying:
+            own = old["memory"][..., config.head_size :]
+            old["anchor"] = jnp.where(refresh, own, old["anchor"])
+        changed, x, strength = fast_step(block["fast"], config, old, x)
+        new = {**old, **changed}
+        new["mid"], x = mid_step(block["mid"], old["mid"], x)
+        read = None
+        if config.online:
+            new["key"] = slow_key(block["slow"], x)
+            read = (new["key"][:, None] @ old["slow"])[:, 0]
+        x = slow_read(block["slow"], config, x, read)
+        blocks[name] = new
+        strengths.append(strength)
+    prediction = x @ params["heads"]["prediction"]
+    output = _output(params, x, prediction, (error, latent), strengths)
+    return {"tick": tick + 1, "prediction": prediction, "blocks": blocks}, output
+
+
+def sequence(
+    params: Params,
+    config: HopeConfig,
+    state: State,
+    obs: Mapping[str, jax.Array],
+    *,
+    remat: bool = True,
+) -> tuple[State, Output]:
+    """Evaluate T ticks, T a multiple of `config.chunk`; see `step` for the rest.
+
+    Args:
+        params: from `init`.
+        config: static under jit.
+        state: its tick must be a multiple of `config.chunk`.
+        obs: as for `step`, with a time axis after the batch axis.
+        remat: recompute inside the backward pass instead of storing.
+
+    Raises:
+        ContractError: E-HOPE-OBS-*, E-HOPE-CHUNK-001 or -002.
+    """
+    ticks = check_observation(config, obs, state["prediction"].shape[0], ticks=0)
+    check_boundary(config, state["tick"], ticks)
+    batch = state["prediction"].shape[0]
+    x, latent = encode(params, config, obs), target_latent(params, config, obs)
+
+    def cut(a: jax.Array) -> jax.Array:
+        parts = a.reshape((batch, ticks // config.chunk, config.chunk, a.shape[-1]))
+        return jnp.moveaxis(parts, 1, 0)
+
+    def body(carry: State, inputs: tuple[jax.Array, jax.Array]) -> tuple[State, Output]:
+        return _chunk(params, config, carry, *inputs)
+
+    scan_body = jax.checkpoint(body) if remat else body
+    state, output = jax.lax.scan(scan_body, state, (cut(x), cut(latent)))
+
+    def join(a: jax.Array) -> jax.Array:
+        return jnp.reshape(jnp.moveaxis(a, 0, 1), (batch, ticks, *a.shape[3:]))
+
+    return state, jax.tree.map(join, output)
+
+
+def _chunk(
+    params: Params, config: HopeConfig, state: State, x: jax.Array, latent: jax.Array
+) -> tuple[State, Output]:
+    """Evaluate `config.chunk` ticks from a chunk boundary; x [B, C, d]."""
+    first = _first_error(state, latent[:, 0])
+    due = due_levels(config, state["tick"], latent.dtype)
+    blocks, reads, strengths = {}, [], []
+    for name, before in state["blocks"].items():
+        block, old = params["blocks"][name], dict(before)
+        if config.online:
+            _write_first(block["slow"], config, old, first, due)
+        if config.self_modifying:
+            old["anchor"] = old["memory"][..., config.head_size :]
+        changed, x, strength = fast_chunk(block["fast"], config, old, x)
+        new = {**old, **changed}
+        new["mid"], x = mid_chunk(block["mid"], old["mid"], x)
+        read = None
+        if config.online:
+            key = slow_key(block["slow"], x)
+            read = key @ old["slow"]
+            new["key"] = key[:, -1]
+            reads.append(key)
+        x = slow_read(block["slow"], config, x, read)
+        blocks[name] = new
+        strengths.append(strength)
+    prediction = x @ params["heads"]["prediction"]
+    later = latent[:, 1:] - prediction[:, :-1]
+    error = jnp.concatenate([first[:, None], later], 1)
+    for (name, new), key in zip(blocks.items(), reads, strict=config.online):
+        slow = params["blocks"][name]["slow"]
+        new["gradient"] = accumulate(
+            slow, new["gradient"], new["slow"], key[:, :-1], later
+        )
+    output = _output(params, x, prediction, (error, latent), strengths)
+    tick = state["tick"] + x.shape[1]
+    return {"tick": tick, "prediction": prediction[:, -1], "blocks": blocks}, output
+
+
+def _first_error(state: State, latent: jax.Array) -> jax.Array:
+    error = jnp.subtract(latent, state["prediction"])
+    return jnp.where(state["tick"] > 0, error, jnp.zeros_like(error))
+
+
+def _write_first(
+    params: Params, config: HopeConfig, old: State, error: jax.Array, due: jax.Array
+) -> None:
+    """Account for the newest error, then write the due levels, into `old`."""
+    gradient = accumulate(
+        params, old["gradient"], old["slow"], old["key"][:, None], error[:, None]
+    )
+    old["slow"], old["gradient"] = write_due(params, config, old["slow"], gradient, due)
+
+
+def _output(
+    params: Params,
+    x: jax.Array,
+    prediction: jax.Array,
+    seen: tuple[jax.Array, jax.Array],
+    strengths: list[Any],
+) -> Output:
+    heads, (error, latent) = params["heads"], seen
+    action = jnp.clip(jnp.tanh(x @ heads["action"] + heads["action_bias"]), -1.0, 1.0)
+    return Output(
+        action=action,
+        prediction=prediction,
+        surprise=0.5 * jnp.mean(error * error, -1),
+        latent=latent,
+        write_strength=sum(strengths) / len(strengths),
+    )

@@ -1,0 +1,150 @@
+"""The parameters: a plain tree of arrays, and what may be trained in it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from continuon.hope.config import HopeConfig
+from continuon.hope.target import frozen_target
+
+__all__ = ["Params", "count_parameters", "init", "trainable_mask"]
+
+Params = dict[str, Any]
+_KERNELS = (5, 3, 3)
+
+
+class _Draw:
+    """Normal draws from one seeded stream, scaled by the fan-in."""
+
+    def __init__(self, key: Any) -> None:
+        self._rng = np.random.default_rng(_seed(key))
+
+    def dense(self, *shape: int, gain: float = 1.0) -> np.ndarray[Any, Any]:
+        """Return float32 weights; all axes but the last are the fan-in."""
+        scale = gain / math.sqrt(math.prod(shape[:-1]))
+        return (self._rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+def init(key: Any, config: HopeConfig) -> Params:
+    """Return fresh float32 parameters, as JAX arrays.
+
+    Args:
+        key: a JAX key or an integer seed.
+        config: the network's shape.
+
+    Returns:
+        Nested dicts: `encoder`, `blocks` (by index), `heads`, and `frozen`, which no
+        trainer may change.
+    """
+    draw = _Draw(key)
+    params: Params = {
+        "encoder": _encoder(draw, config),
+        "blocks": {str(i): _block(draw, config) for i in range(config.layers)},
+        "heads": {
+            "action": draw.dense(config.d, len(config.action), gain=0.5),
+            "action_bias": _full(0.0, len(config.action)),
+            "prediction": draw.dense(config.d, config.latent, gain=0.1),
+        },
+        "frozen": frozen_target(config),
+    }
+    arrays: Params = jax.tree.map(jax.numpy.asarray, params)
+    return arrays
+
+
+def trainable_mask(params: Params) -> Any:
+    """Return a tree of bools like `params`: False below `frozen`, else True."""
+    return {
+        name: jax.tree.map(lambda _, free=name != "frozen": free, branch)
+        for name, branch in params.items()
+    }
+
+
+def count_parameters(params: Params) -> int:
+    """Return the number of trainable scalars."""
+    free = [branch for name, branch in params.items() if name != "frozen"]
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(free))
+
+
+def _encoder(draw: _Draw, config: HopeConfig) -> Params:
+    d = config.d
+    encoder: Params = {"bias": _full(0.0, d), "mix": draw.dense(d, d)}
+    if config.has_image:
+        height, width, channels = config.image_shape
+        convolutions = {}
+        for index, filters in enumerate(config.image_channels):
+            size = _KERNELS[min(index, len(_KERNELS) - 1)]
+            convolutions[str(index)] = {
+                "kernel": draw.dense(size, size, channels, filters, gain=1.5),
+                "bias": _full(0.0, filters),
+            }
+            height, width, channels = -(-height // 2), -(-width // 2), filters
+        encoder["convolutions"] = convolutions
+        encoder["image"] = draw.dense(height * width * channels, d, gain=2.0)
+    if config.proprio:
+        encoder["proprio"] = draw.dense(len(config.proprio), d)
+    if config.use_previous_action:
+        encoder["previous_action"] = draw.dense(len(config.action), d)
+    return encoder
+
+
+def _block(draw: _Draw, config: HopeConfig) -> Params:
+    d, heads, size = config.d, config.heads, config.head_size
+    taps = _full(0.0, config.convolution_width, 3 * heads * size)
+    taps[-1] = 1.0
+    fast = {
+        "norm": _full(1.0, d),
+        "qkv": draw.dense(d, 3 * heads * size),
+        "taps": taps,
+        "gates": draw.dense(d, 2 * heads, gain=0.1),
+        "gates_bias": np.concatenate(
+            [np.zeros(heads), np.linspace(2.0, 6.0, heads)]
+        ).astype(np.float32),
+        "read_gate": draw.dense(d, heads * size),
+        "read_norm": _full(1.0, size),
+        "out": draw.dense(heads * size, d, gain=0.5),
+    }
+    if config.self_modifying:
+        fast["self_gain"] = _full(0.1, 3)
+    decay = -np.log(np.linspace(0.9, 0.999, config.mid_units)) / 8.0
+    mid = {
+        "norm": _full(1.0, d),
+        "inputs": draw.dense(d, 2 * config.mid_units),
+        "gates": draw.dense(config.mid_units, 2 * config.mid_units, gain=0.5),
+        "decay": np.log(np.expm1(decay)).astype(np.float32),
+        "out": draw.dense(config.mid_units, d, gain=0.5),
+    }
+    levels = len(config.periods)
+    slow: Params = {
+        "levels": {
+            str(level): {
+                "norm": _full(1.0, d),
+                "up": draw.dense(d, config.slow_hidden),
+                "down": draw.dense(config.slow_hidden, d, gain=0.5),
+            }
+            for level in range(levels)
+        }
+    }
+    if config.online:
+        slow["key"] = draw.dense(d, config.slow_key)
+        slow["feedback"] = draw.dense(config.latent, levels * d, gain=0.3)
+        slow["rate"] = _full(-1.0, levels)
+        slow["leak"] = _full(-4.0, levels)
+    return {"fast": fast, "mid": mid, "slow": slow}
+
+
+def _full(value: float, *shape: int) -> np.ndarray[Any, Any]:
+    return np.full(shape, value, np.float32)
+
+
+def _seed(key: Any) -> list[int]:
+    if isinstance(key, int):
+        return [key]
+    if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    digest = hashlib.sha256(np.asarray(key).tobytes()).digest()
+    return list(np.frombuffer(digest, np.uint32))
