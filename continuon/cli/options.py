@@ -1,0 +1,149 @@
+"""Options that every command takes, and where a parameter's value came from."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from continuon.errors import UsageError
+
+__all__ = ["Common", "layer", "split_common"]
+
+CONFIG_NAME = "continuon.toml"
+
+
+@attrs.frozen(kw_only=True)
+class Common:
+    """What was asked of the program itself, not of the command.
+
+    Attributes:
+        json: write one JSON object, to standard output or to `json_path`.
+        dry_run: say what would be written and do nothing.
+        show_config: print each parameter's value and origin and do nothing.
+        debug: let a traceback through.
+        quiet: no progress, no table.
+    """
+
+    json: bool = False
+    json_path: Path | None = None
+    dry_run: bool = False
+    show_config: bool = False
+    debug: bool = False
+    quiet: bool = False
+
+
+def split_common(tokens: Sequence[str]) -> tuple[Common, list[str]]:
+    """Take the common options out of the command line; the rest keeps its order.
+
+    `--json` may be followed by a path when that ends in `.json` or when the command is
+    `health`, whose plan says `--json PATH`; `--json=PATH` always names one.
+    """
+    found: dict[str, Any] = {}
+    rest: list[str] = []
+    queue = list(tokens)
+    while queue:
+        token = queue.pop(0)
+        if token == "--":
+            return Common(**found), [*rest, token, *queue]
+        if token == "--json":
+            found["json"] = True
+            takes = rest[:1] == ["health"] and bool(queue) and queue[0][:1] != "-"
+            if queue and (takes or queue[0].endswith(".json")):
+                found["json_path"] = Path(queue.pop(0))
+        elif token.startswith("--json="):
+            found["json"] = True
+            found["json_path"] = Path(token.removeprefix("--json="))
+        elif token in ("--dry-run", "--show-config", "--debug", "--quiet"):
+            found[token[2:].replace("-", "_")] = True
+        else:
+            rest.append(token)
+    return Common(**found), rest
+
+
+def layer(
+    words: str,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """Find values that the command line left out: file first, environment over it.
+
+    The file is `continuon.toml` in the working directory, or the one that
+    CONTINUON_CONFIG names; its table is the command's words joined by dots. A variable
+    is CONTINUON_<WORDS>_<PARAMETER>.
+
+    Returns:
+        Tokens to append to the command line, and each parameter's origin.
+
+    Raises:
+        UsageError: the file is no TOML or names a parameter that does not exist.
+    """
+    env = os.environ if environ is None else environ
+    parameters = inspect.signature(function).parameters
+    table, file = _file_table(words, env)
+    for name in table:
+        if name.replace("-", "_") not in parameters:
+            raise UsageError(
+                "E-CLI-CONFIG-002",
+                f"the command {words} has no parameter {name}",
+                where=file,
+                allowed=", ".join(parameters),
+            )
+    tokens: list[str] = []
+    origins: dict[str, str] = {}
+    prefix = "CONTINUON_" + words.replace(" ", "_").replace("-", "_").upper()
+    for name, parameter in parameters.items():
+        variable = f"{prefix}_{name.upper()}"
+        stored = table.get(name, table.get(name.replace("_", "-")))
+        if name in given:
+            origins[name] = "flag"
+        elif variable in env:
+            tokens += _tokens(parameter, env[variable])
+            origins[name] = f"environment {variable}"
+        elif stored is not None:
+            tokens += _tokens(parameter, stored)
+            origins[name] = f"file {file}"
+        else:
+            origins[name] = "default"
+    return tokens, origins
+
+
+def _file_table(words: str, env: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
+    named = env.get("CONTINUON_CONFIG")
+    path = Path(named) if named else Path(CONFIG_NAME)
+    if not path.exists():
+        if named:
+            raise UsageError(
+                "E-CLI-CONFIG-003",
+                "CONTINUON_CONFIG names a file that is not there",
+                where=path,
+            )
+        return {}, path
+    try:
+        table: Any = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "E-CLI-CONFIG-001",
+            "the configuration file is no TOML",
+            where=path,
+            seen=error,
+        ) from error
+    for word in words.split():
+        table = table.get(word, {}) if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        return {}, path
+    return {k: v for k, v in table.items() if not isinstance(v, dict)}, path
+
+
+def _tokens(parameter: inspect.Parameter, value: Any) -> list[str]:
+    flag = "--" + parameter.name.strip("_").replace("_", "-")
+    text = str(value)
+    if isinstance(value, bool) or text.lower() in ("true", "false"):
+        return [flag if text.lower() == "true" else f"--no-{flag[2:]}"]
+    return [f"{flag}={text}"]

@@ -1,0 +1,196 @@
+"""The program: find the command, layer its configuration, run it, say how it went."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, cast
+
+from continuon import __version__
+from continuon.cli.options import Common, layer, split_common
+from continuon.cli.render import Result, emit, emit_error
+from continuon.cli.table import COMMANDS, Command
+from continuon.errors import ContinuonError, DataError, UsageError
+
+__all__ = ["main", "run"]
+
+
+def main() -> None:
+    """Run the program on the command line that it was started with."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code; never raises for a user's mistake."""
+    common, tokens = split_common(argv)
+    try:
+        return _dispatch(common, tokens)
+    except ContinuonError as error:
+        if common.debug:
+            raise
+        return emit_error(error, common)
+    except OSError as error:
+        if common.debug or error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+            raise
+        return emit_error(_medium_error(error), common)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written is taken for whole", file=sys.stderr)
+        return 130
+
+
+def _dispatch(common: Common, tokens: list[str]) -> int:
+    if tokens[:1] == ["--version"]:
+        print(__version__)
+        return 0
+    command, rest = _find(tokens)
+    if command is None:
+        words = " ".join(token for token in tokens if token[:1] != "-")
+        print(_help(words))
+        return 0 if not words or any(t in ("--help", "-h") for t in tokens) else 2
+    module, _, name = command.target.partition(":")
+    function = getattr(import_module(f"continuon.cli.{module}"), name)
+    if any(token in ("--help", "-h") for token in rest):
+        _parser(command, function)(["--help"])
+        return 0
+    given = _parse(command, function, rest, complete=False)
+    extra, origins = layer(command.words, function, given)
+    values = _parse(command, function, [*rest, *extra])
+    if common.show_config:
+        rows = {
+            name: {"value": values.get(name), "origin": origin}
+            for name, origin in origins.items()
+        }
+        return emit(Result(data=rows), common)
+    if common.dry_run:
+        return emit(_plan(command, values), common)
+    result = function(**values)
+    return emit(cast("Result", result), common)
+
+
+def _find(tokens: Sequence[str]) -> tuple[Command | None, list[str]]:
+    named = {command.words: command for command in COMMANDS}
+    for length in (2, 1):
+        words = " ".join(tokens[:length])
+        if len(tokens) >= length and words in named:
+            return named[words], list(tokens[length:])
+    words = " ".join(token for token in tokens[:2] if token[:1] != "-")
+    groups = {command.words.split()[0] for command in COMMANDS}
+    if not words or words in groups:
+        return None, list(tokens)
+    if tokens[0] in groups and len(words.split()) == 1:
+        return None, list(tokens)
+    near = difflib.get_close_matches(words, named, n=3)
+    raise UsageError(
+        "E-CLI-COMMAND-001",
+        "there is no such command",
+        seen=words,
+        allowed=", ".join(near) if near else "see `continuon --help`",
+    )
+
+
+def _help(prefix: str) -> str:
+    rows = [c for c in COMMANDS if c.words.startswith(prefix)]
+    width = max(len(command.words) for command in rows)
+    lines = [
+        "continuon: from a robot's demonstrations to a better policy on that robot",
+        "",
+        "usage: continuon COMMAND [OPTIONS]     continuon COMMAND --help",
+        "",
+        *(f"  {command.words:<{width}}  {command.summary}" for command in rows),
+        "",
+        "everywhere: --json [PATH]  --dry-run  --show-config  --quiet  --debug  --version",
+        "exit codes: 0 done, 1 failed, 2 usage, 3 gate missed or data lost,",
+        "            4 a person must act, 5 refused for safety or trust",
+    ]
+    return "\n".join(lines)
+
+
+def _parser(command: Command, function: Callable[..., Any]) -> Any:
+    import cyclopts
+
+    app = cyclopts.App(
+        name=f"continuon {command.words}",
+        help_format="plaintext",
+        version_flags=[],
+        result_action="return_value",
+    )
+    app.default(function)
+    return app
+
+
+def _parse(
+    command: Command,
+    function: Callable[..., Any],
+    tokens: Sequence[str],
+    *,
+    complete: bool = True,
+) -> dict[str, Any]:
+    import cyclopts
+
+    app = _parser(command, function)
+    try:
+        _, bound, _ = app.parse_args(
+            list(tokens), exit_on_error=False, print_error=False
+        )
+    except cyclopts.MissingArgumentError as error:
+        if not complete:
+            return _named(function, tokens)
+        raise _usage(command, error) from error
+    except cyclopts.CycloptsError as error:
+        raise _usage(command, error) from error
+    arguments = dict(bound.arguments)
+    if complete:
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+    return arguments
+
+
+def _named(function: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters that flags name, when others are still missing."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    names += function.__kwdefaults__ and tuple(function.__kwdefaults__) or ()
+    flags = {token.split("=")[0].lstrip("-").replace("-", "_") for token in tokens}
+    return {name: None for name in names if name in flags}
+
+
+def _usage(command: Command, error: Exception) -> UsageError:
+    return UsageError(
+        "E-CLI-USAGE-001",
+        " ".join(str(error).split()),
+        hint=f"`continuon {command.words} --help`",
+    )
+
+
+def _plan(command: Command, values: dict[str, Any]) -> Result:
+    if not command.writes:
+        data = {"command": command.words, "would_write": [], "done": False}
+        return Result(data=data, text=f"{command.words} only reads; nothing was done")
+    targets = {name: str(values.get(name)) for name in command.writes}
+    data = {
+        "command": command.words,
+        "would_write": targets,
+        "with": {key: str(value) for key, value in values.items()},
+        "done": False,
+    }
+    lines = [f"would write {name}: {path}" for name, path in targets.items()]
+    return Result(data=data, text="\n".join([*lines, "dry run: nothing was done"]))
+
+
+def _medium_error(error: OSError) -> DataError:
+    what = {
+        errno.ENOSPC: ("E-IO-FULL-001", "the disk is full", "free space and run again"),
+        errno.EROFS: (
+            "E-IO-READONLY-002",
+            "the disk is mounted read-only",
+            "check the card: a failing one is remounted read-only",
+        ),
+        errno.EACCES: (
+            "E-IO-DENIED-003",
+            "this user may not write here",
+            "choose another folder or set CONTINUON_HOME",
+        ),
+    }[error.errno or 0]
+    return DataError(what[0], what[1], where=error.filename, hint=what[2])

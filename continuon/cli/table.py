@@ -1,0 +1,121 @@
+"""Every command: its words, where it lives, one line about it, what it writes."""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["COMMANDS", "Command"]
+
+
+@attrs.frozen
+class Command:
+    """A command of the `continuon` program.
+
+    Attributes:
+        words: what a person types, `"bundle verify"`.
+        target: `module:function` below `continuon.cli`.
+        summary: one line for the table of commands.
+        writes: parameters that name what it would write or move; with any, `--dry-run`
+            prints them and does nothing.
+    """
+
+    words: str
+    target: str
+    summary: str
+    writes: tuple[str, ...] = ()
+
+
+COMMANDS = (
+    Command(
+        "health", "hardware:health", "Check camera, servo board, skew, supply, heat"
+    ),
+    Command(
+        "doctor", "hardware:doctor", "Say what this machine lacks and how to fix it"
+    ),
+    Command("rig scan", "hardware:scan", "List the devices that answer"),
+    Command(
+        "rig validate",
+        "hardware:validate",
+        "Measure the rig into a JSON log",
+        ("log_json",),
+    ),
+    Command(
+        "robot serve", "robot:serve", "Run the robot service: API, modes, discovery"
+    ),
+    Command(
+        "robot install",
+        "robot:install",
+        "Write the systemd unit continuon.service",
+        ("unit",),
+    ),
+    Command(
+        "robot clear-estop",
+        "robot:clear_estop",
+        "Release a latched emergency stop",
+        ("state",),
+    ),
+    Command(
+        "record", "episodes:record", "Record episodes from the rig", ("output_dir",)
+    ),
+    Command(
+        "import",
+        "episodes:import_",
+        "Turn somebody's recording into episodes",
+        ("output_dir",),
+    ),
+    Command("episodes list", "episodes:list_", "List recordings"),
+    Command("episodes show", "episodes:show", "Say what one recording holds"),
+    Command(
+        "episodes validate", "episodes:validate", "Judge recordings by the contract"
+    ),
+    Command(
+        "episodes recover",
+        "episodes:recover",
+        "Save what a torn recording holds",
+        ("path",),
+    ),
+    Command(
+        "sanity", "learn:sanity", "A few JAX steps on this machine", ("checkpoint_dir",)
+    ),
+    Command("prove", "learn:prove", "Prove learning on held-out episodes", ("output",)),
+    Command(
+        "convert", "episodes:convert", "Write episodes as TFDS files", ("output_dir",)
+    ),
+    Command("export", "episodes:export", "Write anonymised episodes", ("output_dir",)),
+    Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
+    Command(
+        "compile",
+        "learn:compile_",
+        "Compile a checkpoint for the edge",
+        ("output_dir",),
+    ),
+    Command("infer", "learn:infer", "Run a compiled policy once and time it"),
+    Command("keys new", "bundle:new_key", "Make a signing key", ("private_key",)),
+    Command("bundle build", "bundle:build", "Assemble an edge bundle", ("output_dir",)),
+    Command("bundle sign", "bundle:sign", "Sign an edge bundle", ("directory",)),
+    Command("bundle verify", "bundle:verify", "Verify an edge bundle, or refuse it"),
+    Command("bundle show", "bundle:show", "Say what a bundle holds"),
+    Command(
+        "ota publish",
+        "ota:publish",
+        "Publish a bundle to a repository",
+        ("repository",),
+    ),
+    Command("ota check", "ota:check", "Say which bundle the repository offers"),
+    Command("ota fetch", "ota:fetch", "Download the offered bundle", ("home",)),
+    Command("ota stage", "ota:stage", "Verify a bundle into a slot", ("home",)),
+    Command("ota activate", "ota:activate", "Put a staged slot on trial", ("home",)),
+    Command(
+        "ota commit", "ota:commit", "Make the slot on trial the good one", ("home",)
+    ),
+    Command("ota rollback", "ota:rollback", "Return to the last good slot", ("home",)),
+    Command("ota status", "ota:status", "Say which slot runs and which is good"),
+    Command(
+        "ota recover", "ota:recover", "Finish or undo what a power cut left", ("home",)
+    ),
+    Command("validate", "pipeline:validate", "Validate what was deployed", ("home",)),
+    Command("manage", "pipeline:manage", "Say what is missing and the next commands"),
+    Command("pipeline run", "pipeline:run", "Run the ten phases", ("home",)),
+    Command("pipeline status", "pipeline:status", "Print the receipts of the last run"),
+    Command("pipeline report", "pipeline:report", "Write the report page", ("output",)),
+)

@@ -1,0 +1,194 @@
+"""Run phases in order; skip what is up to date; stop at the first missed gate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+import continuon
+from continuon.errors import ContinuonError, DataError
+from continuon.pipeline.context import Context
+from continuon.pipeline.digest import digest_path, digest_text
+from continuon.pipeline.gates import PhaseGate, Verdict, load_gates
+from continuon.pipeline.phase import PHASES, Progress, load_phase
+from continuon.pipeline.receipt import (
+    Receipt,
+    host_facts,
+    read_receipt,
+    write_receipt,
+)
+
+__all__ = ["PhaseRun", "receipt_path", "run_phase", "run_pipeline"]
+
+
+@attrs.frozen(kw_only=True)
+class PhaseRun:
+    """A phase's receipt, and whether it was made now or was up to date."""
+
+    receipt: Receipt
+    fresh: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 3 a gate was missed or a figure is unknown, else the error's."""
+        if self.receipt.verdict is Verdict.PASSED:
+            return 0
+        if self.receipt.error is not None:
+            return int(self.receipt.error.get("exit_code", 1))
+        return 3
+
+
+def receipt_path(context: Context, name: str) -> Path:
+    """Return where the receipt of a phase lies."""
+    return context.receipts / f"{PHASES.index(name) + 1:02d}-{name}.json"
+
+
+def run_pipeline(
+    context: Context,
+    *,
+    phases: Iterable[str] = PHASES,
+    force: bool = False,
+    on_start: Callable[[PhaseGate], None] = lambda gate: None,
+    on_done: Callable[[PhaseRun], None] = lambda run: None,
+    progress: Progress = lambda done, total, label: None,
+) -> tuple[PhaseRun, ...]:
+    """Run phases in order until one does not pass.
+
+    A phase is up to date, and skipped, when its receipt passed, its inputs have the
+    digests that stand there, and its outputs are still what it left.
+    """
+    gates = {gate.name: gate for gate in load_gates()}
+    runs: list[PhaseRun] = []
+    for name in phases:
+        on_start(gates[name])
+        run = run_phase(context, gates[name], force=force, progress=progress)
+        runs.append(run)
+        on_done(run)
+        if run.exit_code:
+            break
+    return tuple(runs)
+
+
+def run_phase(
+    context: Context,
+    gate: PhaseGate,
+    *,
+    force: bool = False,
+    progress: Progress = lambda done, total, label: None,
+) -> PhaseRun:
+    """Run one phase in a process of its own and judge what it measured."""
+    path = receipt_path(context, gate.name)
+    started = time.time_ns() // 1_000_000
+    clock = time.monotonic()
+    try:
+        inputs = _digest_inputs(context, gate)
+    except ContinuonError as error:
+        receipt = _judge(gate, context, {}, {"error": error.as_dict()}, started, clock)
+        write_receipt(path, receipt)
+        return PhaseRun(receipt=receipt, fresh=True)
+    before = None if force else read_receipt(path)
+    if before is not None and _up_to_date(context, before, inputs):
+        return PhaseRun(receipt=before, fresh=False)
+    message = _run_worker(gate.name, context, progress)
+    receipt = _judge(gate, context, inputs, message, started, clock)
+    write_receipt(path, receipt)
+    return PhaseRun(receipt=receipt, fresh=True)
+
+
+def _digest_inputs(context: Context, gate: PhaseGate) -> dict[str, str]:
+    phase = load_phase(gate.name)
+    named = {
+        key: digest_path(value) if isinstance(value, Path) else digest_text(value)
+        for key, value in phase.inputs(context).items()
+    }
+    package = Path(continuon.__file__).parent
+    sources = [f for room in phase.ROOMS for f in (package / room).rglob("*.py")]
+    sources.append(package / "pipeline" / "phases" / f"{gate.name}.py")
+    code = [digest_path(source) for source in sorted(sources)]
+    return {**named, "code": digest_text("".join(code)), "gate": digest_text(str(gate))}
+
+
+def _up_to_date(context: Context, before: Receipt, inputs: dict[str, str]) -> bool:
+    if before.verdict is not Verdict.PASSED or before.inputs != inputs:
+        return False
+    for name, digest in before.outputs.items():
+        path = context.root / name
+        if not path.exists() or digest_path(path) != digest:
+            return False
+    return True
+
+
+def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, Any]:
+    command = [sys.executable, "-m", "continuon.pipeline.worker", name]
+    environment = {"OMP_NUM_THREADS": "2", **os.environ}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(msgspec.json.encode(context, enc_hook=str))
+        worker.stdin.close()
+        message: dict[str, Any] = {}
+        for line in worker.stdout:
+            event = json.loads(line)
+            if "progress" in event:
+                progress(*event["progress"])
+            else:
+                message = event
+        code = worker.wait()
+    if message:
+        return message
+    error = DataError(
+        "E-PIPE-WORKER-001",
+        f"the process of phase {name} ended without a result",
+        seen=f"exit status {code}",
+        hint=f"its own words stand above; then `continuon pipeline run --only {name}`",
+    )
+    return {"error": error.as_dict()}
+
+
+def _judge(
+    gate: PhaseGate,
+    context: Context,
+    inputs: dict[str, str],
+    message: dict[str, Any],
+    started_unix_ms: int,
+    clock: float,
+) -> Receipt:
+    outcome = message.get("outcome", {})
+    error = message.get("error")
+    figures = outcome.get("figures", {})
+    origin = outcome.get("origin", context.origin)
+    if error is None:
+        verdict, checks = gate.check(figures, origin=origin)
+    else:
+        verdict, checks = Verdict.REFUSED, ()
+    outputs = {
+        Path(path).relative_to(context.root).as_posix(): digest_path(Path(path))
+        for path in outcome.get("outputs", [])
+    }
+    return Receipt(
+        phase=gate.number,
+        name=gate.name,
+        verdict=verdict,
+        origin=origin,
+        inputs=inputs,
+        outputs=outputs,
+        figures=figures,
+        checks=checks,
+        host=host_facts(),
+        started_unix_ms=started_unix_ms,
+        duration_s=round(time.monotonic() - clock, 3),
+        peak_memory_bytes=int(outcome.get("peak_memory_bytes", 0)),
+        notes=tuple(outcome.get("notes", ())),
+        error=error,
+    )

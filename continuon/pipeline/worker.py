@@ -1,0 +1,63 @@
+"""The process that runs one phase: its memory is its own, and its death is seen.
+
+It reads a context as JSON from standard input and writes one JSON object a line to the
+standard output that it was started with: progress, then an outcome or an error. What
+the phase's libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+import msgspec
+
+from continuon.errors import ContinuonError
+from continuon.pipeline.context import Context
+from continuon.pipeline.phase import load_phase
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the phase named on the command line."""
+    wire = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    context = msgspec.json.decode(sys.stdin.buffer.read(), type=Context)
+
+    def progress(done: int, total: int, label: str) -> None:
+        wire.write(json.dumps({"progress": [done, total, label]}) + "\n")
+
+    try:
+        outcome = load_phase(sys.argv[1]).run(context, progress)
+    except ContinuonError as error:
+        wire.write(json.dumps({"error": error.as_dict()}) + "\n")
+        return error.exit_code
+    message = {
+        "figures": msgspec.to_builtins(dict(outcome.figures), enc_hook=_plain),
+        "outputs": [str(path) for path in outcome.outputs],
+        "origin": outcome.origin,
+        "notes": list(outcome.notes),
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    wire.write(json.dumps({"outcome": message}) + "\n")
+    return 0
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident set of this process or of any child it waited for."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * 1024
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""The pipeline's face. Sessions install a family and call the library; no logic here."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["pipeline"]
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.reuse_venv = "yes"
+
+EDGE = ("pi", "ota", "data")
+TRAIN = ("train",)
+EXPORT = ("pi", "ota", "train", "export")
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def install(session: nox.Session, extras: tuple[str, ...], *groups: str) -> None:
+    needs = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
+    session.install("-e", f".[{','.join(extras)}]" if extras else ".", *needs)
+
+
+def phase(session: nox.Session, extras: tuple[str, ...]) -> None:
+    install(session, extras)
+    session.run(
+        "continuon", "pipeline", "run", "--only", session.name, *session.posargs
+    )
+
+
+@nox.session
+def pipeline(session: nox.Session) -> None:
+    """All ten phases on the simulated rig, or on --episodes-from RECORDING."""
+    install(session, EXPORT)
+    session.run("continuon", "pipeline", "run", *session.posargs)
+
+
+@nox.session
+def health(session: nox.Session) -> None:
+    """Phase 1: camera, servo board, skew, battery, heat."""
+    phase(session, EDGE)
+
+
+@nox.session
+def boot(session: nox.Session) -> None:
+    """Phase 2: headless service, Robot API, discovery; armed but idle."""
+    phase(session, EDGE)
+
+
+@nox.session
+def capture(session: nox.Session) -> None:
+    """Phase 3: record episodes, or import a recording."""
+    phase(session, EDGE)
+
+
+@nox.session
+def sanity(session: nox.Session) -> None:
+    """Phase 4: a few JAX steps on this machine."""
+    phase(session, TRAIN)
+
+
+@nox.session
+def proof(session: nox.Session) -> None:
+    """Phase 5: learning, shown on held-out data against two controls."""
+    phase(session, TRAIN)
+
+
+@nox.session
+def tfrecord(session: nox.Session) -> None:
+    """Phase 6: episodes to TFDS files, and the anonymised export."""
+    phase(session, EDGE)
+
+
+@nox.session
+def train(session: nox.Session) -> None:
+    """Phase 7: train, evaluate on held-out episodes, compile for the edge."""
+    phase(session, EXPORT)
+
+
+@nox.session
+def bundle(session: nox.Session) -> None:
+    """Phase 8: manifest, digests, signature."""
+    phase(session, EDGE)
+
+
+@nox.session
+def ota(session: nox.Session) -> None:
+    """Phase 9: verify, stage, swap under the running loop, health-gate, commit."""
+    phase(session, EDGE)
+
+
+@nox.session
+def validate(session: nox.Session) -> None:
+    """Phase 10: drive with what was deployed, or roll it back."""
+    phase(session, EDGE)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every unit test and law."""
+    install(session, EXPORT, "test")
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def laws(session: nox.Session) -> None:
+    """The laws alone, with many more examples."""
+    install(session, EXPORT, "test")
+    args = ("--hypothesis-profile=thorough", *session.posargs)
+    session.run("pytest", "tests/unit/laws", *args)
+
+
+@nox.session
+def hil(session: nox.Session) -> None:
+    """The bench rig's checks on the simulated rig: nox -s hil."""
+    install(session, EDGE, "test")
+    session.run("pytest", "tests/hil", "--rig=sim", *session.posargs)
+
+
+@nox.session(venv_backend="venv", venv_params=["--system-site-packages"], default=False)
+def hil_pi(session: nox.Session) -> None:
+    """The same checks on a Pi; apt's numpy and picamera2 stay in charge."""
+    install(session, EDGE, "test")
+    session.run("pytest", "tests/hil", "--rig=pi", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Ratios against peers and hardware limits, measured side by side."""
+    install(session, EXPORT, "test")
+    session.run("pytest", "tests/bench", "--benchmark-enable", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format and rules."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types on the package."""
+    install(session, EDGE, "lint")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a folder of pages in site/."""
+    install(session, (), "docs")
+    session.run("python", "docs/build.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()
