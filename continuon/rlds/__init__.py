@@ -1,0 +1,1 @@
+"""Episodes: recorded without loss, judged by what they hold, in everyone's format."""

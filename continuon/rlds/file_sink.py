@@ -1,0 +1,118 @@
+"""Files that are appended to and then published whole: the room's disk shell."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from continuon.errors import DataError
+from continuon.rlds.wire import Buffer
+
+__all__ = ["FileSink", "publish_file", "sha256_of", "sync_directory", "write_atomic"]
+
+_MAX_BUFFERS = 512
+
+
+class FileSink:
+    """An append-only file, locked by its writer for as long as it is open."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        if create:
+            flags |= os.O_CREAT | os.O_EXCL
+        self._fd = os.open(path, flags, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise DataError(
+                "E-RLDS-FILE-001",
+                "another process is writing this recording",
+                where=path,
+                hint="stop that recorder first",
+            ) from error
+        self._sha256 = hashlib.sha256() if create else None
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        """Append all buffers, in order; raises OSError, part of them then written."""
+        for start in range(0, len(buffers), _MAX_BUFFERS):
+            group = buffers[start : start + _MAX_BUFFERS]
+            wanted = sum(map(len, group))
+            written = os.writev(self._fd, group)
+            if written < wanted:
+                rest = memoryview(b"".join(group))[written:]
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            if self._sha256 is not None:
+                for buffer in group:
+                    self._sha256.update(buffer)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        self._sha256 = None
+        os.ftruncate(self._fd, size)
+
+    def datasync(self) -> None:
+        """Bring what was appended to the disk."""
+        os.fdatasync(self._fd)
+
+    def publish(self, final: Path) -> str:
+        """Sync, give the file its final name, close it; returns its SHA-256 as hex."""
+        os.fsync(self._fd)
+        publish_file(self.path, final)
+        self.close()
+        if self._sha256 is None:
+            return sha256_of(final)
+        return self._sha256.hexdigest()
+
+    def close(self) -> None:
+        """Close the file and so free its lock; may be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def publish_file(temporary: Path, final: Path) -> None:
+    """Rename within one directory and sync it; refuses to replace a file.
+
+    Raises:
+        DataError: there is such a file already.
+    """
+    if final.exists():
+        raise DataError(
+            "E-RLDS-FILE-002",
+            "there is such a file already, and nothing closed is replaced",
+            where=final,
+        )
+    temporary.rename(final)
+    sync_directory(final.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Bring a directory's entries to the disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a small file by a synced temporary beside it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

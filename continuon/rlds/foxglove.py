@@ -1,0 +1,215 @@
+"""The messages inside a recording, as Foxglove, Rerun and rosbag2 know them.
+
+Pictures are protobuf `foxglove.CompressedImage` (timestamp 1, data 2, format 3,
+frame_id 4) with the device's own stamp beside them as field 1001; vectors are JSON
+objects `{"device_ns": ..., "values": {name: number}}`, a missing reading being null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.clock import ClockOffset
+from continuon.errors import DataError
+from continuon.rlds.episode import Codec, StreamSpec
+from continuon.rlds.wire import LENGTH, Pieces, fields, tag, varint
+
+__all__ = [
+    "IMAGE_SCHEMA_NAME",
+    "clock_offset_message",
+    "clock_offset_schema",
+    "decode_vector",
+    "image_descriptor_set",
+    "image_message",
+    "image_range",
+    "parse_clock_offset",
+    "vector_message",
+    "vector_schema",
+]
+
+IMAGE_SCHEMA_NAME = "foxglove.CompressedImage"
+_DEVICE_NS_FIELD = 1001
+_FORMATS = {Codec.JPEG: b"jpeg", Codec.PNG16: b"png"}
+_INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
+
+
+def image_message(
+    blob: bytes, *, codec: Codec, frame_id: str, capture_ns: int, device_ns: int | None
+) -> Pieces:
+    """Return a CompressedImage whose blob is shared, not copied."""
+    seconds, nanos = divmod(capture_ns, 1_000_000_000)
+    stamp = b"".join((tag(1, 0), varint(seconds), tag(2, 0), varint(nanos)))
+    head = Pieces()
+    head.field(1, stamp)
+    head.field(3, _FORMATS[codec])
+    head.field(4, frame_id.encode())
+    if device_ns is not None:
+        head.add(tag(_DEVICE_NS_FIELD, 0) + varint(device_ns))
+    message = Pieces()
+    message.add(head.join() + tag(2, LENGTH) + varint(len(blob)))
+    message.add(blob)
+    return message
+
+
+def image_range(message: memoryview) -> tuple[int, int, int | None]:
+    """Return (start, end, device_ns): where the blob lies in a CompressedImage.
+
+    Raises:
+        DataError: not such a message.
+    """
+    start = end = 0
+    device_ns = None
+    for number, value, at in fields(message):
+        if isinstance(value, int):
+            if number == _DEVICE_NS_FIELD:
+                device_ns = value - (1 << 64) if value >> 63 else value
+        elif number == 2:
+            start, end = at, at + len(value)
+    return start, end, device_ns
+
+
+def vector_message(
+    names: Sequence[str], values: NDArray[np.float32], device_ns: int | None
+) -> bytes:
+    """Return the JSON of one vector sample; a NaN is written as null."""
+    readings = dict(zip(names, values.tolist(), strict=True))
+    return msgspec.json.encode({"device_ns": device_ns, "values": readings})
+
+
+class _Vector(msgspec.Struct):
+    values: dict[str, float | None]
+    device_ns: int | None = None
+
+
+_VECTOR = msgspec.json.Decoder(_Vector)
+
+
+def decode_vector(
+    message: memoryview, names: Sequence[str]
+) -> tuple[list[float], int | None]:
+    """Return (values in the order of `names`, device_ns); null and absent are NaN.
+
+    Raises:
+        DataError: not a vector message.
+    """
+    try:
+        sample = _VECTOR.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            "E-RLDS-VECTOR-001", f"not a vector message: {error}"
+        ) from error
+    values = [sample.values.get(name) for name in names]
+    return [float("nan") if v is None else v for v in values], sample.device_ns
+
+
+def vector_schema(spec: StreamSpec) -> bytes:
+    """Return the JSON Schema of a vector stream's messages."""
+    number = {"type": ["number", "null"]}
+    schema = {
+        "title": f"continuon.{spec.name}",
+        "type": "object",
+        "properties": {
+            "device_ns": {"type": ["integer", "null"]},
+            "values": {
+                "type": "object",
+                "properties": dict.fromkeys(spec.names, number),
+                "required": list(spec.names),
+            },
+        },
+        "required": ["values"],
+    }
+    return msgspec.json.encode(schema)
+
+
+def clock_offset_message(offset: ClockOffset) -> bytes:
+    """Return a clock offset as JSON."""
+    return msgspec.json.encode(offset)
+
+
+def parse_clock_offset(message: memoryview) -> ClockOffset:
+    """Return the clock offset of a message.
+
+    Raises:
+        DataError: not a clock offset.
+    """
+    try:
+        return msgspec.json.decode(message, type=ClockOffset)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError("E-RLDS-CLOCK-001", f"not a clock offset: {error}") from error
+
+
+def clock_offset_schema() -> bytes:
+    """Return the JSON Schema of clock-offset messages, its root an object."""
+    integers = ("offset_ns", "uncertainty_ns", "measured_at_ns")
+    properties: dict[str, object] = {name: {"type": "integer"} for name in integers}
+    properties["device"] = {"type": "string"}
+    return msgspec.json.encode(
+        {
+            "title": "continuon.ClockOffset",
+            "type": "object",
+            "properties": properties,
+            "required": sorted(properties),
+        }
+    )
+
+
+def image_descriptor_set() -> bytes:
+    """Return the FileDescriptorSet that describes `foxglove.CompressedImage`."""
+    stamp = _file(
+        "google/protobuf/timestamp.proto",
+        "google.protobuf",
+        (),
+        _message(
+            "Timestamp", (_field("seconds", 1, _INT64), _field("nanos", 2, _INT32))
+        ),
+    )
+    image = _file(
+        "foxglove/CompressedImage.proto",
+        "foxglove",
+        ("google/protobuf/timestamp.proto",),
+        _message(
+            "CompressedImage",
+            (
+                _field("timestamp", 1, _MESSAGE, ".google.protobuf.Timestamp"),
+                _field("data", 2, _BYTES),
+                _field("format", 3, _STRING),
+                _field("frame_id", 4, _STRING),
+                _field("device_ns", _DEVICE_NS_FIELD, _INT64),
+            ),
+        ),
+    )
+    files = Pieces()
+    files.field(1, stamp)
+    files.field(1, image)
+    return files.join()
+
+
+def _field(name: str, number: int, kind: int, type_name: str = "") -> bytes:
+    out = Pieces()
+    out.field(1, name.encode())
+    out.add(tag(3, 0) + varint(number) + tag(4, 0) + varint(1) + tag(5, 0))
+    out.add(varint(kind))
+    if type_name:
+        out.field(6, type_name.encode())
+    return out.join()
+
+
+def _message(name: str, members: Sequence[bytes]) -> bytes:
+    out = Pieces()
+    out.field(1, name.encode())
+    out.repeated(2, members)
+    return out.join()
+
+
+def _file(name: str, package: str, imports: Sequence[str], message: bytes) -> bytes:
+    out = Pieces()
+    out.field(1, name.encode())
+    out.field(2, package.encode())
+    out.repeated(3, [path.encode() for path in imports])
+    out.field(4, message)
+    out.field(12, b"proto3")
+    return out.join()

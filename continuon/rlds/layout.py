@@ -1,0 +1,156 @@
+"""How an episode lies in an MCAP file: topics, schemas, and its two metadata tables."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import attrs
+import msgspec
+
+from continuon.errors import DataError
+from continuon.rlds import foxglove
+from continuon.rlds.episode import (
+    EndReason,
+    EpisodeMetadata,
+    StreamSpec,
+    metadata_from_json,
+    metadata_to_json,
+    streams_from_json,
+    streams_to_json,
+)
+from continuon.rlds.mcap_read import McapContents
+from continuon.rlds.mcap_write import McapWriter
+
+__all__ = [
+    "CLOCK_TOPIC",
+    "CLOSING",
+    "OPENING",
+    "PART_SUFFIX",
+    "SUFFIX",
+    "Closing",
+    "Opening",
+    "clock_channel",
+    "closing_table",
+    "read_closing",
+    "read_opening",
+    "write_opening",
+]
+
+SUFFIX, PART_SUFFIX = ".mcap", ".mcap.part"
+OPENING, CLOSING = "continuon.episode", "continuon.close"
+CLOCK_TOPIC = "/clock_offset"
+
+
+@attrs.frozen
+class Opening:
+    """What stands at the start: the metadata and the stream of each channel."""
+
+    metadata: EpisodeMetadata
+    streams: tuple[StreamSpec, ...]
+
+
+@attrs.frozen
+class Closing:
+    """What stands at the end: the reason, and what each stream lost."""
+
+    end_reason: EndReason
+    drops: Mapping[str, int] = attrs.field(factory=dict)
+    cut_bytes: int = 0
+
+
+def clock_channel(streams: Sequence[StreamSpec]) -> int:
+    """Return the channel of clock offsets; stream number i has channel i + 1."""
+    return len(streams) + 1
+
+
+def write_opening(writer: McapWriter, opening: Opening, *, library: str) -> None:
+    """Write everything before the first chunk."""
+    writer.start(library=library)
+    image_schema = 0
+    next_schema = 1
+    for number, spec in enumerate(opening.streams, start=1):
+        schema = image_schema if spec.is_image else 0
+        if not schema:
+            schema, next_schema = next_schema, next_schema + 1
+            if spec.is_image:
+                image_schema = schema
+                descriptor = foxglove.image_descriptor_set()
+                writer.schema(
+                    schema, foxglove.IMAGE_SCHEMA_NAME, "protobuf", descriptor
+                )
+            else:
+                name = f"continuon.{spec.name}"
+                writer.schema(schema, name, "jsonschema", foxglove.vector_schema(spec))
+        encoding = "protobuf" if spec.is_image else "json"
+        writer.channel(number, schema, f"/{spec.name}", encoding, {"clock": spec.clock})
+    clock_schema = foxglove.clock_offset_schema()
+    writer.schema(next_schema, "continuon.ClockOffset", "jsonschema", clock_schema)
+    channel = clock_channel(opening.streams)
+    writer.channel(channel, next_schema, CLOCK_TOPIC, "json", {})
+    metadata = metadata_to_json(opening.metadata)
+    streams = streams_to_json(opening.streams)
+    writer.metadata(
+        OPENING,
+        {
+            "crc32": str(zlib.crc32(streams, zlib.crc32(metadata))),
+            "metadata": metadata.decode(),
+            "streams": streams.decode(),
+        },
+    )
+
+
+def read_opening(contents: McapContents, *, where: object) -> Opening:
+    """Return what stands at the start of a walked file.
+
+    Raises:
+        DataError: no such table (another's MCAP, or torn before it), or damaged.
+    """
+    tables = [table for name, table in contents.metadata if name == OPENING]
+    if not tables:
+        raise DataError(
+            "E-RLDS-RECORDING-001",
+            "this MCAP file holds no episode",
+            where=where,
+            seen=contents.damage or f"written by {contents.library!r}",
+            allowed=f"a metadata record {OPENING}",
+        )
+    table = tables[0]
+    metadata = table.get("metadata", "").encode()
+    streams = table.get("streams", "").encode()
+    if table.get("crc32") != str(zlib.crc32(streams, zlib.crc32(metadata))):
+        raise DataError(
+            "E-RLDS-RECORDING-002",
+            "the episode's metadata is damaged: its CRC is wrong",
+            where=where,
+        )
+    return Opening(
+        metadata_from_json(metadata, where=where),
+        streams_from_json(streams, where=where),
+    )
+
+
+def closing_table(closing: Closing) -> dict[str, str]:
+    """Return the table that `McapWriter.finish` writes."""
+    return {"closing": msgspec.json.encode(closing, order="sorted").decode()}
+
+
+def read_closing(contents: McapContents, *, where: object) -> Closing:
+    """Return how the episode ended.
+
+    Raises:
+        DataError: absent or not of this form.
+    """
+    for name, table in contents.metadata:
+        if name == CLOSING:
+            try:
+                return msgspec.json.decode(table.get("closing", ""), type=Closing)
+            except msgspec.DecodeError as error:
+                raise DataError(
+                    "E-RLDS-RECORDING-003",
+                    f"the closing record does not parse: {error}",
+                    where=where,
+                ) from error
+    raise DataError(
+        "E-RLDS-RECORDING-003", "the recording has no closing record", where=where
+    )

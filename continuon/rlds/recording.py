@@ -1,0 +1,216 @@
+"""Open a finished recording: streams as columns, images as views into the file."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, overload
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.clock import ClockOffset
+from continuon.errors import DataError
+from continuon.rlds import foxglove
+from continuon.rlds.episode import EndReason, EpisodeMetadata, StreamSpec
+from continuon.rlds.layout import (
+    PART_SUFFIX,
+    clock_channel,
+    read_closing,
+    read_opening,
+)
+from continuon.rlds.mcap_read import McapContents, MessageAt, scan_mcap
+
+__all__ = ["BlobSequence", "Recording", "Stream", "map_file", "open_recording"]
+
+
+class BlobSequence(Sequence[bytes]):
+    """Byte ranges of a mapped file, each copied out when asked for."""
+
+    __slots__ = ("_data", "ranges")
+
+    def __init__(self, data: memoryview, ranges: NDArray[np.int64]) -> None:
+        self._data = data
+        self.ranges = ranges
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> BlobSequence: ...
+    def __getitem__(self, index: int | slice) -> bytes | BlobSequence:
+        """Return one blob, or a sequence over a slice of them, nothing read."""
+        if isinstance(index, slice):
+            return BlobSequence(self._data, self.ranges[index])
+        return bytes(self.view(index))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[i] for i in range(len(self)))
+
+    def take(self, rows: NDArray[np.int64]) -> BlobSequence:
+        """Return the blobs of these rows, nothing read."""
+        return BlobSequence(self._data, self.ranges[rows])
+
+    def view(self, index: int) -> memoryview:
+        """Return one blob in place."""
+        start, end = self.ranges[index]
+        return self._data[start:end]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Stream:
+    """One stream, in the order in which it was recorded.
+
+    Attributes:
+        capture_ns: int64 [n], host timebase.
+        device_ns: int64 [n], the device's own clock; the capture time if it has none.
+        sequence: int64 [n], counts samples handed over: a gap is a drop.
+        vectors: float32 [n, components]; [n, 0] for images. NaN where no reading.
+        blobs: the encoded images; empty for vectors.
+    """
+
+    spec: StreamSpec
+    capture_ns: NDArray[np.int64]
+    device_ns: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    blobs: BlobSequence
+
+    def __len__(self) -> int:
+        return len(self.capture_ns)
+
+    def blob(self, index: int) -> bytes:
+        """Return one encoded image."""
+        return self.blobs[index]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Recording:
+    """A finished recording. Blobs stay readable after it is closed."""
+
+    path: Path
+    metadata: EpisodeMetadata
+    streams: Mapping[str, Stream]
+    end_reason: EndReason
+    drops: Mapping[str, int]
+    cut_bytes: int
+    clock_offsets: tuple[ClockOffset, ...]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing to do: the mapping goes with the last blob that refers to it."""
+
+
+def open_recording(path: Path, *, verify: bool = True) -> Recording:
+    """Open a finished recording; `verify` checks the CRC of every chunk.
+
+    Raises:
+        DataError: absent, torn, damaged, still being written, or no episode.
+    """
+    path = Path(path)
+    if path.name.endswith(PART_SUFFIX):
+        raise DataError(
+            "E-RLDS-RECORDING-004",
+            "this recording was never finished",
+            where=path,
+            hint="continuon episodes recover saves what is whole in it",
+        )
+    data = map_file(path)
+    contents = scan_mcap(data, verify=verify)
+    if not contents.is_finished:
+        raise DataError(
+            "E-RLDS-RECORDING-005",
+            f"this recording is torn: {contents.damage}",
+            where=path,
+            hint="continuon episodes recover saves what is whole in it",
+        )
+    opening = read_opening(contents, where=path)
+    closing = read_closing(contents, where=path)
+    if contents.statistics_count not in {None, len(contents.messages)}:
+        raise DataError(
+            "E-RLDS-RECORDING-006",
+            "the file's statistics contradict its messages",
+            where=path,
+            seen=len(contents.messages),
+            allowed=contents.statistics_count,
+        )
+    by_channel = _by_channel(contents)
+    offsets = by_channel.get(clock_channel(opening.streams), [])
+    streams = {
+        spec.name: _stream(spec, data, by_channel.get(number, []))
+        for number, spec in enumerate(opening.streams, start=1)
+    }
+    return Recording(
+        path=path,
+        metadata=opening.metadata,
+        streams=streams,
+        end_reason=closing.end_reason,
+        drops=closing.drops,
+        cut_bytes=closing.cut_bytes,
+        clock_offsets=tuple(
+            foxglove.parse_clock_offset(data[at.start : at.end]) for at in offsets
+        ),
+    )
+
+
+def map_file(path: Path) -> memoryview:
+    """Map a file into memory, read-only.
+
+    Raises:
+        DataError: absent, a directory, or empty.
+    """
+    try:
+        with path.open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DataError(
+            "E-RLDS-FILE-003", "there is no such file", where=path
+        ) from error
+    except ValueError as error:
+        raise DataError("E-RLDS-FILE-004", "the file is empty", where=path) from error
+    return memoryview(mapping)
+
+
+def _by_channel(contents: McapContents) -> dict[int, list[MessageAt]]:
+    groups: dict[int, list[MessageAt]] = {}
+    for message in contents.messages:
+        groups.setdefault(message.channel, []).append(message)
+    return groups
+
+
+def _stream(spec: StreamSpec, data: memoryview, messages: list[MessageAt]) -> Stream:
+    count = len(messages)
+    device_ns = np.empty(count, np.int64)
+    ranges = np.empty((count if spec.is_image else 0, 2), np.int64)
+    vectors = np.empty((count, len(spec.names)), np.float32)
+    for row, at in enumerate(messages):
+        body = data[at.start : at.end]
+        if spec.is_image:
+            start, end, stamp = foxglove.image_range(body)
+            ranges[row] = at.start + start, at.start + end
+        else:
+            vectors[row], stamp = foxglove.decode_vector(body, spec.names)
+        device_ns[row] = at.log_ns if stamp is None else stamp
+    return Stream(
+        spec=spec,
+        capture_ns=np.array([at.log_ns for at in messages], np.int64),
+        device_ns=device_ns,
+        sequence=np.array([at.sequence for at in messages], np.int64),
+        vectors=vectors,
+        blobs=BlobSequence(data, ranges),
+    )
