@@ -1,0 +1,69 @@
+"""Holds the mode of a running robot: motion stops first, then the latch is written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from continuon.robot.latch import EStopLatch
+from continuon.robot.modes import (
+    Actor,
+    Mode,
+    ModeState,
+    Request,
+    advance,
+    boot_state,
+)
+
+__all__ = ["ModeKeeper"]
+
+
+class ModeKeeper:
+    """The one owner of the mode; safe to call from several threads.
+
+    Args:
+        latch: the emergency stop's memory.
+        apply: told of every new state before the call returns; it makes motion follow.
+            For E_STOP it is called before the latch is written.
+    """
+
+    def __init__(
+        self, latch: EStopLatch, apply: Callable[[ModeState], None] | None = None
+    ) -> None:
+        self._latch = latch
+        self._apply = apply
+        self._lock = threading.RLock()
+        self._state = boot_state(latched=True)
+
+    @property
+    def state(self) -> ModeState:
+        """The state now; E_STOP until `boot` was called."""
+        return self._state
+
+    def boot(self) -> ModeState:
+        """Enter the state after power-on as the latch on disk says."""
+        with self._lock:
+            return self._enter(boot_state(latched=self._latch.read().latched))
+
+    def request(self, request: Request, actor: Actor, *, reason: str = "") -> ModeState:
+        """Ask for a change and return the new state.
+
+        Raises:
+            ContractError: refused; nothing changed.
+            OSError: the latch could not be written; the robot stands still in E_STOP.
+        """
+        with self._lock:
+            state = advance(self._state, request, actor)
+            if request is Request.CLEAR:
+                self._latch.clear(reason=reason, actor=actor)
+            try:
+                return self._enter(state)
+            finally:
+                if state.mode is Mode.E_STOP:
+                    self._latch.engage(reason=reason, actor=actor)
+
+    def _enter(self, state: ModeState) -> ModeState:
+        self._state = state
+        if self._apply is not None:
+            self._apply(state)
+        return state
