@@ -1,0 +1,126 @@
+"""Key files: private ones 0600 and encrypted if wished, public ones beside them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import attrs
+
+from continuon.bundle.keys import (
+    SigningKey,
+    VerifyingKey,
+    generate_key,
+    signing_key_from_pem,
+    verifying_key_from_pem,
+)
+from continuon.errors import TrustError, UsageError
+
+__all__ = ["KeyFiles", "load_private_key", "load_public_key", "new_key"]
+
+PUBLIC_SUFFIX = ".pub.pem"
+_MAX_PEM_BYTES = 1 << 16
+
+
+@attrs.frozen
+class KeyFiles:
+    """Where a new key lies, and how to recognise it."""
+
+    private_path: Path
+    public_path: Path
+    algorithm: str
+    fingerprint: str
+    words: str
+    encrypted: bool
+
+
+def new_key(
+    path: Path, *, password: str | None = None, algorithm: str = "ecdsa-p256"
+) -> KeyFiles:
+    """Write `path` (private, 0600) and its public half; never overwrite either.
+
+    The public half of `release.pem` is `release.pub.pem`.
+
+    Raises:
+        UsageError: E-BUNDLE-KEY-003 algorithm, E-BUNDLE-KEY-004 a file is there.
+    """
+    public_path = path.with_name(path.name.removesuffix(".pem") + PUBLIC_SUFFIX)
+    for taken in (path, public_path):
+        if os.path.lexists(taken):
+            raise UsageError(
+                "E-BUNDLE-KEY-004",
+                "a key file is there already; it is never overwritten",
+                where=taken,
+                hint="choose another name, or move the old key away",
+            )
+    key = generate_key(algorithm)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secret = key.private_pem(password.encode("utf-8") if password else None)
+    _write_new(path, secret, mode=0o600)
+    _write_new(public_path, key.public.pem, mode=0o644)
+    return KeyFiles(
+        path,
+        public_path,
+        algorithm,
+        key.public.fingerprint,
+        key.public.words,
+        bool(password),
+    )
+
+
+def load_private_key(path: Path, *, password: str | None = None) -> SigningKey:
+    """Return the private key in `path`.
+
+    Raises:
+        TrustError: E-BUNDLE-KEY-002 not usable, E-BUNDLE-KEY-005 readable by others.
+        UsageError: E-BUNDLE-KEY-006, there is no such file.
+    """
+    pem = _read(path)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise TrustError(
+            "E-BUNDLE-KEY-005",
+            "a private key can be read by other users",
+            seen=f"mode {stat.S_IMODE(path.stat().st_mode):04o}",
+            allowed="0600",
+            where=path,
+            hint=f"chmod 600 {path}; if others may have read it, make a new key",
+        )
+    secret = password.encode("utf-8") if password else None
+    return signing_key_from_pem(pem, password=secret, where=path)
+
+
+def load_public_key(path: Path) -> VerifyingKey:
+    """Return the public key in `path`.
+
+    Raises:
+        TrustError: E-BUNDLE-KEY-002. UsageError: E-BUNDLE-KEY-006.
+    """
+    return verifying_key_from_pem(_read(path), where=path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_PEM_BYTES)
+    except OSError as error:
+        raise UsageError(
+            "E-BUNDLE-KEY-006",
+            "the key file cannot be read",
+            seen=error.strerror,
+            where=path,
+            hint="continuon keys new makes one",
+        ) from error
+
+
+def _write_new(path: Path, data: bytes, *, mode: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
