@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.clock import Clock, ClockOffset
+from continuon.rig.calibration import CarCalibration
 
 __all__ = [
     "Battery",
     "BatteryReading",
+    "BufferedStateSensor",
     "Camera",
     "Frame",
     "Rig",
@@ -124,6 +126,15 @@ class StateSensor(Protocol):
 
 
 @runtime_checkable
+class BufferedStateSensor(StateSensor, Protocol):
+    """A state sensor that keeps what was not polled yet, for a recorder to have all."""
+
+    def drain(self) -> tuple[VectorSample, ...]:
+        """Return every sample not yet returned, oldest first (the last 256 at most)."""
+        ...
+
+
+@runtime_checkable
 class Servos(Protocol):
     """PWM outputs. Only the guard process holds one on a live robot."""
 
@@ -165,11 +176,13 @@ class Rig(Protocol):
         name: what a person calls it.
         origin: "real", "simulated" or "replayed"; stands in every file made from it.
         clock: the host's clock. On the virtual-time rig, sleeping moves the world.
+        calibration: end points of the outputs and the servo board's oscillator.
     """
 
     name: str
     origin: str
     clock: Clock
+    calibration: CarCalibration
     camera: Camera | None
     state: StateSensor | None
     servos: Servos | None

@@ -1,0 +1,150 @@
+"""One I2C adapter over smbus2, with errors that name the likely physical cause."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from continuon.errors import HardwareError, MissingPackageError
+
+__all__ = ["I2cBus", "bus_error"]
+
+_UNANSWERED = (
+    "check the board's 3.3 V supply, the SDA and SCL wires, and its address jumpers"
+)
+_BROKEN = (
+    "look for a loose SDA or SCL wire, long wires beside motor leads, and brown-outs "
+    "of the board's supply"
+)
+_CAUSES = {
+    errno.ENOENT: (
+        "E-RIG-I2C-001",
+        "there is no such I2C adapter",
+        "enable I2C (raspi-config, Interface Options) and reboot",
+    ),
+    errno.EACCES: (
+        "E-RIG-I2C-002",
+        "this user may not use the I2C adapter",
+        "add the user to the group i2c and log in again",
+    ),
+    errno.EREMOTEIO: (
+        "E-RIG-I2C-003",
+        "nothing answers at this I2C address",
+        _UNANSWERED,
+    ),
+    errno.ENXIO: (
+        "E-RIG-I2C-003",
+        "nothing answers at this I2C address",
+        _UNANSWERED,
+    ),
+    errno.EIO: (
+        "E-RIG-I2C-004",
+        "an I2C transfer broke off",
+        _BROKEN,
+    ),
+    errno.EAGAIN: (
+        "E-RIG-I2C-005",
+        "another master or noise took the I2C bus",
+        "keep motor wires away from SDA and SCL; only one process may own the bus",
+    ),
+    errno.ETIMEDOUT: (
+        "E-RIG-I2C-006",
+        "the I2C controller timed out",
+        "a chip holds SDA or SCL low: power-cycle the servo board",
+    ),
+}
+_TRANSIENT = frozenset({errno.EREMOTEIO, errno.EIO, errno.EAGAIN})
+
+
+def bus_error(
+    error: OSError, *, path: str, address: int | None = None
+) -> HardwareError:
+    """Return the error that tells a person with a soldering iron what to look at."""
+    code, what, hint = _CAUSES.get(
+        error.errno or 0,
+        ("E-RIG-I2C-009", f"an I2C call failed: {error}", "see dmesg for the cause"),
+    )
+    where = path if address is None else f"{path} address 0x{address:02x}"
+    seen = errno.errorcode.get(error.errno or 0, "no errno")
+    return HardwareError(code, what, where=where, seen=seen, hint=hint)
+
+
+class I2cBus:
+    """Register reads and writes as single transfers; each retried once at most.
+
+    Args:
+        bus: adapter number (1 is /dev/i2c-1) or device path.
+        connect: opens a path; smbus2's `SMBus` when None.
+    """
+
+    def __init__(
+        self, bus: int | str, *, connect: Callable[[str], Any] | None = None
+    ) -> None:
+        self.path = f"/dev/i2c-{bus}" if isinstance(bus, int) else bus
+        self.retries = 0
+        self._connect = connect
+        self._bus: Any = None
+
+    def read(self, address: int, register: int, count: int) -> bytes:
+        """Read `count` bytes from `register` on, as one START..STOP.
+
+        Raises:
+            HardwareError: the adapter or the chip does not do it.
+        """
+
+        def transfer(smbus2: Any, bus: Any) -> bytes:
+            pointer = smbus2.i2c_msg.write(address, [register])
+            answer = smbus2.i2c_msg.read(address, count)
+            bus.i2c_rdwr(pointer, answer)
+            return bytes(answer)
+
+        return self._do(address, transfer)
+
+    def write(self, address: int, register: int, data: bytes) -> None:
+        """Write bytes from `register` on, as one START..STOP.
+
+        Raises:
+            HardwareError: the adapter or the chip does not do it.
+        """
+
+        def transfer(smbus2: Any, bus: Any) -> bytes:
+            bus.i2c_rdwr(smbus2.i2c_msg.write(address, [register, *data]))
+            return b""
+
+        self._do(address, transfer)
+
+    def close(self) -> None:
+        """Release the adapter; may be called twice."""
+        if self._bus is not None:
+            self._bus.close()
+            self._bus = None
+
+    def _do(self, address: int, transfer: Callable[[Any, Any], bytes]) -> bytes:
+        smbus2 = _smbus2()
+        if self._bus is None:
+            connect = self._connect or smbus2.SMBus
+            try:
+                self._bus = connect(self.path)
+            except OSError as error:
+                raise bus_error(error, path=self.path) from error
+        try:
+            return transfer(smbus2, self._bus)
+        except OSError as error:
+            if error.errno not in _TRANSIENT:
+                raise bus_error(error, path=self.path, address=address) from error
+        self.retries += 1
+        try:
+            return transfer(smbus2, self._bus)
+        except OSError as error:
+            raise bus_error(error, path=self.path, address=address) from error
+
+
+def _smbus2() -> Any:
+    try:
+        import smbus2
+    except ImportError as error:
+        raise MissingPackageError.for_extra(
+            "smbus2", "pi", purpose="talking to the servo board"
+        ) from error
+    return smbus2
