@@ -211,7 +211,9 @@ def _fit(
     if speed_reason is not None:
         reasons.append(speed_reason)
     dt_s = min(max(now_ns - state.last_ns, 0), limits.max_step_ns) / 1e9
-    reach = np.asarray(limits.max_rate_per_s) * dt_s
+    # An unlimited channel stays unlimited at dt = 0, where infinity times 0 is NaN.
+    rates = limits.max_rate_per_s
+    reach = np.asarray([r * dt_s if math.isfinite(r) else math.inf for r in rates])
     before = np.asarray(state.last)
     reached = before + np.clip(inside - before, -reach, reach)
     if not np.allclose(reached, inside, rtol=0.0, atol=1e-7):
