@@ -98,6 +98,11 @@ class SimCamera(_Stamped):
         """Return when the shutter opens next, host time."""
         return round(self._phase_ns + self._count * self._period_ns)
 
+    def skip_to(self, host_ns: int) -> None:
+        """Let the exposures before a host time be dropped ones."""
+        while self.next_exposure_ns() < host_ns:
+            self._count += 1
+
     def expose(self, pose: tuple[float, float, float]) -> None:
         """Open the shutter at `next_exposure_ns()` on what is seen from `pose`."""
         at = self.next_exposure_ns() + round(self._rng.normal(0.0, 60e3))
@@ -185,6 +190,11 @@ class SimState(_Stamped):
     def next_sample_ns(self) -> int:
         """Return when the next reading is taken, host time."""
         return round(self._phase_ns + self._count * self._period_ns)
+
+    def skip_to(self, host_ns: int) -> None:
+        """Let the readings before a host time be dropped ones."""
+        while self.next_sample_ns() < host_ns:
+            self._count += 1
 
     def sample(self, values: tuple[float, float, float]) -> None:
         """Take the reading due at `next_sample_ns()`."""

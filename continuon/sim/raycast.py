@@ -8,6 +8,7 @@ column. Depth is along the optical axis (as RGB-D cameras give it), not along th
 from __future__ import annotations
 
 import itertools
+import math
 
 import attrs
 import numpy as np
@@ -81,7 +82,7 @@ class Renderer:
         The noise depends on seed and `sequence` alone.
         """
         if not self._ready:
-            self._prepare()
+            self.prepare()
         model = self.model
         x, y, heading = pose
         cos, sin = float(np.cos(heading)), float(np.sin(heading))
@@ -91,7 +92,8 @@ class Renderer:
         self._things(eye, cos, sin)
         return self._sense(sequence)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Paint the scene and lay out the rays; `view` does it when it was not done."""
         model = self.model
         cells = 2048 if model.width > 320 else 1024
         self.scene = make_scene(self.track_seed, cells=cells)
@@ -203,9 +205,11 @@ class Renderer:
             t, z, hit = t[first:last], z[first:last], hit[first:last]
         scale = np.float32(model.focal_px) / np.where(hit, z, np.float32(1e6))
         low, high = (float(h) for h in walls.height_m[face])
-        above = np.float32(high - model.height_m)
-        if walls.taper[face]:
-            above = np.float32(high) * (1 - np.abs(2 * t - 1)) - model.height_m
+        above: NDArray[np.float32] | float = high - model.height_m
+        apex = float(walls.apex_m[face])
+        if not math.isnan(apex):
+            slant = low + (apex - low) * (1 - np.abs(2 * t - 1))
+            above = np.minimum(slant, high) - model.height_m
         top = self._cy - scale * above
         bottom = self._cy - scale * np.float32(low - model.height_m)
         r0 = max(0, int(top.min()))
@@ -216,7 +220,7 @@ class Renderer:
         depth = self._z[r0:r1, c0:c1]
         mask = rows >= top
         mask &= rows < bottom
-        mask &= z < depth
+        mask &= z <= depth
         palette = walls.palette[face]
         cell = np.clip(t * len(palette), 0, len(palette) - 1).astype(np.int32)
         colour = palette[cell]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Self
 
 import numpy as np
@@ -11,11 +10,8 @@ from numpy.typing import NDArray
 from continuon.clock import Clock
 from continuon.errors import UsageError
 from continuon.rig.calibration import CarCalibration
-from continuon.rig.i2c import I2cBus
-from continuon.rig.ina219 import Ina219
-from continuon.rig.pca9685 import Pca9685Servos
-from continuon.sim import bus as sim_bus
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.board import Board, draw_oscillator
+from continuon.sim.chips import Pca9685Chip
 from continuon.sim.devices import SimCamera, SimState, SimThermal
 from continuon.sim.disturbance import Disturbance
 from continuon.sim.expert import Expert
@@ -28,7 +24,6 @@ __all__ = ["SimRig", "VirtualClock"]
 
 START_NS = 1_000_000_000_000
 START_WALL_NS = 1_700_000_000_000_000_000
-_PATHS = itertools.count()
 
 
 class VirtualClock:
@@ -96,9 +91,7 @@ class SimRig:
             start = draw_start(track, seed)
         elif not isinstance(start, Start):
             start = Start(s_m=_share(start) * track.length_m)
-        rng = np.random.default_rng([seed, 0xB0A4D])
-        oscillator_hz = float(rng.uniform(24.2e6, 26.4e6))
-        measured_hz = oscillator_hz * (1.0 + float(rng.normal(0.0, 0.001)))
+        oscillator_hz, measured_hz = draw_oscillator(seed)
         self.calibration = CarCalibration(oscillator_hz=measured_hz)
         self.chip = Pca9685Chip(oscillator_hz=oscillator_hz, clock_s=self._chip_s)
         self.world = World(
@@ -108,16 +101,17 @@ class SimRig:
             time_ns=START_NS,
             disturbance=Disturbance(seed, disturbance),
         )
-        self._gauge = Ina219Chip(volts=self._volts, amps=self._amps)
-        path = f"/dev/i2c-sim-{next(_PATHS)}"
-        self.bus = sim_bus.SimulatedBus(path, [self.chip, self._gauge])
-        i2c = I2cBus(path, connect=lambda _: sim_bus.connect(self.bus))
-        self.servos = Pca9685Servos(
-            i2c,
-            limits_us=self.calibration.limits_us,
-            oscillator_hz=measured_hz,
+        self._board = Board(
+            self.chip,
+            self.calibration,
+            clock=self.clock,
+            volts=self._volts,
+            amps=self._amps,
             sleep_s=self._chip_wait,
         )
+        self.bus = self._board.bus
+        self.servos = self._board.servos
+        self.battery = self._board.battery
         model = CameraModel(width=width, height=height)
         self.camera = SimCamera(
             Renderer(self.track_seed, model, seed=seed),
@@ -130,7 +124,6 @@ class SimRig:
         self.state = SimState(
             clock=self.clock, seed=seed, start_ns=START_NS, rate_hz=state_rate_hz
         )
-        self.battery = Ina219(i2c, clock=self.clock)
         self.thermal = SimThermal(self.clock, start_ns=START_NS)
         self._expert = Expert()
         self._waited_s = 0.0
@@ -157,8 +150,7 @@ class SimRig:
         if not self._closed:
             self._closed = True
             self.camera.close()
-            self.servos.close()
-            self.servos.bus.close()
+            self._board.close()
 
     def __enter__(self) -> Self:
         return self

@@ -38,14 +38,14 @@ class Walls:
         ends_m: float64 [F, 2, 2], the two ends' x and y.
         height_m: float64 [F, 2], lower and upper edge above the ground.
         palette: uint32 [F, M], colour along the face as packed RGB.
-        taper: bool [F], a triangle (cone) instead of a rectangle.
+        apex_m: float64 [F], where the sides of a cone meet; NaN for a rectangle.
         turning: bool [F], always faces the camera (posts, cones).
     """
 
     ends_m: NDArray[np.float64]
     height_m: NDArray[np.float64]
     palette: NDArray[np.uint32]
-    taper: NDArray[np.bool_]
+    apex_m: NDArray[np.float64]
     turning: NDArray[np.bool_]
 
 
@@ -132,8 +132,8 @@ def _paint_ground(
     texture = blotch + grain
 
     half = track.lane_width_m / 2.0
-    across = np.arange(-half - 0.12, half + 0.12, 0.6 * cell_m)
-    along = np.arange(0.0, track.length_m, 0.6 * cell_m)
+    across = np.arange(-half - 0.12, half + 0.12, 0.5 * cell_m)
+    along = np.arange(0.0, track.length_m, 0.5 * cell_m)
     count = len(track.points_m)
     place = along / track.spacing_m
     index = place.astype(np.int64) % count
@@ -159,6 +159,11 @@ def _paint_ground(
     texture *= keep[kinds].reshape(texture.shape)
     picture = colours[kinds].reshape(cells, cells, 3)
     picture += texture[..., None]
+    # Half a cell of blur takes the steps off the painted edges.
+    picture[1:] += picture[:-1]
+    picture[:, 1:] += picture[:, :-1]
+    picture[1:, 1:] *= np.float32(0.25)
+    picture[0], picture[:, 0] = picture[1], picture[:, 1]
     return picture
 
 
@@ -187,7 +192,7 @@ class _Builder:
     ends: list[list[tuple[float, float]]] = attrs.field(factory=list)
     heights: list[tuple[float, float]] = attrs.field(factory=list)
     palettes: list[NDArray[np.uint32]] = attrs.field(factory=list)
-    tapers: list[bool] = attrs.field(factory=list)
+    apexes: list[float] = attrs.field(factory=list)
     turnings: list[bool] = attrs.field(factory=list)
 
     def face(
@@ -196,7 +201,7 @@ class _Builder:
         height: tuple[float, float],
         colours: NDArray[np.float64],
         *,
-        taper: bool = False,
+        apex_m: float = math.nan,
         turning: bool = False,
     ) -> None:
         dx, dy = ends[1][0] - ends[0][0], ends[1][1] - ends[0][1]
@@ -205,7 +210,7 @@ class _Builder:
         self.ends.append(ends)
         self.heights.append(height)
         self.palettes.append(pack_rgb(colours * shade * self.light))
-        self.tapers.append(taper)
+        self.apexes.append(apex_m)
         self.turnings.append(turning)
 
     def build(self) -> Walls:
@@ -213,7 +218,7 @@ class _Builder:
             ends_m=np.array(self.ends, np.float64),
             height_m=np.array(self.heights, np.float64),
             palette=np.stack(self.palettes),
-            taper=np.array(self.tapers),
+            apex_m=np.array(self.apexes, np.float64),
             turning=np.array(self.turnings),
         )
 
@@ -314,14 +319,15 @@ def _round(
     tall = 0.32 if cone else tall + 0.2
     across = np.linspace(-0.97, 0.97, _CELLS)
     round_shade = (0.55 + 0.5 * np.sqrt(1 - across**2))[:, None]
+    apex = tall if cone else math.nan
     body = np.array([226.0, 96.0, 38.0]) if cone else colour
     ends = [(x - wide, y), (x + wide, y)]
-    builder.face(ends, (0.0, tall), body * round_shade, taper=cone, turning=True)
+    builder.face(ends, (0.0, tall), body * round_shade, apex_m=apex, turning=True)
     band = np.array([232.0, 232.0, 228.0]) * round_shade
     if cone:
-        narrow = wide * 0.62
+        narrow = wide * (1.0 - 0.12 / tall)
         ends = [(x - narrow, y), (x + narrow, y)]
-        builder.face(ends, (0.12, 0.19), band, turning=True)
+        builder.face(ends, (0.12, 0.19), band, apex_m=tall, turning=True)
     else:
         builder.face(ends, (0.7 * tall, 0.85 * tall), band, turning=True)
 
