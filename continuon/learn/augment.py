@@ -1,0 +1,98 @@
+"""Random changes of a window that leave its meaning as it was: pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.learn.recipe import Recipe
+
+__all__ = ["Window", "augment", "can_flip", "mirror_signs"]
+
+_MIRRORED = ("steering", "yaw", "lateral")
+
+
+@attrs.frozen(eq=False)
+class Window:
+    """Ticks of one episode.
+
+    Attributes:
+        images: uint8 [T, h, w, 3].
+        proprio: float32 [T, P].
+        action: float32 [T, A].
+        valid: bool [T]; False where a short episode was padded or a step is invalid.
+        follows: bool [T]; whether a tick comes right after the one before it.
+    """
+
+    images: NDArray[np.uint8]
+    proprio: NDArray[np.float32]
+    action: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    follows: NDArray[np.bool_]
+
+
+def mirror_signs(names: Sequence[str]) -> NDArray[np.float32]:
+    """Return -1 for the components that change sign in a mirror, else +1."""
+    signs = [-1.0 if any(m in name for m in _MIRRORED) else 1.0 for name in names]
+    return np.asarray(signs, np.float32)
+
+
+def can_flip(action_names: Sequence[str]) -> bool:
+    """Return whether a mirrored image has a known mirrored action: a car's has."""
+    return "steering" in action_names
+
+
+def augment(
+    window: Window,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    *,
+    proprio_names: Sequence[str],
+    action_names: Sequence[str],
+    each: bool = False,
+) -> Window:
+    """Return the window mirrored, shifted and relit.
+
+    One random draw serves the whole window, so motion between frames stays what it
+    was; with `each`, every tick has a draw of its own.
+    """
+    ticks, height, width = window.images.shape[:3]
+    draws = ticks if each else 1
+    proprio, action = window.proprio, window.action
+    down, right = rng.integers(-recipe.shift_px, recipe.shift_px + 1, (2, draws, 1))
+    rows = np.clip(np.arange(height) + down, 0, height - 1)
+    columns = np.clip(np.arange(width) + right, 0, width - 1)
+    flip = (rng.random((draws, 1)) < recipe.flip) & can_flip(action_names)
+    columns = np.where(flip, columns[:, ::-1], columns)
+    action = np.where(flip, action * mirror_signs(action_names), action)
+    proprio = np.where(flip, proprio * mirror_signs(proprio_names), proprio)
+    noise = rng.normal(1.0, recipe.proprio_noise, (draws, proprio.shape[1]))
+    moved = window.images[
+        np.arange(ticks)[:, None, None], rows[:, :, None], columns[:, None]
+    ]
+    return Window(
+        _relight(moved, recipe, rng, draws),
+        (proprio * noise).astype(np.float32),
+        action,
+        window.valid,
+        window.follows,
+    )
+
+
+def _relight(
+    images: NDArray[np.uint8], recipe: Recipe, rng: np.random.Generator, draws: int
+) -> NDArray[np.uint8]:
+    """Apply a table of 256 levels a channel: contrast about mid-grey, gain, offset."""
+    gain = np.exp(rng.normal(0.0, recipe.contrast, (draws, 1, 1)))
+    tint = np.exp(rng.normal(0.0, recipe.colour, (draws, 3, 1)))
+    offset = rng.normal(0.0, recipe.brightness, (draws, 1, 1)) * 255.0
+    if not (recipe.contrast or recipe.colour or recipe.brightness):
+        return images
+    levels = (np.arange(256.0) - 128.0) * (gain * tint) + 128.0 + offset
+    tables = np.clip(np.rint(levels), 0, 255).astype(np.uint8).reshape(-1)
+    start = np.arange(draws * 3, dtype=np.intp).reshape(draws, 1, 1, 3) * 256
+    lit: NDArray[np.uint8] = tables[start + images]
+    return lit

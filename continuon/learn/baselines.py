@@ -1,0 +1,121 @@
+"""What any policy must beat: the mean action, and ridge regression on grey images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.errors import DataError
+from continuon.learn.data import EpisodeArrays
+
+__all__ = [
+    "RIDGE_HEIGHT",
+    "RIDGE_WIDTH",
+    "MeanBaseline",
+    "RidgeBaseline",
+    "fit_mean",
+    "fit_ridge",
+    "grey_features",
+]
+
+RIDGE_HEIGHT, RIDGE_WIDTH = 20, 40
+_LAMBDAS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@attrs.frozen(eq=False)
+class MeanBaseline:
+    """Always the training set's mean action, float64 [A]."""
+
+    mean: NDArray[np.float64]
+
+    def predict(self, episode: EpisodeArrays) -> NDArray[np.float32]:
+        """Return float32 [T, A]."""
+        return np.tile(self.mean.astype(np.float32), (len(episode), 1))
+
+
+@attrs.frozen(eq=False)
+class RidgeBaseline:
+    """A linear map of one grey image, clipped to [-1, 1]; it has no memory.
+
+    Attributes:
+        weights: float64 [features, A]; centre [features]; bias [A].
+        penalty: the lambda that a slice of the training set chose.
+    """
+
+    weights: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    penalty: float
+
+    def predict(self, episode: EpisodeArrays) -> NDArray[np.float32]:
+        """Return float32 [T, A]."""
+        features = grey_features(episode.images) - self.centre
+        raw = features @ self.weights + self.bias
+        return np.clip(raw, -1.0, 1.0).astype(np.float32)
+
+
+def grey_features(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return [T, 800] from uint8 [T, h, w, 3]: luma in 0..1, box mean to 20 x 40.
+
+    An image that is smaller than that is sampled to its nearest pixels.
+    """
+    from continuon.hope.target import box_mean_matrix
+
+    height, width = images.shape[1:3]
+    rows = box_mean_matrix(RIDGE_HEIGHT, height).astype(np.float64)
+    columns = box_mean_matrix(RIDGE_WIDTH, width).astype(np.float64)
+    grey = images @ (_LUMA / 255.0)
+    small = np.einsum("rh,thw,cw->trc", rows, grey, columns, optimize=True)
+    flat: NDArray[np.float64] = small.reshape(len(images), -1)
+    return flat
+
+
+def fit_mean(training: Sequence[EpisodeArrays]) -> MeanBaseline:
+    """Return the mean over all valid steps."""
+    return MeanBaseline(_actions(training).mean(0))
+
+
+def fit_ridge(training: Sequence[EpisodeArrays]) -> RidgeBaseline:
+    """Solve the normal equations; the bias is not penalised.
+
+    Lambda is the one of seven with the least absolute error on the last fifth of the
+    training steps, after which all training steps are used.
+    """
+    features = np.concatenate([grey_features(e.images)[e.valid] for e in training])
+    actions = _actions(training)
+    first = max(1, int(len(features) * 0.8))
+    errors = []
+    if first < len(features):
+        for penalty in _LAMBDAS:
+            trial = _solve(features[:first], actions[:first], penalty)
+            guess = (features[first:] - trial.centre) @ trial.weights + trial.bias
+            clipped = np.clip(guess, -1.0, 1.0)
+            errors.append(float(np.abs(clipped - actions[first:]).mean()))
+    best = _LAMBDAS[int(np.argmin(errors))] if errors else _LAMBDAS[-1]
+    return _solve(features, actions, best)
+
+
+def _solve(
+    features: NDArray[np.float64], actions: NDArray[np.float64], penalty: float
+) -> RidgeBaseline:
+    centre, bias = features.mean(0), actions.mean(0)
+    X = features - centre
+    gram = X.T @ X + penalty * np.eye(X.shape[1])
+    return RidgeBaseline(
+        np.linalg.solve(gram, X.T @ (actions - bias)), centre, bias, penalty
+    )
+
+
+def _actions(training: Sequence[EpisodeArrays]) -> NDArray[np.float64]:
+    parts = [episode.action[episode.valid] for episode in training]
+    if not any(len(part) for part in parts):
+        raise DataError(
+            "E-LEARN-DATA-006",
+            "no step of these episodes can be learned from",
+            hint="`continuon episodes validate` says why they are invalid",
+        )
+    return np.concatenate(parts).astype(np.float64)

@@ -1,0 +1,288 @@
+"""Episodes as arrays small enough to stay in memory, and their split by time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.errors import ContractError, DataError
+
+if TYPE_CHECKING:
+    from continuon.rlds.steps import EpisodeSteps
+
+__all__ = [
+    "CAR_PROPRIO",
+    "EpisodeArrays",
+    "check_like",
+    "digest_of",
+    "load_arrays",
+    "origin_of",
+    "require_episodes",
+    "split_by_time",
+]
+
+CAR_PROPRIO = ("speed_mps",)
+"""State names that a policy may see; the steering position is the answer."""
+_DECODERS = 2
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class EpisodeArrays:
+    """One episode, every step aligned to its camera frame.
+
+    Attributes:
+        episode_id: as recorded.
+        origin: real, imported, simulated, synthetic or replayed.
+        images: uint8 [T, h, w, 3], policy images.
+        proprio: float32 [T, P], components `proprio_names`.
+        action: float32 [T, A] in [-1, 1], what the teacher did at that step.
+        stamp_ns: int64 [T], capture time.
+        valid: bool [T]; other steps are seen but neither learned nor scored.
+        proprio_names, action_names: component names.
+    """
+
+    episode_id: str
+    origin: str
+    images: NDArray[np.uint8]
+    proprio: NDArray[np.float32]
+    action: NDArray[np.float32]
+    stamp_ns: NDArray[np.int64]
+    valid: NDArray[np.bool_]
+    proprio_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ("steering", "throttle")
+
+    def __attrs_post_init__(self) -> None:
+        ticks = len(self.images)
+        columns = (len(self.proprio_names), len(self.action_names))
+        shapes = (self.proprio.shape, self.action.shape)
+        fits = shapes == ((ticks, columns[0]), (ticks, columns[1]))
+        fits = fits and self.stamp_ns.shape == self.valid.shape == (ticks,)
+        if not fits or self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ContractError(
+                "E-LEARN-DATA-001",
+                "the arrays of an episode do not belong together",
+                where=self.episode_id,
+                seen=f"images {self.images.shape}, proprio and action {shapes}",
+                allowed=f"{ticks} steps with {columns} components",
+            )
+        self._check_values()
+
+    def _check_values(self) -> None:
+        known = self.action[self.valid]
+        finite = np.isfinite(known).all() and np.isfinite(self.proprio).all()
+        if not finite or (known.size and np.abs(known).max() > 1.0):
+            raise DataError(
+                "E-LEARN-DATA-002",
+                "an action or a proprioceptive value is not finite or out of range",
+                where=self.episode_id,
+                allowed="actions in [-1, 1], finite proprioception",
+                hint="`continuon episodes validate` names the step",
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_arrays(
+    path: Path,
+    *,
+    image_height: int,
+    image_width: int,
+    proprio: Sequence[str] | None = (),
+) -> tuple[EpisodeArrays, ...]:
+    """Decode a recording once: only the small images stay in memory.
+
+    Args:
+        path: a folder of recordings, one recording, or a TFDS directory.
+        image_height: of the policy image, pixels.
+        image_width: of the policy image, pixels.
+        proprio: state names to keep; None takes `CAR_PROPRIO` where every episode
+            has it, else nothing.
+
+    Raises:
+        DataError: nothing is there, an episode lacks a state name, or a step's image
+            cannot be decoded. Nothing is ever made up in its place.
+    """
+    from continuon.rlds.steps import read_steps
+
+    episodes = []
+    for steps in read_steps(path):
+        held = [n for n in CAR_PROPRIO if n in steps.state_names]
+        names = tuple(held if proprio is None else proprio)
+        images = _decode(steps, image_height, image_width)
+        episodes.append(_arrays(steps, images, names))
+    if not episodes:
+        raise DataError(
+            "E-LEARN-DATA-003",
+            "there is no episode to learn from",
+            where=path,
+            hint="record some: `continuon record`",
+        )
+    alike = tuple(episodes) if proprio is not None else _shared_proprio(episodes)
+    check_like(alike)
+    return alike
+
+
+def _decode(steps: EpisodeSteps, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the small images; an invalid step holds the one before it (else black)."""
+    from continuon.rlds.images import decode_jpeg, policy_image
+
+    def small(index: int) -> NDArray[np.uint8]:
+        return policy_image(decode_jpeg(steps.image[index]), height=height, width=width)
+
+    images = np.zeros((len(steps.stamp_ns), height, width, 3), np.uint8)
+    usable = np.flatnonzero(steps.valid)
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        for index, image in zip(usable, pool.map(small, usable), strict=True):
+            images[index] = image
+    for index in np.flatnonzero(~np.asarray(steps.valid, bool)):
+        images[index] = images[max(int(index) - 1, 0)]
+    return images
+
+
+def _arrays(
+    steps: EpisodeSteps, images: NDArray[np.uint8], names: tuple[str, ...]
+) -> EpisodeArrays:
+    where = steps.metadata.episode_id
+    missing = [name for name in names if name not in steps.state_names]
+    if missing:
+        raise DataError(
+            "E-LEARN-DATA-004",
+            "an episode does not hold the state that the policy needs",
+            where=where,
+            seen=", ".join(steps.state_names) or "no state",
+            allowed=", ".join(names),
+        )
+    columns = [steps.state_names.index(name) for name in names]
+    ticks = len(images)
+    state = np.asarray(steps.state, np.float32).reshape(ticks, -1)[:, columns]
+    action = np.asarray(steps.action, np.float32)
+    valid = np.asarray(steps.valid, bool) & np.isfinite(action).all(1)
+    valid &= np.isfinite(state).all(1)
+    return EpisodeArrays(
+        episode_id=where,
+        origin=str(steps.metadata.origin),
+        images=images,
+        proprio=np.where(np.isfinite(state), state, 0).astype(np.float32),
+        action=np.where(valid[:, None], action, 0).astype(np.float32),
+        stamp_ns=np.asarray(steps.stamp_ns, np.int64),
+        valid=valid,
+        proprio_names=names,
+        action_names=tuple(steps.action_names),
+    )
+
+
+def _shared_proprio(episodes: Sequence[EpisodeArrays]) -> tuple[EpisodeArrays, ...]:
+    shared = [set(episode.proprio_names) for episode in episodes]
+    names = tuple(n for n in CAR_PROPRIO if all(n in have for have in shared))
+    return tuple(
+        attrs.evolve(
+            episode,
+            proprio=episode.proprio[:, [episode.proprio_names.index(n) for n in names]],
+            proprio_names=names,
+        )
+        for episode in episodes
+    )
+
+
+def check_like(episodes: Sequence[EpisodeArrays]) -> None:
+    """Check that all episodes have one image size and one meaning of each column.
+
+    Raises:
+        DataError: E-LEARN-DATA-005, two episodes differ.
+    """
+
+    def shape(episode: EpisodeArrays) -> tuple[Any, ...]:
+        names = (episode.proprio_names, episode.action_names)
+        return (episode.images.shape[1:], *names)
+
+    for episode in episodes[1:]:
+        if shape(episode) != shape(episodes[0]):
+            raise DataError(
+                "E-LEARN-DATA-005",
+                "the episodes are not of one kind",
+                where=episode.episode_id,
+                seen=shape(episode),
+                allowed=shape(episodes[0]),
+            )
+
+
+def require_episodes(
+    arrays: Sequence[EpisodeArrays], minimum: int = 16
+) -> tuple[EpisodeArrays, ...]:
+    """Return the episodes, if there are enough of them.
+
+    Raises:
+        DataError: E-LEARN-FEW-001, there are fewer than `minimum`.
+    """
+    if len(arrays) < minimum:
+        raise DataError(
+            "E-LEARN-FEW-001",
+            "too few episodes to learn from",
+            seen=len(arrays),
+            allowed=f"at least {minimum}",
+            hint="record more: `continuon record --count N`",
+        )
+    return tuple(arrays)
+
+
+def split_by_time(
+    arrays: Sequence[EpisodeArrays], holdout: float = 0.2
+) -> tuple[tuple[EpisodeArrays, ...], tuple[EpisodeArrays, ...]]:
+    """Return (train, held out): whole episodes, the held-out ones the last in time.
+
+    `arrays` stand in the order of their start, as `load_arrays` gives them; stamps of
+    different sessions may count from different origins and are not compared.
+
+    Raises:
+        DataError: E-LEARN-FEW-002, fewer than two episodes.
+        ContractError: E-LEARN-SPLIT-001, `holdout` is no proper fraction.
+    """
+    if not 0.0 < holdout < 1.0:
+        raise ContractError(
+            "E-LEARN-SPLIT-001",
+            "the held-out share is no proper fraction",
+            seen=holdout,
+            allowed="above 0, below 1",
+        )
+    if len(arrays) < 2:
+        raise DataError(
+            "E-LEARN-FEW-002",
+            "nothing can be held out of fewer than two episodes",
+            seen=len(arrays),
+            allowed="at least 2",
+            hint="record more: `continuon record --count N`",
+        )
+    last = min(max(round(len(arrays) * holdout), 1), len(arrays) - 1)
+    return tuple(arrays[:-last]), tuple(arrays[-last:])
+
+
+def origin_of(arrays: Sequence[EpisodeArrays]) -> str:
+    """Return the origins that the episodes have, joined by `+` where they differ."""
+    return "+".join(sorted({episode.origin for episode in arrays}))
+
+
+def digest_of(arrays: Sequence[EpisodeArrays]) -> str:
+    """Return the SHA-256, hex, of everything that learning sees, in order."""
+    total = hashlib.sha256()
+    for episode in arrays:
+        names = "|".join((*episode.proprio_names, "->", *episode.action_names))
+        shape = episode.images.shape
+        head = f"{episode.episode_id}\0{episode.origin}\0{names}\0{shape}\n"
+        total.update(head.encode())
+        for array in (
+            episode.images,
+            episode.proprio,
+            episode.action,
+            episode.stamp_ns,
+            episode.valid,
+        ):
+            total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()

@@ -1,0 +1,93 @@
+"""Who made a figure: the code's digest, the host's facts; and files written whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "code_digest",
+    "host_facts",
+    "peak_memory_bytes",
+    "write_json",
+    "write_whole",
+]
+
+_PACKAGES = ("continuon", "jax", "jaxlib", "optax", "numpy")
+
+
+def code_digest() -> str:
+    """Return the SHA-256, hex, of every Python source of this package.
+
+    Covers each file's POSIX path within the package and its bytes, sorted by path.
+    """
+    import continuon
+
+    root = Path(str(continuon.__file__)).parent
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith("_specs/"):
+            total.update(name.encode() + b"\0")
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def host_facts() -> dict[str, Any]:
+    """Return what the figures were measured on, without names of host or user."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "packages": versions,
+    }
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident set that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document whole; NaN and infinities become null."""
+    plain = json.loads(msgspec.json.encode(document))
+    write_whole(path, json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a file: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        OSError: the medium refused; the old file, if any, is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,105 @@
+"""Run parameters over whole episodes, each from a reset state. Uses JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.errors import ContractError
+from continuon.hope import HopeConfig, init_state, sequence, step
+from continuon.learn.data import EpisodeArrays
+from continuon.learn.windows import Batch, cut, stack
+
+__all__ = ["Prediction", "check_config", "predict"]
+
+_BATCH = 8
+
+
+@attrs.frozen(eq=False)
+class Prediction:
+    """What the model did in one episode.
+
+    Attributes:
+        action: float32 [T, A]; surprise: float32 [T].
+    """
+
+    action: NDArray[np.float32]
+    surprise: NDArray[np.float32]
+
+
+def check_config(config: HopeConfig, episodes: Sequence[EpisodeArrays]) -> None:
+    """Check that the episodes hold what the config names.
+
+    Raises:
+        ContractError: E-LEARN-FIT-001, naming both sides.
+    """
+    wanted = (config.image_shape, config.proprio, config.action)
+    for e in episodes:
+        image = e.images.shape[1:] if config.has_image else config.image_shape
+        held = (tuple(image), e.proprio_names, e.action_names)
+        if held != wanted:
+            raise ContractError(
+                "E-LEARN-FIT-001",
+                "the model and the episodes do not fit: image, proprio, action",
+                where=e.episode_id,
+                seen=held,
+                allowed=wanted,
+            )
+
+
+def predict(
+    params: Any, config: HopeConfig, episodes: Sequence[EpisodeArrays]
+) -> tuple[Prediction, ...]:
+    """Return the model's answer to each episode, from a reset state.
+
+    Where the config feeds a previous action it is the model's own last output, never
+    the teacher's: such a model is evaluated tick by tick.
+    """
+    check_config(config, episodes)
+    longest = max(len(episode) for episode in episodes)
+    ticks = -(-longest // config.chunk) * config.chunk
+    size = min(_BATCH, len(episodes))
+    answers: list[Prediction] = []
+    for first in range(0, len(episodes), size):
+        group = episodes[first : first + size]
+        windows = [cut(episode, 0, ticks) for episode in group]
+        windows += [windows[-1]] * (size - len(group))
+        action, surprise = _run(params, config, *_observed(config, stack(windows)))
+        for row, episode in enumerate(group):
+            rows = np.asarray(action[row, : len(episode)])
+            told = np.asarray(surprise[row, : len(episode)])
+            answers.append(Prediction(rows, told))
+    return tuple(answers)
+
+
+def _observed(config: HopeConfig, batch: Batch) -> tuple[Any, Any]:
+    image = batch.images if config.has_image else None
+    return image, batch.proprio if config.proprio else None
+
+
+@partial(jax.jit, static_argnums=1)
+def _run(params: Any, config: HopeConfig, image: Any, proprio: Any) -> Any:
+    given = {"image": image, "proprio": proprio}
+    given = {name: value for name, value in given.items() if value is not None}
+    batch = next(iter(given.values())).shape[0]
+    state = init_state(config, batch)
+    if not config.use_previous_action:
+        _, out = sequence(params, config, state, given, remat=False)
+        return out.action, out.surprise
+
+    def tick(carry: Any, obs: Any) -> Any:
+        state, own = carry
+        state, out = step(params, config, state, {**obs, "previous_action": own})
+        return (state, out.action), (out.action, out.surprise)
+
+    start = (state, jnp.zeros((batch, len(config.action))))
+    first = {name: jnp.moveaxis(value, 1, 0) for name, value in given.items()}
+    _, told = jax.lax.scan(tick, start, first)
+    return tuple(jnp.moveaxis(part, 0, 1) for part in told)
