@@ -113,28 +113,62 @@ def _writes(
 def _delta_chunk(
     writes: _Writes, memory: jax.Array, size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Solve the chunk's strictly lower-triangular system by log2(C) doublings."""
+    """Return reads [B, C, H, size] and the memory after C ticks of the delta rule."""
     query, key, value = (a.transpose(0, 2, 1, 3) for a in writes[:3])
     strength = writes.strength.transpose(0, 2, 1)[..., None]
-    log_decay = jnp.cumsum(writes.log_decay, 1).transpose(0, 2, 1)
     ticks = key.shape[2]
-    rows, columns = jnp.arange(ticks)[:, None], jnp.arange(ticks)[None]
+    lower = jnp.tril(jnp.ones((ticks, ticks), key.dtype))
+    log_decay = jnp.einsum("ts,bsh->bht", lower, writes.log_decay)
     between = log_decay[..., :, None] - log_decay[..., None, :]
-    decay = jnp.exp(jnp.where(rows >= columns, between, -jnp.inf))
+    decay = jnp.exp(jnp.where(lower > 0, between, -jnp.inf))
     from_start = jnp.exp(log_decay)[..., None]
-    overlap = jnp.einsum("bhik,bhjk->bhij", key, key) * decay
-    power = jnp.where(rows > columns, -strength * overlap, 0.0)
-    update = strength * (value - from_start * (key @ memory))
-    span = 1
-    while span < ticks:
-        update = update + power @ update
-        span *= 2
-        if span < ticks:
-            power = power @ power
-    inside = (jnp.einsum("bhik,bhjk->bhij", query, key) * decay) @ update[..., :size]
-    read = from_start * (query @ memory[..., :size]) + inside
+    both = jnp.concatenate([key, query], 2)
+    overlap = both @ jnp.swapaxes(key, -1, -2)
+    past = both @ memory
+    coupling = -strength * jnp.tril(decay * overlap[..., :ticks, :], -1)
+    new = strength * (value - from_start * past[..., :ticks, :])
+    update = _solve(coupling, new)
+    inside = (decay * overlap[..., ticks:, :]) @ update[..., :size]
+    read = from_start * past[..., ticks:, :size] + inside
     last = log_decay[..., -1:]
     to_end = jnp.exp(last - log_decay)[..., None]
-    grown = jnp.einsum("bhik,bhiv->bhkv", key * to_end, update)
+    grown = jnp.swapaxes(key * to_end, -1, -2) @ update
     memory = jnp.exp(last)[..., None] * memory + grown
     return read.transpose(0, 2, 1, 3), memory
+
+
+@jax.custom_vjp
+def _solve(coupling: jax.Array, right: jax.Array) -> jax.Array:
+    """Return X of (I - coupling) X = right, coupling [.., C, C] strictly lower."""
+    return _inverse(coupling) @ right
+
+
+def _inverse(coupling: jax.Array) -> jax.Array:
+    """Sum the powers of a nilpotent matrix in log2(C) doublings."""
+    ticks = coupling.shape[-1]
+    inverse = jnp.eye(ticks, dtype=coupling.dtype) + coupling
+    span = 2
+    while span < ticks:
+        coupling = coupling @ coupling
+        inverse = inverse + coupling @ inverse
+        span *= 2
+    return inverse
+
+
+def _solve_forward(
+    coupling: jax.Array, right: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    inverse = _inverse(coupling)
+    solution = inverse @ right
+    return solution, (inverse, solution)
+
+
+def _solve_backward(
+    kept: tuple[jax.Array, jax.Array], slope: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    inverse, solution = kept
+    right = jnp.swapaxes(inverse, -1, -2) @ slope
+    return right @ jnp.swapaxes(solution, -1, -2), right
+
+
+_solve.defvjp(_solve_forward, _solve_backward)

@@ -26,14 +26,9 @@ def mid_chunk(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the same as C calls of `mid_step`, for x [B, C, d]."""
     keep, drive, gate = _gates(params, x)
-    drive = drive.at[:, 0].add(keep[:, 0] * hidden)
-
-    def join(
-        left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        return left[0] * right[0], right[0] * left[1] + right[1]
-
-    _, states = jax.lax.associative_scan(join, (keep, drive), axis=1)
+    states = jax.lax.platform_dependent(
+        keep, drive, hidden, cpu=_scan, default=_associative_scan
+    )
     return states[:, -1], x + (states * gate) @ params["out"]
 
 
@@ -43,3 +38,31 @@ def _gates(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
     log_keep = -8.0 * jax.nn.softplus(params["decay"]) * recur - MIN_DECAY
     drive = jnp.sqrt(-jnp.expm1(2.0 * log_keep)) * take * inputs
     return jnp.exp(log_keep), drive, jax.nn.gelu(gate)
+
+
+def _scan(keep: jax.Array, drive: jax.Array, hidden: jax.Array) -> jax.Array:
+    """Evaluate tick by tick; twice as fast as the associative form on a CPU."""
+
+    def tick(
+        carry: jax.Array, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        carry = inputs[0] * carry + inputs[1]
+        return carry, carry
+
+    ordered = jnp.moveaxis(keep, 1, 0), jnp.moveaxis(drive, 1, 0)
+    return jnp.moveaxis(jax.lax.scan(tick, hidden, ordered)[1], 0, 1)
+
+
+def _associative_scan(
+    keep: jax.Array, drive: jax.Array, hidden: jax.Array
+) -> jax.Array:
+    """Evaluate in log2(C) parallel rounds, for accelerators."""
+
+    def join(
+        left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        return left[0] * right[0], right[0] * left[1] + right[1]
+
+    drive = drive.at[:, 0].add(keep[:, 0] * hidden)
+    states: jax.Array = jax.lax.associative_scan(join, (keep, drive), axis=1)[1]
+    return states
