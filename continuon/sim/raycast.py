@@ -14,12 +14,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.sim.scene import MARGIN, Scene, make_scene
+from continuon.sim.ground import MARGIN
+from continuon.sim.scene import Scene, make_scene
 
 __all__ = ["CameraModel", "Renderer", "View"]
 
 NEAR_M = 0.12
-_NOISE_CELLS = 1 << 21
+_NOISE_CELLS = 262_139  # prime: its repeats never line up with rows
 
 
 @attrs.frozen(kw_only=True)
@@ -114,17 +115,24 @@ class Renderer:
         self._ground_z = np.full((height, width), 1e3, np.float32)
         self._ground_z[self._cy :] = self._row_z[:, None]
         self._pixels = np.empty((height, width), np.uint32)
-        rng = np.random.default_rng([self._seed, 0x4015E])
-        size = max(_NOISE_CELLS, 4 * width * height)
-        top = min(model.colour_noise, MARGIN - 1)
-        drawn = rng.standard_normal(size, dtype=np.float32) * np.float32(top / 2.5)
-        self._colour_noise = np.clip(np.rint(drawn), -top, top).astype(np.int8)
-        self._colour_noise = self._colour_noise.view(np.uint8)
-        grain = rng.standard_normal(size // 4, dtype=np.float32)
-        self._depth_noise = grain * np.float32(model.depth_noise_per_m)
-        # One depth pixel in 400 has no match and reads 0, wherever it lies.
-        self._depth_noise[rng.random(size // 4, dtype=np.float32) < 0.0025] = np.nan
+        self._draw_noise()
         self._ready = True
+
+    def _draw_noise(self) -> None:
+        """Lay out noise for two frames; each frame starts at a place of its own."""
+        model = self.model
+        rng = np.random.default_rng([self._seed, 0x4015E])
+        count = model.width * model.height
+        top = min(model.colour_noise, MARGIN - 1)
+        drawn = rng.standard_normal(_NOISE_CELLS, dtype=np.float32)
+        colour = np.clip(np.rint(drawn * np.float32(top / 2.5)), -top, top)
+        # Added modulo 256; colours keep a margin, so nothing wraps around.
+        self._colour_noise = np.resize(colour.astype(np.int8), 6 * count)
+        self._colour_noise = self._colour_noise.view(np.uint8)
+        grain = drawn[::-1] * np.float32(1000.0 * model.depth_noise_per_m)
+        # One depth pixel in 400 has no match and reads 0, wherever it lies.
+        grain[rng.random(_NOISE_CELLS, dtype=np.float32) < 0.0025] = -1e9
+        self._depth_noise = np.resize(grain, 2 * count)
 
     def _ground(self, eye: tuple[float, float], cos: float, sin: float) -> None:
         scene, f32 = self.scene, np.float32
@@ -162,10 +170,10 @@ class Renderer:
         right[turn, 0] = middle_right - half[turn]
         right[turn, 1] = middle_right + half[turn]
         reach = self.model.half_view
-        inside = (right <= reach * z + 1e-6) | (z > NEAR_M)
+        facing = (dx[:, 0] * (dy[:, 1] - dy[:, 0])) < (dy[:, 0] * (dx[:, 1] - dx[:, 0]))
         seen = (
-            (z.max(axis=1) > NEAR_M)
-            & inside.any(axis=1)
+            (~walls.solid | facing)
+            & (z.max(axis=1) > NEAR_M)
             & ~(right > reach * np.maximum(z, 0) + 1e-3).all(axis=1)
             & ~(right < -reach * np.maximum(z, 0) - 1e-3).all(axis=1)
         )
@@ -231,23 +239,30 @@ class Renderer:
         """Add the sensor's noise and limits."""
         model = self.model
         count = model.width * model.height
-        rng = np.random.default_rng([self._seed, sequence])
-        offset = int(rng.integers(0, len(self._colour_noise) - 3 * count + 1))
+        place = _scramble(self._seed, sequence)
+        offset = place % (3 * count)
         rgb = np.empty((model.height, model.width, 3), np.uint8)
-        rgb[:] = self._pixels.view(np.uint8).reshape(model.height, model.width, 4)[
-            ..., :3
-        ]
+        bytes4 = self._pixels.view(np.uint8).reshape(model.height, model.width, 4)
+        for channel in range(3):  # eight times faster than one copy of [..., :3]
+            rgb[..., channel] = bytes4[..., channel]
         flat = rgb.reshape(-1)
         flat += self._colour_noise[offset : offset + 3 * count]
-        offset = int(rng.integers(0, len(self._depth_noise) - count + 1))
+        offset = (place >> 24) % count
         grain = self._depth_noise[offset : offset + count].reshape(rgb.shape[:2])
-        z = self._z
-        noisy = grain * z
-        noisy += 1.0
-        noisy *= z
-        noisy *= 1000.0
-        known = noisy >= np.float32(model.min_depth_m * 1000)
-        known &= noisy <= np.float32(model.max_depth_m * 1000)
-        depth = np.zeros(z.shape, np.uint16)
-        np.copyto(depth, noisy, where=known, casting="unsafe")
+        millimetres = grain * self._z
+        millimetres += 1000.0
+        millimetres *= self._z
+        np.clip(millimetres, 0.0, 65535.0, out=millimetres)
+        depth = millimetres.astype(np.uint16)
+        known = depth >= round(model.min_depth_m * 1000)
+        known &= depth <= round(model.max_depth_m * 1000)
+        depth *= known.view(np.uint8)
         return View(rgb, depth)
+
+
+def _scramble(seed: int, sequence: int) -> int:
+    """Return 64 well-mixed bits of two integers (the finaliser of SplitMix64)."""
+    word = (seed * 0x9E3779B97F4A7C15 + sequence * 0xD1B54A32D192ED03 + 1) % 2**64
+    word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) % 2**64
+    return word ^ (word >> 31)

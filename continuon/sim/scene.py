@@ -9,21 +9,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.sim.ground import TEXTURE_SPAN_M, pack_rgb, paint_ground
 from continuon.sim.track import Track, make_track
 
-__all__ = ["Scene", "Walls", "make_scene", "pack_rgb"]
+__all__ = ["Scene", "Walls", "make_scene"]
 
-# Colours stay this far from 0 and 255, so that sensor noise never wraps around.
-MARGIN = 12
-TEXTURE_SPAN_M = 12.8
 ROOM_MARGIN_M = 1.4
 
-_GROUNDS = (
-    (92, 92, 96), (70, 74, 80), (128, 112, 94), (98, 108, 92),
-    (74, 84, 108), (134, 130, 124), (110, 84, 74),
-)  # fmt: skip
-_EDGES = ((236, 236, 232), (232, 226, 206), (226, 206, 70))
-_DASHES = ((230, 194, 40), (236, 128, 48), (236, 236, 228))
 _THINGS = (
     (186, 70, 52), (58, 104, 176), (206, 166, 62), (84, 144, 86),
     (150, 92, 158), (176, 150, 120), (92, 150, 160),
@@ -39,6 +31,7 @@ class Walls:
         height_m: float64 [F, 2], lower and upper edge above the ground.
         palette: uint32 [F, M], colour along the face as packed RGB.
         apex_m: float64 [F], where the sides of a cone meet; NaN for a rectangle.
+        solid: bool [F], a side of a box, seen from its outside only.
         turning: bool [F], always faces the camera (posts, cones).
     """
 
@@ -46,6 +39,7 @@ class Walls:
     height_m: NDArray[np.float64]
     palette: NDArray[np.uint32]
     apex_m: NDArray[np.float64]
+    solid: NDArray[np.bool_]
     turning: NDArray[np.bool_]
 
 
@@ -71,15 +65,6 @@ class Scene:
     ceiling: int
 
 
-def pack_rgb(rgb: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Pack colours [..., 3] in 0..255 to uint32, bytes red, green, blue, 255."""
-    byte = np.clip(rgb, MARGIN, 255 - MARGIN).astype(np.uint8)
-    packed = np.empty((*byte.shape[:-1], 4), np.uint8)
-    packed[..., :3] = byte
-    packed[..., 3] = 255
-    return packed.view("<u4")[..., 0]
-
-
 @functools.lru_cache(maxsize=4)
 def make_scene(track_seed: int, *, cells: int = 2048) -> Scene:
     """Paint the scene of a track; `cells` (a power of two) is the raster's side."""
@@ -93,97 +78,17 @@ def make_scene(track_seed: int, *, cells: int = 2048) -> Scene:
     )
     light = float(rng.uniform(0.72, 1.12))
     tint = 1.0 + rng.uniform(-0.07, 0.07, 3)
-    cell = TEXTURE_SPAN_M / cells
-    ground = _paint_ground(
-        track, rng, cells=cells, cell_m=cell, origin=origin, light=light * tint
-    )
+    ground = paint_ground(track, rng, cells=cells, origin_m=origin, light=light * tint)
     walls = _stand_things(track, rng, low, high, light * tint)
     sky = np.array([200.0, 202.0, 206.0]) * rng.uniform(0.75, 1.05) * tint
     return Scene(
         track=track,
-        ground=_mips(ground),
-        cell_m=cell,
+        ground=ground,
+        cell_m=TEXTURE_SPAN_M / cells,
         origin_m=origin,
         walls=walls,
         ceiling=int(pack_rgb(sky)),
     )
-
-
-def _paint_ground(
-    track: Track,
-    rng: np.random.Generator,
-    *,
-    cells: int,
-    cell_m: float,
-    origin: tuple[float, float],
-    light: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """Return float32 [cells, cells, 3]: grain, blotches, road, lines and dashes."""
-    base = np.array(_GROUNDS[rng.integers(len(_GROUNDS))], np.float32)
-    road = base * np.float32(rng.uniform(0.62, 0.9))
-    edge = np.array(_EDGES[rng.integers(len(_EDGES))], np.float32)
-    dash = np.array(_DASHES[rng.integers(len(_DASHES))], np.float32)
-    line_m, dash_m = rng.uniform(0.045, 0.06), rng.uniform(0.035, 0.05)
-    period_m, filled = rng.uniform(0.5, 0.8), rng.uniform(0.45, 0.6)
-    coarse = rng.normal(0.0, 1.0, (33, 33)).astype(np.float32)
-    blotch = _enlarge(coarse, cells) * np.float32(rng.uniform(4.0, 10.0))
-    grain = rng.standard_normal((cells // 4, cells // 4), dtype=np.float32)
-    grain = np.tile(grain, (4, 4)) * np.float32(rng.uniform(3.0, 6.0))
-    texture = blotch + grain
-
-    half = track.lane_width_m / 2.0
-    across = np.arange(-half - 0.12, half + 0.12, 0.5 * cell_m)
-    along = np.arange(0.0, track.length_m, 0.5 * cell_m)
-    count = len(track.points_m)
-    place = along / track.spacing_m
-    index = place.astype(np.int64) % count
-    part = (place - np.floor(place))[:, None]
-    after = (index + 1) % count
-    centre = track.points_m[index] * (1 - part) + track.points_m[after] * part
-    heading = track.heading_rad[index]
-    x = centre[:, :1] - np.sin(heading)[:, None] * across
-    y = centre[:, 1:] + np.cos(heading)[:, None] * across
-    column = ((x - origin[0]) / cell_m).astype(np.int64)
-    row = ((y - origin[1]) / cell_m).astype(np.int64)
-    paint = np.zeros((len(along), len(across)), np.uint8)
-    paint[:, np.abs(across) < half + 0.10] = 1
-    paint[:, np.abs(np.abs(across) - half + line_m / 2) < line_m / 2] = 2
-    dashed = np.abs(across) < dash_m / 2
-    paint[np.ix_((along % period_m) < filled * period_m, dashed)] = 3
-    flat = row * cells + column
-    kinds = np.zeros(cells * cells, np.uint8)
-    for kind in (1, 2, 3):
-        kinds[flat[paint == kind]] = kind
-    colours = np.stack([base, road, edge, dash]) * light.astype(np.float32)
-    keep = np.array([1.0, 1.0, 0.6, 0.6], np.float32) * np.float32(light.mean())
-    texture *= keep[kinds].reshape(texture.shape)
-    picture = colours[kinds].reshape(cells, cells, 3)
-    picture += texture[..., None]
-    # Half a cell of blur takes the steps off the painted edges.
-    picture[1:] += picture[:-1]
-    picture[:, 1:] += picture[:, :-1]
-    picture[1:, 1:] *= np.float32(0.25)
-    picture[0], picture[:, 0] = picture[1], picture[:, 1]
-    return picture
-
-
-def _enlarge(coarse: NDArray[np.float32], cells: int) -> NDArray[np.float32]:
-    """Return a smooth float32 [cells, cells] picture of a small grid (bilinear)."""
-    place = np.linspace(0.0, len(coarse) - 1.001, cells, dtype=np.float32)
-    index = place.astype(np.int64)
-    part = place - index
-    rows = coarse[index] * (1 - part)[:, None] + coarse[index + 1] * part[:, None]
-    wide = rows[:, index] * (1 - part) + rows[:, index + 1] * part
-    return np.asarray(wide, np.float32)
-
-
-def _mips(picture: NDArray[np.float32]) -> tuple[NDArray[np.uint32], ...]:
-    levels = [pack_rgb(picture)]
-    while picture.shape[0] > 256:
-        side = picture.shape[0] // 2
-        picture = picture.reshape(side, 2, side, 2, 3).mean(axis=(1, 3))
-        levels.append(pack_rgb(picture))
-    return tuple(levels)
 
 
 @attrs.define
@@ -193,6 +98,7 @@ class _Builder:
     heights: list[tuple[float, float]] = attrs.field(factory=list)
     palettes: list[NDArray[np.uint32]] = attrs.field(factory=list)
     apexes: list[float] = attrs.field(factory=list)
+    solids: list[bool] = attrs.field(factory=list)
     turnings: list[bool] = attrs.field(factory=list)
 
     def face(
@@ -202,6 +108,7 @@ class _Builder:
         colours: NDArray[np.float64],
         *,
         apex_m: float = math.nan,
+        solid: bool = False,
         turning: bool = False,
     ) -> None:
         dx, dy = ends[1][0] - ends[0][0], ends[1][1] - ends[0][1]
@@ -211,6 +118,7 @@ class _Builder:
         self.heights.append(height)
         self.palettes.append(pack_rgb(colours * shade * self.light))
         self.apexes.append(apex_m)
+        self.solids.append(solid)
         self.turnings.append(turning)
 
     def build(self) -> Walls:
@@ -219,6 +127,7 @@ class _Builder:
             height_m=np.array(self.heights, np.float64),
             palette=np.stack(self.palettes),
             apex_m=np.array(self.apexes, np.float64),
+            solid=np.array(self.solids),
             turning=np.array(self.turnings),
         )
 
@@ -352,4 +261,4 @@ def _box(
     stripes = np.repeat(rng.uniform(0.8, 1.1, (8, 1)), _CELLS // 8, axis=0)
     for side in range(4):
         ends = [corners[side], corners[(side + 1) % 4]]
-        builder.face(ends, (0.0, tall), colour * stripes)
+        builder.face(ends, (0.0, tall), colour * stripes, solid=True)
