@@ -15,7 +15,7 @@ import attrs
 from continuon.errors import DataError
 from continuon.rlds.mcap_write import MAGIC, Opcode
 
-__all__ = ["Channel", "McapContents", "MessageAt", "Schema", "scan_mcap"]
+__all__ = ["Channel", "ChunkAt", "McapContents", "MessageAt", "Schema", "scan_mcap"]
 
 _RECORD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
@@ -55,13 +55,29 @@ class MessageAt:
 
 
 @attrs.define(eq=False)
+class ChunkAt:
+    """Where a chunk lies, what is in it, and the message indexes found behind it."""
+
+    start: int
+    end: int
+    messages: list[MessageAt]
+    index_offsets: dict[int, int] = attrs.field(factory=dict)
+    index_end: int = 0
+
+    @property
+    def is_indexed(self) -> bool:
+        """True where every channel of the chunk has its index."""
+        return set(self.index_offsets) == {at.channel for at in self.messages}
+
+
+@attrs.define(eq=False)
 class McapContents:
     """What a walk found.
 
     Attributes:
-        chunks: start and end of each chunk record, and the messages in it.
-        good_end: offset after the last whole record that may stay when the tail is cut:
-            header, schemas, channels, metadata and chunks, but no message index.
+        chunks: the whole chunks, in file order.
+        statics: the schema and channel records outside chunks, as they stand.
+        tables: start, length and name of each metadata record.
         is_finished: the end of data, a footer and the closing magic were all there.
         damage: why the walk stopped early, None if it did not.
     """
@@ -71,9 +87,10 @@ class McapContents:
     channels: dict[int, Channel] = attrs.field(factory=dict)
     metadata: list[tuple[str, dict[str, str]]] = attrs.field(factory=list)
     messages: list[MessageAt] = attrs.field(factory=list)
-    chunks: list[tuple[int, int, list[MessageAt]]] = attrs.field(factory=list)
+    chunks: list[ChunkAt] = attrs.field(factory=list)
+    statics: list[tuple[int, bytes]] = attrs.field(factory=list)
+    tables: list[tuple[int, int, str]] = attrs.field(factory=list)
     statistics_count: int | None = None
-    good_end: int = 0
     is_finished: bool = False
     damage: str | None = None
 
@@ -93,7 +110,7 @@ def scan_mcap(data: memoryview, *, verify: bool = True) -> McapContents:
             seen=bytes(data[: len(MAGIC)]).hex(),
             allowed=MAGIC.hex(),
         )
-    found = McapContents(good_end=len(MAGIC))
+    found = McapContents()
     position, size = len(MAGIC), len(data)
     in_data, has_footer = True, False
     try:
@@ -111,9 +128,9 @@ def scan_mcap(data: memoryview, *, verify: bool = True) -> McapContents:
             elif opcode == Opcode.STATISTICS:
                 (found.statistics_count,) = struct.unpack_from("<Q", data, start)
             elif in_data:
+                if opcode in {Opcode.SCHEMA, Opcode.CHANNEL}:
+                    found.statics.append((opcode, bytes(data[position:end])))
                 _take(found, data, opcode, start, end, verify=verify)
-                if opcode != Opcode.MESSAGE_INDEX:
-                    found.good_end = end
             position = end
         found.damage = "it ends before its footer"
     except _DamageError as error:
@@ -157,6 +174,11 @@ def _take(
         table, at = _table(data, at)
         _all_read(at, end)
         found.metadata.append((name, table))
+        found.tables.append((start - _RECORD.size, end - start + _RECORD.size, name))
+    elif opcode == Opcode.MESSAGE_INDEX and found.chunks:
+        (number,) = struct.unpack_from("<H", data, start)
+        found.chunks[-1].index_offsets[number] = start - _RECORD.size
+        found.chunks[-1].index_end = end
     elif opcode == Opcode.SCHEMA:
         (number,) = struct.unpack_from("<H", data, start)
         name, at = _text(data, start + 2)
@@ -206,7 +228,7 @@ def _take_chunk(
         elif opcode in {Opcode.SCHEMA, Opcode.CHANNEL}:
             _take(found, inside, opcode, content, after, verify=verify)
         position = after
-    found.chunks.append((start - _RECORD.size, end, messages))
+    found.chunks.append(ChunkAt(start - _RECORD.size, end, messages, {}, end))
     found.messages += messages
 
 

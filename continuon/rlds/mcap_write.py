@@ -15,7 +15,7 @@ import attrs
 
 from continuon.rlds.wire import Buffer
 
-__all__ = ["MAGIC", "McapWriter", "MessageRecord", "Opcode", "Sink"]
+__all__ = ["MAGIC", "ChunkEntry", "McapWriter", "MessageRecord", "Opcode", "Sink"]
 
 MAGIC = b"\x89MCAP0\r\n"
 _MESSAGE_HEAD = struct.Struct("<BQHIQQ")
@@ -65,7 +65,9 @@ class MessageRecord:
 
 
 @attrs.frozen
-class _ChunkEntry:
+class ChunkEntry:
+    """What the summary says of a chunk."""
+
     start: int
     length: int
     start_ns: int
@@ -83,8 +85,27 @@ class McapWriter:
         self._sink = sink
         self._offset = 0
         self._static: dict[int, list[bytes]] = {Opcode.SCHEMA: [], Opcode.CHANNEL: []}
-        self._chunks: list[_ChunkEntry] = []
+        self._chunks: list[ChunkEntry] = []
         self._metadata: list[tuple[int, int, str]] = []
+
+    @classmethod
+    def resume(
+        cls,
+        sink: Sink,
+        *,
+        size: int,
+        statics: Sequence[tuple[int, bytes]],
+        tables: Sequence[tuple[int, int, str]],
+        chunks: Sequence[ChunkEntry],
+    ) -> McapWriter:
+        """Return a writer that goes on behind `size` bytes that are already there."""
+        writer = cls(sink)
+        writer._offset = size
+        for opcode, data in statics:
+            writer._static[opcode].append(data)
+        writer._metadata = list(tables)
+        writer._chunks = list(chunks)
+        return writer
 
     @property
     def size(self) -> int:
@@ -189,7 +210,7 @@ class McapWriter:
             indexes.append(index)
         self._write([head, *body, *indexes])
         self._chunks.append(
-            _ChunkEntry(
+            ChunkEntry(
                 start,
                 length,
                 start_ns,
@@ -290,7 +311,7 @@ def record(opcode: int, *parts: bytes) -> bytes:
     return struct.pack("<BQ", opcode, len(content)) + content
 
 
-def _chunk_index(chunk: _ChunkEntry) -> bytes:
+def _chunk_index(chunk: ChunkEntry) -> bytes:
     offsets = b"".join(
         struct.pack("<HQ", channel, at)
         for channel, at in sorted(chunk.index_offsets.items())
