@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -197,6 +197,14 @@ def _action_source(value: ActionSource | str) -> ActionSource:
     return _member(ActionSource, value)
 
 
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _table(values: Mapping[str, str]) -> dict[str, str]:
+    return dict(values)
+
+
 def _is_rate(_: object, field: attrs.Attribute[float], value: float | None) -> None:
     if value is not None and not 0.0 < value < 1e5:
         raise ContractError(
@@ -233,13 +241,13 @@ class EpisodeMetadata:
     robot_model: str
     frame_convention: str
     task: str = ""
-    tags: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    software: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    software: Mapping[str, str] = attrs.field(factory=dict, converter=_table)
     start_wall_ns: int = 0
     control_rate_hz: float | None = attrs.field(default=None, validator=_is_rate)
     camera_rate_hz: float | None = attrs.field(default=None, validator=_is_rate)
-    provenance: Mapping[str, str] = attrs.field(factory=dict, converter=dict)
-    capabilities: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    provenance: Mapping[str, str] = attrs.field(factory=dict, converter=_table)
+    capabilities: tuple[str, ...] = attrs.field(default=(), converter=_strings)
     owner: str | None = None
     share: Share = attrs.field(factory=Share)
 
@@ -259,7 +267,7 @@ class StreamSpec:
 
     name: str
     codec: Codec = attrs.field(converter=Codec)
-    names: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    names: tuple[str, ...] = attrs.field(default=(), converter=_strings)
     clock: str = "host"
     rate_hz: float | None = None
     width: int = 0

@@ -1,0 +1,183 @@
+"""Which rows of a tub are a person's demonstration, and where it is interrupted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from continuon.rlds.tub_files import Tub, TubRow
+
+__all__ = ["LOSSES", "Demonstration", "Loss", "judge_rows", "segments", "stamp_source"]
+
+MAX_GAP_NS = 1_000_000_000
+MIN_CAMERA_DT_NS = 8_000_000
+"""No camera of such a car is faster than 125 Hz: a shorter median dt is no capture."""
+_ROUNDING = 1e-3
+
+LOSSES = {
+    "E-RLDS-TUB-010": "the catalog is named by the manifest but absent",
+    "E-RLDS-TUB-011": "rows in catalogs that the manifest does not name (stale)",
+    "E-RLDS-TUB-012": "rows that are no JSON object or lack their index or time",
+    "E-RLDS-TUB-013": "rows whose image a later session overwrote (index used twice)",
+    "E-RLDS-TUB-014": "rows that the autopilot drove, or whose driver is not known",
+    "E-RLDS-TUB-015": "rows whose steering or throttle is absent, not finite or > 1",
+    "E-RLDS-TUB-016": "rows whose image is missing",
+    "E-RLDS-TUB-017": "rows whose image is no whole JPEG",
+}
+
+
+@attrs.frozen
+class Loss:
+    """Something of the source that is not in the result."""
+
+    code: str
+    text: str
+    count: int
+
+    def as_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return attrs.asdict(self)
+
+
+@attrs.frozen
+class Demonstration:
+    """One usable row: who, when, which image, which command."""
+
+    position: int
+    index: int
+    session: str
+    stamp_ns: int
+    image: str
+    steering: float
+    throttle: float
+
+
+def judge_rows(tub: Tub) -> tuple[list[Demonstration], Counter[str], int]:
+    """Return (usable rows in file order, losses by code, rows deleted by their owner).
+
+    A row keeps its `position`, so that a dropped neighbour shows as a gap.
+    """
+    losses: Counter[str] = Counter()
+    owners = _image_owners(tub)
+    kept, deleted = [], 0
+    for position, row in enumerate(tub.rows):
+        judged = _judge(row, position, tub, owners)
+        if isinstance(judged, Demonstration):
+            kept.append(judged)
+        elif judged:
+            losses[judged] += 1
+        else:
+            deleted += 1
+    if tub.missing_catalogs:
+        losses["E-RLDS-TUB-010"] = len(tub.missing_catalogs)
+    if tub.stale_rows:
+        losses["E-RLDS-TUB-011"] = tub.stale_rows
+    return kept, losses, deleted
+
+
+def _judge(
+    row: TubRow, position: int, tub: Tub, owners: Mapping[str, int]
+) -> Demonstration | str:
+    """Return the row, the code of its loss, or "" where its owner deleted it."""
+    fields = row.fields
+    if fields is None or not _is_stamped(fields):
+        return "E-RLDS-TUB-012"
+    if fields["_index"] in tub.deleted:
+        return ""
+    if fields.get("user/mode") != "user":
+        return "E-RLDS-TUB-014"
+    image = fields.get(tub.image_field)
+    if not isinstance(image, str):
+        return "E-RLDS-TUB-016"
+    if owners[image] != position:
+        return "E-RLDS-TUB-013"
+    steering = _command(fields.get("user/angle"))
+    throttle = _command(fields.get("user/throttle"))
+    if steering is None or throttle is None:
+        return "E-RLDS-TUB-015"
+    return Demonstration(
+        position,
+        fields["_index"],
+        str(fields.get("_session_id", "")),
+        fields["_timestamp_ms"] * 1_000_000,
+        image,
+        steering,
+        throttle,
+    )
+
+
+def _is_stamped(fields: Mapping[str, Any]) -> bool:
+    return all(
+        isinstance(fields.get(key), int)
+        and not isinstance(fields[key], bool)
+        and 0 <= fields[key] < 1 << 43
+        for key in ("_index", "_timestamp_ms")
+    )
+
+
+def _image_owners(tub: Tub) -> dict[str, int]:
+    """Return for each image file the position of the row that was written last."""
+    owners: dict[str, tuple[int, int]] = {}
+    for position, row in enumerate(tub.rows):
+        fields = row.fields
+        if fields is None or not _is_stamped(fields):
+            continue
+        image = fields.get(tub.image_field)
+        if isinstance(image, str):
+            claim = (fields["_timestamp_ms"], position)
+            owners[image] = max(owners.get(image, claim), claim)
+    return {image: position for image, (_, position) in owners.items()}
+
+
+def _command(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not math.isfinite(value) or abs(value) > 1 + _ROUNDING:
+        return None
+    return max(-1.0, min(1.0, float(value)))
+
+
+def segments(
+    rows: Sequence[Demonstration], *, longest: int
+) -> Iterator[tuple[Demonstration, ...]]:
+    """Yield unbroken runs of at most `longest` rows.
+
+    A run ends where a row was dropped or is absent, the session changes, or time goes back or jumps
+    by more than a second.
+    """
+    run: list[Demonstration] = []
+    for row in rows:
+        if run and (len(run) == longest or _breaks(run[-1], row)):
+            yield tuple(run)
+            run = []
+        run.append(row)
+    if run:
+        yield tuple(run)
+
+
+def _breaks(before: Demonstration, after: Demonstration) -> bool:
+    step = after.stamp_ns - before.stamp_ns
+    return (
+        after.position != before.position + 1
+        or after.index != before.index + 1
+        or after.session != before.session
+        or not 0 <= step <= MAX_GAP_NS
+    )
+
+
+def stamp_source(rows: Sequence[Demonstration]) -> str:
+    """Return "write", or "conversion" where rows follow faster than any camera.
+
+    Donkeycar stamps a record when it is written, not when its frame was exposed; a tub
+    that was converted carries the time of conversion.
+    """
+    steps = np.diff([row.stamp_ns for row in rows])
+    steps = steps[steps >= 0]
+    if not steps.size or np.median(steps) >= MIN_CAMERA_DT_NS:
+        return "write"
+    return "conversion"
