@@ -16,6 +16,7 @@ from continuon.errors import UsageError
 __all__ = ["Common", "layer", "split_common"]
 
 CONFIG_NAME = "continuon.toml"
+END_OF_OPTIONS, JSON = "--", "--json"
 
 
 @attrs.frozen(kw_only=True)
@@ -49,16 +50,16 @@ def split_common(tokens: Sequence[str]) -> tuple[Common, list[str]]:
     queue = list(tokens)
     while queue:
         token = queue.pop(0)
-        if token == "--":
+        if token == END_OF_OPTIONS:  # noqa: S105
             return Common(**found), [*rest, token, *queue]
         if token == "--json":
             found["json"] = True
             takes = rest[:1] == ["health"] and bool(queue) and queue[0][:1] != "-"
             if queue and (takes or queue[0].endswith(".json")):
                 found["json_path"] = Path(queue.pop(0))
-        elif token.startswith("--json="):
+        elif token.startswith(f"{JSON}="):
             found["json"] = True
-            found["json_path"] = Path(token.removeprefix("--json="))
+            found["json_path"] = Path(token.removeprefix(f"{JSON}="))
         elif token in ("--dry-run", "--show-config", "--debug", "--quiet"):
             found[token[2:].replace("-", "_")] = True
         else:

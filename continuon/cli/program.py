@@ -101,7 +101,7 @@ def _help(prefix: str) -> str:
         "",
         *(f"  {command.words:<{width}}  {command.summary}" for command in rows),
         "",
-        "everywhere: --json [PATH]  --dry-run  --show-config  --quiet  --debug  --version",
+        "everywhere: --json [PATH]  --dry-run  --show-config  --quiet  --debug",
         "exit codes: 0 done, 1 failed, 2 usage, 3 gate missed or data lost,",
         "            4 a person must act, 5 refused for safety or trust",
     ]
@@ -151,7 +151,7 @@ def _parse(
 def _named(function: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
     """Return the parameters that flags name, when others are still missing."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    names += function.__kwdefaults__ and tuple(function.__kwdefaults__) or ()
+    names += tuple(function.__kwdefaults__ or ())
     flags = {token.split("=")[0].lstrip("-").replace("-", "_") for token in tokens}
     return {name: None for name in names if name in flags}
 

@@ -33,7 +33,7 @@ class Result:
 
 
 def plain(value: Any) -> Any:
-    """Return a value in terms of JSON: attrs to objects, arrays to lists, NaN to null."""
+    """Return a value in terms of JSON: arrays become lists, NaN becomes null."""
     if attrs.has(type(value)):
         fields = attrs.fields(type(value))
         return {f.name.lstrip("_"): plain(getattr(value, f.name)) for f in fields}
@@ -114,6 +114,6 @@ def _cell(value: Any) -> str:
         return "unknown"
     if isinstance(value, float):
         return f"{value:.6g}"
-    if value == [] or value == {}:
+    if value in ([], {}):
         return "none"
     return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any, ClassVar
 
 import attrs
 
@@ -32,6 +33,13 @@ class Context:
         workers: processes that capture and drive at the same time.
     """
 
+    SHORT: ClassVar[dict[str, Any]] = {
+        "episode_s": 6.0,
+        "num_steps": 250,
+        "proof_seeds": 3,
+        "starts": 4,
+    }
+
     root: Path = attrs.field(converter=Path)
     rig: str = attrs.field(default="sim", validator=attrs.validators.in_(("sim", "pi")))
     seed: int = 0
@@ -39,7 +47,7 @@ class Context:
         default=None, converter=attrs.converters.optional(Path)
     )
     episodes: int = 16
-    episode_s: float = 12.0
+    episode_s: float = 8.0
     preset: str = "nano"
     num_steps: int = 400
     sanity_steps: int = 8

@@ -12,9 +12,24 @@ import attrs
 from continuon.errors import UsageError
 from continuon.pipeline.context import Context
 
-__all__ = ["PHASES", "Outcome", "Phase", "Progress", "load_phase"]
+__all__ = [
+    "MINIMUM_EPISODES",
+    "PHASES",
+    "Outcome",
+    "Phase",
+    "Progress",
+    "load_phase",
+    "quiet",
+]
+
+MINIMUM_EPISODES = 16
 
 Progress = Callable[[int, int, str], None]
+
+
+def quiet(*_: object) -> None:
+    """Say nothing about progress."""
+
 
 PHASES = (
     "health",

@@ -19,7 +19,7 @@ from continuon.errors import ContinuonError, DataError
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path, digest_text
 from continuon.pipeline.gates import PhaseGate, Verdict, load_gates
-from continuon.pipeline.phase import PHASES, Progress, load_phase
+from continuon.pipeline.phase import PHASES, Progress, load_phase, quiet
 from continuon.pipeline.receipt import (
     Receipt,
     host_facts,
@@ -57,9 +57,9 @@ def run_pipeline(
     *,
     phases: Iterable[str] = PHASES,
     force: bool = False,
-    on_start: Callable[[PhaseGate], None] = lambda gate: None,
-    on_done: Callable[[PhaseRun], None] = lambda run: None,
-    progress: Progress = lambda done, total, label: None,
+    on_start: Callable[[PhaseGate], None] = quiet,
+    on_done: Callable[[PhaseRun], None] = quiet,
+    progress: Progress = quiet,
 ) -> tuple[PhaseRun, ...]:
     """Run phases in order until one does not pass.
 
@@ -83,7 +83,7 @@ def run_phase(
     gate: PhaseGate,
     *,
     force: bool = False,
-    progress: Progress = lambda done, total, label: None,
+    progress: Progress = quiet,
 ) -> PhaseRun:
     """Run one phase in a process of its own and judge what it measured."""
     path = receipt_path(context, gate.name)
@@ -92,14 +92,15 @@ def run_phase(
     try:
         inputs = _digest_inputs(context, gate)
     except ContinuonError as error:
-        receipt = _judge(gate, context, {}, {"error": error.as_dict()}, started, clock)
+        message = {"error": error.as_dict()}
+        receipt = _judge(gate, context, {}, message, started=started, clock=clock)
         write_receipt(path, receipt)
         return PhaseRun(receipt=receipt, fresh=True)
     before = None if force else read_receipt(path)
     if before is not None and _up_to_date(context, before, inputs):
         return PhaseRun(receipt=before, fresh=False)
     message = _run_worker(gate.name, context, progress)
-    receipt = _judge(gate, context, inputs, message, started, clock)
+    receipt = _judge(gate, context, inputs, message, started=started, clock=clock)
     write_receipt(path, receipt)
     return PhaseRun(receipt=receipt, fresh=True)
 
@@ -161,7 +162,8 @@ def _judge(
     context: Context,
     inputs: dict[str, str],
     message: dict[str, Any],
-    started_unix_ms: int,
+    *,
+    started: int,
     clock: float,
 ) -> Receipt:
     outcome = message.get("outcome", {})
@@ -186,7 +188,7 @@ def _judge(
         figures=figures,
         checks=checks,
         host=host_facts(),
-        started_unix_ms=started_unix_ms,
+        started_unix_ms=started,
         duration_s=round(time.monotonic() - clock, 3),
         peak_memory_bytes=int(outcome.get("peak_memory_bytes", 0)),
         notes=tuple(outcome.get("notes", ())),

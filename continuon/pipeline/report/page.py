@@ -19,10 +19,14 @@ from continuon.pipeline.report.svg import Series, histogram, line_chart, track_p
 __all__ = ["build_report"]
 
 ORIGINS = {
-    "simulated": "Simulated: every figure below comes from the simulated rig. No robot "
-    "moved and no real camera looked.",
-    "imported": "Imported: the episodes are somebody's real recording, imported as it "
-    "is. The control loop ran on the simulated rig with recorded frames replayed.",
+    "simulated": (
+        "Simulated: every figure below comes from the simulated rig. No robot "
+        "moved and no real camera looked."
+    ),
+    "imported": (
+        "Imported: the episodes are somebody's real recording, imported as it is. The "
+        "control loop ran on the simulated rig with recorded frames replayed."
+    ),
     "real": "Real: recorded from, trained for and run on the robot itself.",
     "synthetic": "Synthetic: made-up data. Nothing here speaks about a robot.",
     "replayed": "Replayed: recorded frames were shown to the policy again.",
@@ -51,8 +55,7 @@ def build_report(reports: Path, output: Path) -> Path:
     origin = _origin(receipts)
     body = [
         "<h1>continuon pipeline report</h1>",
-        f'<p><span class="origin">{escape(origin)}</span> '
-        f"{escape(ORIGINS.get(origin, 'Origin unknown.'))}</p>",
+        _origin_line(origin),
         _summary(receipts),
         _strip(receipts),
         _driving(_load(reports / "drive.json")),
@@ -86,6 +89,11 @@ def _origin(receipts: Sequence[Receipt]) -> str:
         if receipt.name == "capture":
             return receipt.origin
     return receipts[-1].origin
+
+
+def _origin_line(origin: str) -> str:
+    words = escape(ORIGINS.get(origin, "Origin unknown."))
+    return f'<p><span class="origin">{escape(origin)}</span> {words}</p>'
 
 
 def _summary(receipts: Sequence[Receipt]) -> str:
@@ -190,8 +198,9 @@ def _steering(evaluation: Any) -> str:
         "<h2>Steering on held-out episodes</h2>"
         '<table class="facts"><tr><th></th><th>mean absolute error</th>'
         f"<th>sign accuracy</th></tr>{rows}</table>"
-        f'<figure style="margin:12px 0">{chart}<figcaption>The policy never saw these '
-        "episodes and is never shown the action it has to predict.</figcaption></figure>"
+        f'<figure class="wide">{chart}<figcaption>The policy never saw these '
+        "episodes and is never shown the action it has to predict.</figcaption>"
+        "</figure>"
         f'<div class="frames">{frames}</div>'
     )
 
@@ -256,7 +265,8 @@ def _sizes(sizes: Any) -> str:
 def _times(receipts: Sequence[Receipt]) -> str:
     rows = "".join(
         f"<tr><th>{r.phase} {escape(r.name)}</th><td>{r.duration_s:.1f} s</td>"
-        f"<td>{r.peak_memory_bytes / 2**20:.0f} MiB</td><td>{escape(r.origin)}</td></tr>"
+        f"<td>{r.peak_memory_bytes / 2**20:.0f} MiB</td>"
+        f"<td>{escape(r.origin)}</td></tr>"
         for r in receipts
     )
     return (

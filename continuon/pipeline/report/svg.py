@@ -96,7 +96,7 @@ def histogram(
     if not finite:
         return '<p class="absent">not measured</p>'
     top = max([*finite, *marked, limit or 0.0])
-    low = min(0.0, min(finite))
+    low = min(0.0, *finite)
     step = (top - low) / bins or 1.0
     counts = [0] * bins
     for value in finite:
@@ -112,8 +112,7 @@ def histogram(
                 f'<rect class="bar" x="{x0:.1f}" y="{y:.1f}" '
                 f'width="{max(0.8, x1 - x0 - 0.6):.1f}" height="{floor - y:.1f}"/>'
             )
-    for value in marked:
-        body.append(_vertical(axes, value, "mark", "swap"))
+    body += [_vertical(axes, value, "mark", "swap") for value in marked]
     if limit is not None:
         body.append(_vertical(axes, limit, "limit", "one period"))
     return _svg(width, height, body)
@@ -162,12 +161,13 @@ def track_plot(
 def _frame(axes: _Axes, x_label: str, y_label: str) -> str:
     left, right = MARGIN_LEFT_PX, axes.width - MARGIN_RIGHT_PX
     top, bottom = MARGIN_TOP_PX, axes.height - MARGIN_BOTTOM_PX
+    x_place = f'x="{(left + right) / 2:.0f}" y="{axes.height - 4}"'
+    y_place = f'transform="translate(11 {(top + bottom) / 2:.0f}) rotate(-90)"'
+    tick = '<text class="tick" text-anchor="middle"'
     out = [
         f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>',
-        f'<text class="tick" x="{(left + right) / 2:.0f}" y="{axes.height - 4}" '
-        f'text-anchor="middle">{escape(x_label)}</text>',
-        f'<text class="tick" transform="translate(11 {(top + bottom) / 2:.0f}) '
-        f'rotate(-90)" text-anchor="middle">{escape(y_label)}</text>',
+        f"{tick} {x_place}>{escape(x_label)}</text>",
+        f"{tick} {y_place}>{escape(y_label)}</text>",
     ]
     for index in range(5):
         value = axes.x_low + (axes.x_high - axes.x_low) * index / 4

@@ -1,0 +1,171 @@
+"""`continuon keys` and `continuon bundle`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from continuon.cli.render import Result
+from continuon.home import Home
+
+__all__ = ["build", "new_key", "show", "sign", "verify"]
+
+
+def new_key(
+    private_key: Path | None = None,
+    *,
+    algorithm: Literal["ecdsa-p256", "ed25519", "ml-dsa-65"] = "ecdsa-p256",
+) -> Result:
+    """Make a signing key; CONTINUON_KEY_PASSWORD encrypts the private half.
+
+    Parameters
+    ----------
+    private_key
+        Where the private half goes; default keys/release.pem below the home.
+    algorithm
+        ECDSA P-256 signs first; Ed25519 and ML-DSA-65 may follow it.
+    """
+    from continuon.bundle import new_key as make
+
+    target = private_key or Home.from_environment().keys / "release.pem"
+    key = make(
+        target, password=os.environ.get("CONTINUON_KEY_PASSWORD"), algorithm=algorithm
+    )
+    lines = [
+        f"private  {key.private_path}{'' if key.encrypted else '  (not encrypted)'}",
+        f"public   {key.public_path}",
+        f"words    {key.words}",
+        f"sha256   {key.fingerprint}",
+    ]
+    return Result(data=key, text="\n".join(lines))
+
+
+def build(
+    *,
+    artifacts_dir: Path,
+    output_dir: Path,
+    version: str,
+    release_counter: int,
+    origins: Sequence[str],
+    model_name: str = "continuon-hope",
+    source: str = "continuon bundle build",
+    created_at_unix_ms: int | None = None,
+    evidence: Sequence[Path] = (),
+    replace: bool = False,
+) -> Result:
+    """Assemble an edge bundle; the same inputs give the same bytes.
+
+    Parameters
+    ----------
+    artifacts_dir
+        What `continuon compile` wrote.
+    output_dir
+        The bundle's directory.
+    version
+        Strict SemVer 2, without a leading v.
+    release_counter
+        Counts releases and never goes back.
+    origins
+        Origins of the data it was trained on: real, imported, simulated, ...
+    model_name
+        Name of the model.
+    source
+        Where it was made.
+    created_at_unix_ms
+        Time to write down; default SOURCE_DATE_EPOCH, else the artifacts' newest time.
+    evidence
+        Files that say why it deserves trust.
+    replace
+        Take the place of a bundle that is there.
+    """
+    from continuon.bundle import build_bundle
+
+    info = build_bundle(
+        output_dir,
+        artifacts_dir=artifacts_dir,
+        model_name=model_name,
+        version=version,
+        release_counter=release_counter,
+        source=source,
+        created_at_unix_ms=_created(artifacts_dir, created_at_unix_ms),
+        origins=origins,
+        evidence=evidence,
+        replace=replace,
+    )
+    return Result(
+        data=info, text=f"{info.directory}: {info.total_bytes} bytes, not signed yet"
+    )
+
+
+def sign(directory: Path, *, key: Sequence[Path] | None = None) -> Result:
+    """Sign an edge bundle; CONTINUON_KEY_PASSWORD opens encrypted keys.
+
+    Parameters
+    ----------
+    directory
+        The bundle.
+    key
+        Private keys, an ECDSA P-256 one first; default keys/release.pem of the home.
+    """
+    from continuon.bundle import load_private_key, sign_bundle
+
+    password = os.environ.get("CONTINUON_KEY_PASSWORD")
+    paths = key or [Home.from_environment().keys / "release.pem"]
+    keys = [load_private_key(path, password=password) for path in paths]
+    signed = sign_bundle(directory, keys)
+    return Result(data=signed, text=f"signed {signed.files} files: {signed.bundle_id}")
+
+
+def verify(
+    directory: Path, *, key: Sequence[Path] | None = None, threshold: int = 1
+) -> Result:
+    """Verify an edge bundle: exit status 0, or 5 with the code of the refusal.
+
+    Parameters
+    ----------
+    directory
+        The bundle.
+    key
+        Trusted public keys; default keys/release.pub.pem of the home.
+    threshold
+        How many distinct keys must have signed.
+    """
+    from continuon.bundle import load_public_key, verify_bundle
+
+    paths = key or [Home.from_environment().keys / "release.pub.pem"]
+    keys = [load_public_key(path) for path in paths]
+    verified = verify_bundle(directory, keys, threshold=threshold)
+    manifest = verified.manifest
+    text = (
+        f"verified {manifest.model_name} {manifest.version} "
+        f"(release {manifest.release_counter}): {verified.bundle_id}"
+    )
+    return Result(data=verified, text=text)
+
+
+def show(directory: Path, *, legacy: bool = False) -> Result:
+    """Say what a bundle holds; this verifies nothing.
+
+    Parameters
+    ----------
+    directory
+        The bundle.
+    legacy
+        Show the earlier field names instead.
+    """
+    from continuon.bundle import legacy_view, parse_manifest
+
+    manifest = parse_manifest((directory / "edge_manifest.json").read_bytes())
+    return Result(data=legacy_view(manifest) if legacy else manifest)
+
+
+def _created(artifacts_dir: Path, given: int | None) -> int:
+    if given is not None:
+        return given
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None:
+        return int(epoch) * 1000
+    times = [path.stat().st_mtime_ns for path in artifacts_dir.iterdir()]
+    return max(times, default=0) // 1_000_000

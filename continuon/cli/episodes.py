@@ -1,0 +1,247 @@
+"""`continuon record`, `import`, `episodes`, `convert` and `export`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from continuon.cli.render import Result
+from continuon.errors import DataError
+from continuon.home import Home
+
+__all__ = [
+    "convert",
+    "export",
+    "import_",
+    "list_",
+    "record",
+    "recover",
+    "show",
+    "validate",
+]
+
+Source = Annotated[Path, Parameter(help="A recording or a folder of recordings.")]
+
+
+def record(
+    *,
+    output_dir: Path | None = None,
+    count: int = 16,
+    duration_s: float = 8.0,
+    rig: Literal["sim", "pi"] = "sim",
+    seed: int = 0,
+    workers: int = 2,
+) -> Result:
+    """Record episodes from the rig until the folder holds so many.
+
+    Parameters
+    ----------
+    output_dir
+        Where the recordings go; default rlds/episodes below the home.
+    count
+        How many episodes the folder shall hold.
+    duration_s
+        Length of each in seconds of the rig's clock.
+    rig
+        The simulated rig with its expert driver, or the Pi's own with a teleoperator.
+    seed
+        Fixes tracks, disturbances and sensor noise of the simulated rig.
+    workers
+        Processes that record at the same time; the simulated rig only.
+    """
+    from continuon.cli.progress import Bar
+    from continuon.pipeline.recording import record_episodes
+
+    target = output_dir or Home.from_environment().episodes
+    report = record_episodes(
+        target,
+        rig=rig,
+        seed=seed,
+        count=count,
+        duration_s=duration_s,
+        workers=workers,
+        progress=Bar().update,
+    )
+    return Result(
+        data=report,
+        text=f"{report.recorded} recorded, {report.kept} were there: {target}",
+        exit_code=3 if report.ended_early else 0,
+    )
+
+
+def import_(source: Path, *, output_dir: Path, episode_steps: int = 50) -> Result:
+    """Turn somebody's recording into episodes; every loss is named.
+
+    Parameters
+    ----------
+    source
+        A Donkeycar tub: its folder or its .tar.gz.
+    output_dir
+        Where the episodes go.
+    episode_steps
+        Steps of an episode; a longer drive is cut.
+    """
+    from continuon.rlds import import_recording
+
+    report = import_recording(source, output_dir, episode_steps=episode_steps)
+    lines = [f"{len(report.episodes)} episodes, {report.steps} steps: {output_dir}"]
+    lines += [
+        f"lost: {loss.count} x {loss.text} ({loss.code})" for loss in report.losses
+    ]
+    lines += [f"note: {note}" for note in report.notes]
+    return Result(data=report, text="\n".join(lines), exit_code=report.exit_code)
+
+
+def list_(folder: Path | None = None) -> Result:
+    """List recordings, oldest first.
+
+    Parameters
+    ----------
+    folder
+        Folder of recordings; default rlds/episodes below the home.
+    """
+    from continuon.rlds import open_recording
+
+    rows = []
+    for path in _recordings(folder or Home.from_environment().episodes):
+        with open_recording(path) as recording:
+            meta = recording.metadata
+            rows.append(
+                {
+                    "episode_id": meta.episode_id,
+                    "origin": str(meta.origin),
+                    "task": meta.task,
+                    "end": str(recording.end_reason),
+                    "samples": {k: len(v) for k, v in recording.streams.items()},
+                    "drops": dict(recording.drops),
+                    "bytes": path.stat().st_size,
+                    "path": str(path),
+                }
+            )
+    text = "\n".join(
+        f"{row['episode_id']:<28} {row['origin']:<10} {row['samples']} {row['end']}"
+        for row in rows
+    )
+    return Result(data=rows, text=text)
+
+
+def show(path: Source) -> Result:
+    """Say what one recording holds: metadata, streams, figures, findings."""
+    from continuon.rlds import open_recording, validate_recording
+
+    with open_recording(path) as recording:
+        data: dict[str, Any] = {
+            "metadata": recording.metadata,
+            "end": str(recording.end_reason),
+            "streams": {
+                name: {"samples": len(stream), "spec": stream.spec}
+                for name, stream in recording.streams.items()
+            },
+            "drops": dict(recording.drops),
+        }
+    report = validate_recording(path, profile="lenient")
+    data |= {"figures": report.figures, "warnings": report.warnings}
+    return Result(data=data)
+
+
+def validate(
+    path: Source, *, profile: Literal["strict", "lenient"] = "strict"
+) -> Result:
+    """Judge recordings by the contract; exit status 3 if any breaks it.
+
+    Parameters
+    ----------
+    path
+        A recording or a folder of recordings.
+    profile
+        `strict` for our own recordings, `lenient` for what others wrote.
+    """
+    from continuon.rlds import validate_recording
+
+    reports = [validate_recording(item, profile=profile) for item in _recordings(path)]
+    lines = []
+    for report in reports:
+        lines.append(f"{'ok ' if report.ok else 'BAD'} {report.episode_id}")
+        lines += [f"    {f.code} {f.text} ({f.where})" for f in report.errors]
+        lines += [f"    warning {f.code} {f.text} ({f.where})" for f in report.warnings]
+    bad = sum(not report.ok for report in reports)
+    lines.append(f"{len(reports) - bad} of {len(reports)} episodes keep the contract")
+    return Result(data=reports, text="\n".join(lines), exit_code=3 if bad else 0)
+
+
+def recover(path: Source) -> Result:
+    """Save what torn recordings hold and say what was lost; exit status 3 on a loss."""
+    from continuon.rlds import recover as recover_recordings
+
+    report = recover_recordings(path)
+    return Result(data=report, exit_code=3 if report.lost_bytes else 0)
+
+
+def convert(
+    *,
+    input_dir: Path | None = None,
+    output_dir: Path | None = None,
+    compress: bool = False,
+) -> Result:
+    """Write episodes as TFDS files (TFRecord), read them back and compare.
+
+    Parameters
+    ----------
+    input_dir
+        Folder of recordings; default rlds/episodes below the home.
+    output_dir
+        Where the TFDS folder goes; default rlds/tfrecord below the home.
+    compress
+        Compress the shards with GZIP.
+    """
+    from continuon.rlds import convert as convert_episodes
+
+    home = Home.from_environment()
+    report = convert_episodes(
+        input_dir or home.episodes, output_dir or home.tfrecord, compress=compress
+    )
+    whole = report.read_back_equal and not report.skipped
+    return Result(data=report, exit_code=0 if whole else 3)
+
+
+def export(
+    *, episodes_dir: Path | None = None, output_dir: Path | None = None
+) -> Result:
+    """Write anonymised episodes that may leave the robot.
+
+    Parameters
+    ----------
+    episodes_dir
+        Folder of recordings; default rlds/episodes below the home.
+    output_dir
+        Where the export goes; default rlds/export below the home.
+    """
+    from continuon.pipeline.secret import export_secret
+    from continuon.rlds import export_episodes
+
+    home = Home.from_environment()
+    report = export_episodes(
+        episodes_dir or home.episodes,
+        output_dir or home.export,
+        secret=export_secret(home),
+        origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
+    )
+    return Result(data=report)
+
+
+def _recordings(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = sorted(path.glob("*.mcap"))
+    if not found:
+        raise DataError(
+            "E-RLDS-EPISODES-001",
+            "there are no recordings here",
+            where=path,
+            allowed="a folder with .mcap files, or one of them",
+            hint="record with `continuon record`, or `continuon import`",
+        )
+    return found

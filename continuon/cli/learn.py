@@ -1,0 +1,241 @@
+"""`continuon sanity`, `prove`, `train`, `compile` and `infer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from continuon.cli.render import Result
+from continuon.errors import UsageError
+from continuon.home import Home
+
+__all__ = ["compile_", "infer", "prove", "sanity", "train"]
+
+
+def sanity(
+    *,
+    rlds_dir: Path | None = None,
+    arch_preset: str = "pi5",
+    max_steps: int = 8,
+    batch_size: int = 4,
+    learning_rate: float = 1e-3,
+    metrics_path: Path | None = None,
+    checkpoint_dir: Path | None = None,
+    sparsity_lambda: float = 0.0,
+    obs_dim: int | None = None,
+    action_dim: int | None = None,
+    seed: int = 0,
+) -> Result:
+    """Take a few JAX steps on recorded episodes; exit status 3 if a gate is missed.
+
+    Parameters
+    ----------
+    rlds_dir
+        Recordings or a TFDS folder; default rlds/episodes below the home.
+    arch_preset
+        HOPE preset.
+    max_steps
+        Training steps.
+    batch_size
+        Windows a step.
+    learning_rate
+        Peak learning rate.
+    metrics_path
+        Where the CSV goes; default trainer/logs below the home.
+    checkpoint_dir
+        Where the parameters go; default trainer/checkpoints/sanity below the home.
+    sparsity_lambda
+        Weight of the write-sparsity term of the loss.
+    obs_dim
+        Expected number of proprioceptive inputs; refused if the data has another.
+    action_dim
+        Expected number of action components; refused if the data has another.
+    seed
+        Of parameters and batches.
+    """
+    from continuon.learn import run_sanity
+
+    home = Home.from_environment()
+    report = run_sanity(
+        rlds_dir or home.episodes,
+        arch_preset=arch_preset,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        sparsity_lambda=sparsity_lambda,
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        metrics_path=metrics_path or home.trainer_logs / "sanity_metrics.csv",
+        checkpoint_dir=checkpoint_dir or home.checkpoints / "sanity",
+        seed=seed,
+    )
+    verdict = "passed" if report.passed else "missed: " + "; ".join(report.reasons)
+    text = (
+        f"{verdict}\nloss {report.loss_before} -> {report.loss_after} in "
+        f"{report.steps} steps on {report.episodes} episodes ({report.origin})"
+    )
+    return Result(data=report.as_dict(), text=text, exit_code=0 if report.passed else 3)
+
+
+def prove(
+    *,
+    rlds_dir: Path | None = None,
+    output: Path = Path("proof_of_learning.json"),
+    num_steps: int | None = None,
+    seeds: int = 3,
+) -> Result:
+    """Prove learning on held-out episodes against two controls; 3 if it is not proven.
+
+    Parameters
+    ----------
+    rlds_dir
+        Recordings or a TFDS folder; default rlds/episodes below the home.
+    output
+        Where the proof goes.
+    num_steps
+        Training steps of each run.
+    seeds
+        How many seeds, at least three.
+    """
+    from continuon.learn import run_proof
+
+    more = {} if num_steps is None else {"num_steps": num_steps}
+    report = run_proof(
+        rlds_dir or Home.from_environment().episodes,
+        output=output,
+        seeds=tuple(range(seeds)),
+        **more,
+    )
+    lines = [
+        report.verdict,
+        f"over the frozen control    {report.improvement_over_frozen}",
+        f"over the shuffled control  {report.improvement_over_shuffled}",
+        *report.reasons,
+    ]
+    return Result(
+        data=report.as_dict(),
+        text="\n".join(lines),
+        exit_code=0 if report.passed else 3,
+    )
+
+
+def train(
+    *,
+    data_path: str | None = None,
+    output_dir: str | None = None,
+    trainer: Literal["jax"] = "jax",
+    mode: Literal["local", "tpu"] = "local",
+    config_preset: str = "nano",
+    num_steps: int = 400,
+    seed: int = 0,
+) -> Result:
+    """Train a policy; a killed run goes on where it was.
+
+    Parameters
+    ----------
+    data_path
+        Recordings or a TFDS folder, also gs://; default rlds/tfrecord below the home.
+    output_dir
+        Where the checkpoint goes, also gs://; default trainer/checkpoints/slow.
+    trainer
+        The Slow loop is JAX.
+    mode
+        `tpu` uses every device of every host that the environment names.
+    config_preset
+        HOPE preset.
+    num_steps
+        Updates.
+    seed
+        Of parameters and batches.
+    """
+    from continuon.cli.progress import Counter
+    from continuon.learn import train as run_training
+
+    del trainer
+    home = Home.from_environment()
+    with Counter("training") as counter:
+        report = run_training(
+            data_path or home.tfrecord,
+            output_dir or home.checkpoints / "slow",
+            config_preset=config_preset,
+            num_steps=num_steps,
+            mode=mode,
+            seed=seed,
+            on_progress=lambda done, total, loss: counter(
+                done, total, f"loss {loss:.4f}"
+            ),
+        )
+    score = report.evaluation
+    lines = [f"checkpoint {report.checkpoint}"]
+    lines += [
+        f"held-out {name}: error {error:.4f}, ridge {(score.ridge_mae or {})[name]:.4f}"
+        for name, error in score.mae.items()
+    ]
+    return Result(data=report.as_dict(), text="\n".join(lines))
+
+
+def compile_(
+    checkpoint: Path | None = None,
+    *,
+    output_dir: Path | None = None,
+    control_rate_hz: float = 30.0,
+) -> Result:
+    """Compile a checkpoint for the edge and check each artifact against JAX.
+
+    Parameters
+    ----------
+    checkpoint
+        A .hope file; default trainer/checkpoints/slow/policy.hope below the home.
+    output_dir
+        Where the artifacts go; default `artifacts` beside the checkpoint's folder.
+    control_rate_hz
+        Rate of the policy's steps.
+    """
+    from continuon.export import compile_checkpoint
+
+    source = checkpoint or Home.from_environment().checkpoints / "slow" / "policy.hope"
+    target = output_dir or source.parent.parent / "artifacts"
+    report = compile_checkpoint(source, target, control_rate_hz=control_rate_hz)
+    lines = [
+        f"{info.path.name:<20} {info.bytes:>10,} bytes  error {info.max_abs_error}"
+        for info in report.artifacts
+    ]
+    return Result(
+        data=report, text="\n".join(lines), exit_code=0 if report.parity_ok else 3
+    )
+
+
+def infer(
+    *,
+    model_path: Path,
+    obs_dim: int | None = None,
+    action_dim: int | None = None,
+    backend: Literal["litert", "numpy"] = "litert",
+    ticks: int = 200,
+) -> Result:
+    """Run a compiled policy's golden ticks and time it; 3 if it answers otherwise.
+
+    Parameters
+    ----------
+    model_path
+        What `continuon compile` wrote, or a bundle.
+    obs_dim
+        Expected number of proprioceptive inputs.
+    action_dim
+        Expected number of action components.
+    backend
+        The runtime.
+    ticks
+        Steps to time.
+    """
+    from continuon.edge import infer as run_inference
+
+    folder = model_path if model_path.is_dir() else model_path.parent
+    if not folder.is_dir():
+        raise UsageError(
+            "E-EDGE-INFER-001", "there is no compiled policy here", where=model_path
+        )
+    report = run_inference(
+        folder, backend=backend, obs_dim=obs_dim, action_dim=action_dim, ticks=ticks
+    )
+    return Result(data=report, exit_code=0 if report.golden.ok else 3)

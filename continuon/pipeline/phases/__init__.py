@@ -1,0 +1,1 @@
+"""The ten phases: each a module with `ROOMS`, `inputs` and `run`."""

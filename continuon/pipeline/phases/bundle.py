@@ -1,0 +1,167 @@
+"""Phase 8: seed and trained policy, each as a signed edge bundle, verified again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from continuon.bundle import (
+    Compat,
+    HealthGate,
+    KeyFiles,
+    VerifiedBundle,
+    build_bundle,
+    load_private_key,
+    load_public_key,
+    new_key,
+    sign_bundle,
+    verify_bundle,
+)
+from continuon.home import Home
+from continuon.pipeline.context import Context
+from continuon.pipeline.digest import digest_path
+from continuon.pipeline.phase import Outcome, Progress
+from continuon.pipeline.phases.proof import proof_path
+from continuon.pipeline.phases.train import artifacts, seed_artifacts
+from continuon.pipeline.receipt import read_receipt
+from continuon.pipeline.releases import SEED_COUNTER, release_counter
+from continuon.pipeline.runner import receipt_path
+
+__all__ = [
+    "ROOMS",
+    "bundle_dir",
+    "inputs",
+    "public_key_path",
+    "run",
+    "seed_bundle_dir",
+]
+
+ROOMS = ("bundle",)
+MODEL_NAME = "continuon-hope"
+SEED_CREATED_UNIX_MS = 1_700_000_000_000
+
+
+def bundle_dir(context: Context) -> Path:
+    """Return where the trained bundle lies."""
+    return context.root / "bundles" / "trained"
+
+
+def seed_bundle_dir(context: Context) -> Path:
+    """Return where the seed bundle lies, which a new robot starts with."""
+    return context.root / "bundles" / "seed"
+
+
+def public_key_path(home: Home) -> Path:
+    """Return the public half of the key that signs releases."""
+    return home.keys / "release.pub.pem"
+
+
+def inputs(context: Context) -> dict[str, Path | str]:
+    """Return both sets of artifacts, the evidence and the public key."""
+    key = public_key_path(context.home)
+    return {
+        "artifacts": artifacts(context),
+        "seed": seed_artifacts(context),
+        "proof": proof_path(context),
+        "key": key.read_text("ascii") if key.exists() else "none yet",
+        "soak": str(context.soak_ticks),
+    }
+
+
+def run(context: Context, progress: Progress) -> Outcome:
+    """Build, sign and verify both bundles."""
+    home = context.home
+    made = _ensure_key(home)
+    train = read_receipt(receipt_path(context, "train"))
+    created = SEED_CREATED_UNIX_MS if train is None else train.started_unix_ms
+    evidence = {
+        "proof_of_learning": proof_path(context),
+        "sanity_metrics": home.trainer_logs / "sanity_metrics.csv",
+        "evaluation": home.checkpoints / "slow" / "evaluation.json",
+    }
+    counter = release_counter(
+        home.state / "releases.json", digest_path(artifacts(context))
+    )
+    progress(0, 2, "building the seed bundle")
+    seed = _bundle(
+        context,
+        seed_bundle_dir(context),
+        seed_artifacts(context),
+        version="0.1.0",
+        counter=SEED_COUNTER,
+        created=SEED_CREATED_UNIX_MS,
+        evidence={},
+    )
+    progress(1, 2, "building the trained bundle")
+    trained = _bundle(
+        context,
+        bundle_dir(context),
+        artifacts(context),
+        version=f"0.{counter}.0",
+        counter=counter,
+        created=created,
+        evidence={name: path for name, path in evidence.items() if path.is_file()},
+    )
+    manifest = trained.manifest
+    chosen = manifest.backends[0]
+    kinds = {item.path: item.role for item in manifest.artifacts}
+    notes = [] if made is None else [f"made the release key: {made.words}"]
+    return Outcome(
+        figures={
+            "manifest_complete": bool(manifest.backends and manifest.evidence),
+            "digests_verified": set(manifest.files()) <= set(trained.files),
+            "signature_verified": bool(trained.fingerprints and seed.fingerprints),
+            "selected_backend": chosen.name,
+            "selected_backend_is_placeholder": kinds[chosen.artifact] == "placeholder",
+            "release_counter": counter,
+            "version": manifest.version,
+            "bundle_id": trained.bundle_id,
+            "bundle_bytes": trained.total_bytes,
+        },
+        outputs=(bundle_dir(context), seed_bundle_dir(context)),
+        origin=context.origin,
+        notes=tuple(notes),
+    )
+
+
+def _ensure_key(home: Home) -> KeyFiles | None:
+    """Make the home's own release key once; a fleet's key is kept elsewhere."""
+    if public_key_path(home).exists():
+        return None
+    return new_key(home.keys / "release.pem")
+
+
+def _bundle(
+    context: Context,
+    target: Path,
+    source: Path,
+    *,
+    version: str,
+    counter: int,
+    created: int,
+    evidence: dict[str, Path],
+) -> VerifiedBundle:
+    gate = HealthGate(
+        golden_max_error=1e-3,
+        latency_p99_ms=20.0,
+        soak_ticks=context.soak_ticks,
+        timeout_s=60.0,
+        max_veto_fraction=0.25,
+    )
+    build_bundle(
+        target,
+        artifacts_dir=source,
+        model_name=MODEL_NAME,
+        version=version,
+        release_counter=counter,
+        source="continuon pipeline",
+        created_at_unix_ms=created,
+        origins=(context.origin,),
+        compat=attrs.evolve(Compat(), control_rate_hz=50.0),
+        evidence=evidence,
+        health_gate=gate,
+        replace=True,
+    )
+    sign_bundle(target, [load_private_key(context.home.keys / "release.pem")])
+    return verify_bundle(target, [load_public_key(public_key_path(context.home))])

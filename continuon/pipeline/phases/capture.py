@@ -1,0 +1,103 @@
+"""Phase 3: record episodes from the rig, or import somebody's recording."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from continuon.pipeline.context import Context
+from continuon.pipeline.gates import ABSENT
+from continuon.pipeline.phase import Outcome, Progress
+from continuon.pipeline.recording import archive, record_episodes
+from continuon.rlds import import_recording, validate_recording
+
+__all__ = ["ROOMS", "inputs", "run"]
+
+ROOMS = ("rlds", "robot", "rig", "sim")
+
+
+def inputs(context: Context) -> dict[str, Path | str]:
+    """Return the recording to import, or the settings of the capture."""
+    if context.episodes_from is not None:
+        return {"recording": context.episodes_from}
+    settings = f"{context.rig} {context.seed} {context.episodes} {context.episode_s}"
+    return {"settings": settings}
+
+
+def run(context: Context, progress: Progress) -> Outcome:
+    """Fill the episodes folder, then judge what it holds."""
+    notes: list[str] = []
+    figures: dict[str, Any] = {}
+    if context.episodes_from is not None:
+        notes += _import(context, context.episodes_from, progress, figures)
+    else:
+        notes += _capture(context, progress)
+    paths = sorted(context.home.episodes.glob("*.mcap"))
+    profile = "lenient" if context.imported else "strict"
+    reports = [validate_recording(path, profile=profile) for path in paths]
+    invalid = [report for report in reports if not report.ok]
+    notes += [f"{r.episode_id}: {r.errors[0].code} {r.errors[0].text}" for r in invalid]
+    figures |= {"episodes": len(reports), "invalid_episodes": len(invalid)}
+    figures |= summarise([report.figures for report in reports])
+    return Outcome(
+        figures=figures,
+        outputs=(context.home.episodes,),
+        origin=context.origin,
+        notes=tuple(notes),
+    )
+
+
+def summarise(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the worst of each figure over all episodes, or the word absent."""
+    out: dict[str, Any] = {
+        "steps": sum(int(row["steps"]) for row in figures),
+        "duration_s": float(sum(row["duration_s"] for row in figures)),
+    }
+    for name in ("rgb_rate_hz", "state_rate_hz", "action_rate_hz"):
+        rates = [row[name] for row in figures if row.get(name) is not None]
+        out[name] = float(np.median(rates)) if rates else ABSENT
+    for name in ("rgb_size", "depth_size"):
+        sizes = {tuple(row[name]) for row in figures if row.get(name) is not None}
+        out[name] = (
+            list(sizes.pop()) if len(sizes) == 1 else (ABSENT if not sizes else None)
+        )
+    skews = [
+        row["skew_ms"]["rgb-depth"]["p99"]
+        for row in figures
+        if "rgb-depth" in row["skew_ms"]
+    ]
+    out["skew_p99_ms"] = float(max(skews)) if skews else ABSENT
+    return out
+
+
+def _import(
+    context: Context, source: Path, progress: Progress, figures: dict[str, Any]
+) -> list[str]:
+    progress(0, 1, f"importing {source.name}")
+    target = context.home.episodes
+    fresh = target.with_name("episodes.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    report = import_recording(source, fresh)
+    archive(target)
+    fresh.rename(target)
+    figures["imported_losses"] = sum(loss.count for loss in report.losses)
+    losses = [f"{loss.code} {loss.text} ({loss.count})" for loss in report.losses]
+    return [f"imported from {source.name}", *report.notes, *losses]
+
+
+def _capture(context: Context, progress: Progress) -> list[str]:
+    report = record_episodes(
+        context.home.episodes,
+        rig=context.rig,
+        seed=context.seed,
+        count=context.episodes,
+        duration_s=context.episode_s,
+        workers=context.workers,
+        progress=progress,
+    )
+    return [f"ended early: {text}" for text in report.ended_early]

@@ -1,0 +1,48 @@
+"""Phase 6: recordings become TFDS files, and an anonymised export beside them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from continuon.pipeline.context import Context
+from continuon.pipeline.phase import Outcome, Progress
+from continuon.pipeline.secret import export_secret
+from continuon.rlds import convert, export_episodes
+
+__all__ = ["ROOMS", "inputs", "run"]
+
+ROOMS = ("rlds",)
+
+
+def inputs(context: Context) -> dict[str, Path | str]:
+    """Return the episodes."""
+    return {"episodes": context.home.episodes}
+
+
+def run(context: Context, progress: Progress) -> Outcome:
+    """Convert every episode, read it back, and export."""
+    home = context.home
+    recorded = len(list(home.episodes.glob("*.mcap")))
+    progress(0, 2, "writing TFRecord")
+    report = convert(home.episodes, home.tfrecord)
+    progress(1, 2, "writing the anonymised export")
+    exported = export_episodes(
+        home.episodes,
+        home.export,
+        secret=export_secret(home),
+        origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
+    )
+    return Outcome(
+        figures={
+            "episodes_converted_fraction": report.episodes / max(recorded, 1),
+            "read_back_equal": report.read_back_equal,
+            "manifest_written": report.manifest_path.is_file(),
+            "export_written": exported.manifest_path.is_file(),
+            "steps": report.steps,
+            "bytes": report.bytes,
+        },
+        outputs=(report.directory, home.export),
+        origin=context.origin,
+        notes=tuple(f"not converted: {item}" for item in report.skipped),
+    )

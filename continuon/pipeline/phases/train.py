@@ -1,0 +1,184 @@
+"""Phase 7: train on the converted episodes, evaluate on held-out ones, compile."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from continuon.export import compile_checkpoint
+from continuon.learn import EpisodeArrays, EvaluationReport, load_arrays, train
+from continuon.pipeline.atomic import write_atomic
+from continuon.pipeline.context import Context
+from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
+from continuon.rlds import read_steps
+
+__all__ = ["ROOMS", "artifacts", "inputs", "run", "seed_artifacts"]
+
+ROOMS = ("rlds", "hope", "learn", "export", "edge")
+FRAMES_SHOWN = 12
+GOLDEN_TICKS = 32
+STEERING = "steering"
+
+
+def artifacts(context: Context) -> Path:
+    """Return where the trained policy's artifacts lie."""
+    return context.home.checkpoints / "artifacts"
+
+
+def seed_artifacts(context: Context) -> Path:
+    """Return where the untrained seed's artifacts lie."""
+    return context.home.checkpoints / "seed-artifacts"
+
+
+def inputs(context: Context) -> dict[str, Path | str]:
+    """Return the converted episodes and the settings."""
+    settings = f"{context.preset} {context.num_steps} {context.seed}"
+    return {"tfrecord": context.home.tfrecord, "settings": settings}
+
+
+def run(context: Context, progress: Progress) -> Outcome:
+    """Train, compare with the baselines, compile trained and seed parameters."""
+    home = context.home
+    report = train(
+        home.tfrecord,
+        home.checkpoints / "slow",
+        config_preset=context.preset,
+        num_steps=context.num_steps,
+        seed=context.seed,
+        minimum_episodes=MINIMUM_EPISODES,
+        on_progress=lambda done, total, loss: progress(
+            done, total, f"training, loss {loss:.4f}"
+        ),
+    )
+    progress(0, 1, "compiling for the edge")
+    arrays = load_arrays(
+        home.tfrecord,
+        image_height=report.recipe["image_height"],
+        image_width=report.recipe["image_width"],
+        proprio=None,
+    )
+    held_out = [a for a in arrays if a.episode_id in report.held_out_episodes]
+    first = held_out[0]
+    golden = {"image": first.images[:GOLDEN_TICKS]}
+    if first.proprio.shape[1]:
+        golden["proprio"] = first.proprio[:GOLDEN_TICKS]
+    compiled, seed = (
+        compile_checkpoint(
+            checkpoint,
+            target,
+            control_rate_hz=_rate_hz(held_out),
+            golden_observations=golden,
+        )
+        for checkpoint, target in (
+            (report.checkpoint, artifacts(context)),
+            (report.seed_checkpoint, seed_artifacts(context)),
+        )
+    )
+    score = report.evaluation
+    _dump(home.reports / "evaluation.json", _pictures(home.tfrecord, score, held_out))
+    _dump(
+        home.reports / "loss.json",
+        {
+            "step": [row.step for row in report.loss_curve],
+            "loss": [row.loss for row in report.loss_curve],
+        },
+    )
+    sizes = {info.path.name: info.bytes for info in compiled.artifacts}
+    _dump(home.reports / "sizes.json", sizes)
+    name = STEERING if STEERING in score.mae else next(iter(score.mae))
+    ridge, mean = score.ridge_mae or {}, score.mean_mae or {}
+    return Outcome(
+        figures={
+            "held_out_mae": score.mae[name],
+            "ridge_mae": ridge.get(name),
+            "mean_mae": mean.get(name),
+            "held_out_mae_over_mean": score.mae_over_mean,
+            "held_out_mae_over_ridge": score.mae_over_ridge,
+            "sign_accuracy": score.sign_accuracy[name],
+            "ridge_sign_accuracy": (score.ridge_sign_accuracy or {}).get(name),
+            "parity_ok": compiled.parity_ok and seed.parity_ok,
+            "largest_artifact_mib": max(sizes.values()) / 2**20,
+            "parameters": report.parameters,
+            "train_seconds": report.seconds,
+            "train_episodes": len(report.train_episodes),
+            "held_out_episodes": len(report.held_out_episodes),
+        },
+        outputs=(
+            report.checkpoint,
+            artifacts(context),
+            seed_artifacts(context),
+            home.reports / "evaluation.json",
+            home.reports / "loss.json",
+            home.reports / "sizes.json",
+        ),
+        origin=report.origin,
+    )
+
+
+def _rate_hz(episodes: Sequence[EpisodeArrays]) -> float:
+    """Return the measured rate of steps, the median over all of them."""
+    gaps = np.concatenate([np.diff(episode.stamp_ns) for episode in episodes])
+    return 1e9 / float(np.median(gaps))
+
+
+def _pictures(
+    tfrecord: Path, score: EvaluationReport, held_out: Sequence[EpisodeArrays]
+) -> dict[str, Any]:
+    human = np.concatenate([trace.human[:, 0] for trace in score.traces])
+    predicted = np.concatenate([trace.predicted[:, 0] for trace in score.traces])
+    place = [(t.episode_id, i) for t in score.traces for i in range(len(t.human))]
+    gaps = 1.0 / _rate_hz(held_out)
+    shown = np.linspace(0, len(human) - 1, FRAMES_SHOWN).astype(int)
+    jpegs = _frames(tfrecord, [place[i] for i in shown])
+    name = next(iter(score.mae))
+    return {
+        "scores": {
+            "policy": _row(score.mae, score.sign_accuracy, name),
+            "ridge on 40x20 grey": _row(
+                score.ridge_mae, score.ridge_sign_accuracy, name
+            ),
+            "always the mean": _row(score.mean_mae, score.mean_sign_accuracy, name),
+        },
+        "series": {
+            "time_s": np.arange(len(human)) * gaps,
+            "human": human,
+            "predicted": predicted,
+        },
+        "frames": [
+            {
+                "human": float(human[i]),
+                "predicted": float(predicted[i]),
+                "jpeg": base64.b64encode(jpeg).decode(),
+            }
+            for i, jpeg in zip(shown, jpegs, strict=True)
+        ],
+    }
+
+
+def _row(mae: Any, sign: Any, name: str) -> dict[str, float | None]:
+    return {"mae": (mae or {}).get(name), "sign_accuracy": (sign or {}).get(name)}
+
+
+def _frames(tfrecord: Path, wanted: Sequence[tuple[str, int]]) -> list[bytes]:
+    """Return the recorded JPEG of each (episode id, step)."""
+    found: dict[tuple[str, int], bytes] = {}
+    for steps in read_steps(tfrecord):
+        episode = steps.metadata.episode_id
+        found |= {
+            (name, step): bytes(steps.image[step])
+            for name, step in wanted
+            if name == episode
+        }
+    return [found[key] for key in wanted]
+
+
+def _dump(path: Path, value: Any) -> None:
+    def plain(item: Any) -> Any:
+        return item.tolist() if hasattr(item, "tolist") else str(item)
+
+    write_atomic(path, json.dumps(value, default=plain).encode())

@@ -1,0 +1,42 @@
+"""Which release a set of artifacts is: the counter only ever goes up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from continuon.errors import DataError
+from continuon.pipeline.atomic import write_atomic
+
+__all__ = ["SEED_COUNTER", "release_counter"]
+
+SEED_COUNTER = 1
+
+
+def release_counter(path: Path, digest: str) -> int:
+    """Return the release counter of artifacts by their digest, giving out a new one.
+
+    The record at `path` maps digests to counters. The seed bundle is 1; every new set
+    of artifacts gets one more than the highest given so far, and keeps it.
+
+    Raises:
+        DataError: the record is damaged; guessing could let a counter go back.
+    """
+    known: dict[str, int] = {}
+    if path.exists():
+        try:
+            known = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+        except msgspec.DecodeError as error:
+            raise DataError(
+                "E-PIPE-RELEASE-001",
+                "the record of release counters is damaged",
+                where=path,
+                seen=error,
+                hint="restore it; a counter that goes back would be refused by robots",
+            ) from error
+    if digest not in known:
+        known[digest] = max([SEED_COUNTER, *known.values()]) + 1
+        write_atomic(path, json.dumps(known, indent=1, sort_keys=True).encode())
+    return known[digest]
