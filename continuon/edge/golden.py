@@ -1,0 +1,167 @@
+"""Golden ticks: recorded inputs and JAX's outputs, to be met again on the device."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import numpy as np
+
+from continuon.edge.policy import Policy
+from continuon.edge.spec import file_sha256
+from continuon.errors import DataError
+
+__all__ = [
+    "GOLDEN_FILE",
+    "Golden",
+    "GoldenReport",
+    "check_golden",
+    "decode_array",
+    "encode_array",
+    "read_golden",
+]
+
+GOLDEN_FILE = "golden.json"
+GOLDEN_VERSION = 1
+
+
+@attrs.frozen
+class EncodedArray:
+    """An array in JSON: numpy dtype (little-endian), shape, base64 of the bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    base64: str
+
+
+@attrs.frozen(kw_only=True)
+class Golden:
+    """One episode from its first tick: inputs by name [T, ...], expected outputs.
+
+    Attributes:
+        origin: of the inputs: real, imported, simulated, synthetic or replayed.
+        inputs: `image` uint8 [T, h, w, 3], `proprio` float32 [T, P], as the spec has.
+        outputs: `action` float32 [T, A], `surprise` float32 [T].
+        tolerance: largest allowed error, as a share of max(1, largest |expected|).
+        config_digest: of the network that gave the outputs.
+    """
+
+    version: int = GOLDEN_VERSION
+    origin: str
+    inputs: dict[str, EncodedArray]
+    outputs: dict[str, EncodedArray]
+    tolerance: float
+    config_digest: str
+
+
+@attrs.frozen
+class GoldenReport:
+    """Largest error over all golden ticks, scaled as the tolerance is."""
+
+    backend: str
+    ticks: int
+    max_abs_error: float
+    tolerance: float
+    ok: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return attrs.asdict(self)
+
+
+def check_golden(policy: Policy, directory: Path) -> GoldenReport:
+    """Replay the golden ticks in closed loop; the policy is reset before and after.
+
+    Raises:
+        DataError: E-EDGE-GOLDEN-* if the file is absent, altered or of another
+            network.
+    """
+    path = directory / GOLDEN_FILE
+    golden = read_golden(path)
+    seen = (file_sha256(path), golden.config_digest)
+    if seen != (policy.spec.golden_sha256, policy.spec.config_digest):
+        raise DataError(
+            "E-EDGE-GOLDEN-003",
+            "the golden ticks are not those that the spec names",
+            where=path,
+            seen=seen,
+            allowed=(policy.spec.golden_sha256, policy.spec.config_digest),
+        )
+    error, ticks = replay_error(policy, golden)
+    ok = math.isfinite(error) and error <= golden.tolerance
+    return GoldenReport(policy.backend, ticks, error, golden.tolerance, ok)
+
+
+def replay_error(policy: Policy, golden: Golden) -> tuple[float, int]:
+    """Return the largest scaled error of action and surprise, and the ticks."""
+    inputs = {name: decode_array(value) for name, value in golden.inputs.items()}
+    expected = {name: decode_array(value) for name, value in golden.outputs.items()}
+    ticks = len(expected["action"])
+    policy.reset()
+    given = [
+        policy.step(**{name: value[tick] for name, value in inputs.items()})
+        for tick in range(ticks)
+    ]
+    policy.reset()
+    pairs = [
+        (np.stack([out.action for out in given]), expected["action"]),
+        (np.array([out.surprise for out in given]), expected["surprise"]),
+    ]
+    errors = [
+        np.max(np.abs(seen.astype(np.float64) - right)) / max(1.0, np.abs(right).max())
+        for seen, right in pairs
+    ]
+    return float(max(errors)), ticks
+
+
+def read_golden(path: Path) -> Golden:
+    """Read golden.json.
+
+    Raises:
+        DataError: E-EDGE-GOLDEN-001 absent, -002 unreadable or of another version.
+    """
+    try:
+        golden = msgspec.json.decode(path.read_bytes(), type=Golden)
+    except FileNotFoundError as error:
+        raise DataError(
+            "E-EDGE-GOLDEN-001", "there are no golden ticks here", where=path
+        ) from error
+    except msgspec.DecodeError as error:
+        raise DataError(
+            "E-EDGE-GOLDEN-002", f"the golden ticks are broken: {error}", where=path
+        ) from error
+    if golden.version != GOLDEN_VERSION:
+        raise DataError(
+            "E-EDGE-GOLDEN-002",
+            "the golden ticks have a version that is not known here",
+            where=path,
+            seen=golden.version,
+            allowed=GOLDEN_VERSION,
+        )
+    return golden
+
+
+def encode_array(array: np.ndarray[Any, Any]) -> EncodedArray:
+    """Return an array for JSON."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    text = base64.b64encode(little.tobytes()).decode()
+    return EncodedArray(little.dtype.str, tuple(array.shape), text)
+
+
+def decode_array(value: EncodedArray) -> np.ndarray[Any, Any]:
+    """Return the array that `encode_array` took.
+
+    Raises:
+        DataError: E-EDGE-GOLDEN-002 if the bytes do not fit the shape.
+    """
+    try:
+        data = base64.b64decode(value.base64, validate=True)
+        return np.frombuffer(data, np.dtype(value.dtype)).reshape(value.shape)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            "E-EDGE-GOLDEN-002", f"an array does not fit its description: {error}"
+        ) from error

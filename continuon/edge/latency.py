@@ -1,0 +1,42 @@
+"""Wall time of one policy step, measured here and now."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from continuon.edge.policy import Policy
+
+__all__ = ["measure_latency"]
+
+
+def measure_latency(
+    policy: Policy, *, ticks: int = 300, warmup: int = 20
+) -> dict[str, float]:
+    """Step on a constant grey image and zero proprio; the policy is reset after.
+
+    Returns:
+        `ticks`, and p50_ms, p99_ms, p999_ms, max_ms of the wall time of `step`.
+    """
+    spec = policy.spec
+    shape = (spec.image_height, spec.image_width, 3)
+    image = np.full(shape, 128, np.uint8) if spec.image_height else None
+    proprio = np.zeros(len(spec.proprio), np.float32) if spec.proprio else None
+    policy.reset()
+    for _ in range(warmup):
+        policy.step(image, proprio)
+    times_ms = np.empty(ticks)
+    for tick in range(ticks):
+        start_ns = time.perf_counter_ns()
+        policy.step(image, proprio)
+        times_ms[tick] = (time.perf_counter_ns() - start_ns) / 1e6
+    policy.reset()
+    p50, p99, p999 = np.percentile(times_ms, [50, 99, 99.9])
+    return {
+        "ticks": float(ticks),
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "p999_ms": float(p999),
+        "max_ms": float(times_ms.max()),
+    }
