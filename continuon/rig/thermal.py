@@ -1,0 +1,78 @@
+"""The SoC's temperature from sysfs, with the firmware's throttling flags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from continuon.clock import Clock
+from continuon.errors import HardwareError
+from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
+from continuon.rig.protocols import ThermalReading
+
+__all__ = ["SysfsThermal"]
+
+# Where the firmware begins to throttle, for machines that cannot be asked.
+THROTTLE_CELSIUS = 80.0
+
+
+class SysfsThermal:
+    """Thermal zone 0, and `get_throttled` by the mailbox or the supply's hwmon alarm.
+
+    Args:
+        clock: stamps the readings.
+        sys: root of sysfs.
+        flags: asks the firmware.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        sys: Path = Path("/sys"),
+        flags: Callable[[], ThrottleFlags] = read_throttle_flags,
+    ) -> None:
+        self.clock = clock
+        self._sys = sys
+        self._flags = flags
+
+    def read(self) -> ThermalReading:
+        """Return temperature and the flags of now.
+
+        Raises:
+            HardwareError: there is no thermometer, or neither mailbox nor hwmon tells
+                about the supply; what is not known is not called fine.
+        """
+        zone = self._sys / "class/thermal/thermal_zone0/temp"
+        try:
+            celsius = int(zone.read_text("ascii")) / 1000.0
+        except (OSError, ValueError) as error:
+            raise HardwareError(
+                "E-RIG-THERMAL-001",
+                "the SoC's temperature cannot be read",
+                where=zone,
+                seen=error,
+                hint="a virtual machine has no thermal zone; run on the robot",
+            ) from error
+        try:
+            flags = self._flags()
+            throttled, under_voltage = flags.throttled, flags.under_voltage
+        except HardwareError:
+            alarm = self._supply_alarm()
+            if alarm is None:
+                raise
+            throttled, under_voltage = celsius >= THROTTLE_CELSIUS, alarm
+        return ThermalReading(
+            celsius=celsius,
+            throttled=throttled,
+            under_voltage=under_voltage,
+            capture_ns=self.clock.monotonic_ns(),
+        )
+
+    def _supply_alarm(self) -> bool | None:
+        """Return the kernel's under-voltage alarm, or None where there is none."""
+        for name in sorted(self._sys.glob("class/hwmon/hwmon*/name")):
+            alarm = name.with_name("in0_lcrit_alarm")
+            if name.read_text("ascii").strip() == "rpi_volt" and alarm.is_file():
+                return alarm.read_text("ascii").strip() != "0"
+        return None
