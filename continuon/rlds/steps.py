@@ -62,7 +62,8 @@ class EpisodeSteps:
         skew_ns: int64 [T] by name: `depth`, `state` and `action` are sample time minus
             frame time of the nearest sample; `state_residual` is what is left after
             interpolation (the clocks' uncertainty); `action_age` is the time since the
-            command in force was given. `UNKNOWN_NS` where there is no sample.
+            command in force was given, and `action_residual` the uncertainty with which
+            it is known to be in force. `UNKNOWN_NS` where there is no sample.
         valid: bool [T]; False masks a step whose samples cannot be trusted.
     """
 
@@ -137,6 +138,11 @@ def align(recording: Recording) -> EpisodeSteps:
         action = actions.vectors[by_time[np.maximum(held, 0)]].copy()
         age = stamp - times[np.maximum(held, 0)]
         skew["action_age"] = np.where(given, age, UNKNOWN_NS)
+        uncertainty = clock_uncertainty_ns(
+            stamp, (frames.spec.clock, actions.spec.clock), recording.clock_offsets
+        )
+        known = given & (uncertainty != UNKNOWN_NS)
+        skew["action_residual"] = np.where(known, uncertainty, skew["action"])
         valid &= given & (age <= MAX_STALE_NS)
     valid &= np.isfinite(action).all(axis=1) & bool(action_names)
 

@@ -147,8 +147,8 @@ def segments(
 ) -> Iterator[tuple[Demonstration, ...]]:
     """Yield unbroken runs of at most `longest` rows.
 
-    A run ends where a row was dropped or is absent, the session changes, or time goes back or jumps
-    by more than a second.
+    A run ends where a row was dropped or is absent, the session changes, or time goes
+    back or jumps by more than a second.
     """
     run: list[Demonstration] = []
     for row in rows:

@@ -1,0 +1,129 @@
+"""What a validator may find, written once: code, severity by profile, meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+import attrs
+
+from continuon.errors import UsageError
+
+__all__ = [
+    "RULES",
+    "EpisodeReport",
+    "Finding",
+    "Profile",
+    "Severity",
+    "severity_of",
+]
+
+Profile = Literal["strict", "lenient"]
+
+
+class Severity(StrEnum):
+    """What a finding means for the episode."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+_E, _W = Severity.ERROR, Severity.WARNING
+RULES: Mapping[str, tuple[Severity, Severity, str]] = {
+    "E-EPISODE-OPEN-001": (_E, _E, "the file is no whole recording"),
+    "E-EPISODE-ROLE-001": (_E, _W, "mode, role and source contradict each other"),
+    "E-EPISODE-META-001": (_E, _W, "a required fact is empty"),
+    "E-EPISODE-META-002": (_W, _W, "the episode does not say when it started"),
+    "E-EPISODE-SHARE-001": (_E, _E, "public, but not cleared of personal data"),
+    "E-EPISODE-STREAM-001": (_E, _E, "a required stream is absent or empty"),
+    "E-EPISODE-STREAM-002": (_E, _E, "a stream has another codec than its name wants"),
+    "E-EPISODE-TIME-001": (_E, _E, "time goes backwards in a stream"),
+    "E-EPISODE-TIME-002": (_W, _W, "two samples of a stream carry the same time"),
+    "E-EPISODE-TIME-003": (
+        _E,
+        _W,
+        "the stamps are times of conversion, not of capture",
+    ),
+    "E-EPISODE-TIME-004": (_W, _W, "the stream stalls for more than a second"),
+    "E-EPISODE-RATE-001": (_W, _W, "the measured rate is not the nominal one"),
+    "E-EPISODE-CLOCK-001": (_W, _W, "a device clock was never compared with the host"),
+    "E-EPISODE-CLOCK-002": (_E, _W, "stamps contradict the measured clock offset"),
+    "E-EPISODE-SKEW-001": (_E, _W, "rgb and depth are more than 5 ms apart at p99"),
+    "E-EPISODE-SKEW-002": (_E, _W, "state is known to no better than 5 ms at p99"),
+    "E-EPISODE-ACTION-001": (_E, _E, "an action is not finite"),
+    "E-EPISODE-ACTION-002": (_E, _W, "a normalised command leaves -1..1"),
+    "E-EPISODE-STATE-001": (_W, _W, "a state reading is not finite"),
+    "E-EPISODE-IMAGE-001": (_E, _E, "a picture is empty"),
+    "E-EPISODE-IMAGE-002": (_E, _E, "a picture is torn or of another kind"),
+    "E-EPISODE-IMAGE-003": (_E, _E, "a picture has another size than its stream"),
+    "E-EPISODE-DROP-001": (_W, _W, "samples were dropped"),
+    "E-EPISODE-DROP-002": (_E, _W, "more than 5 % of a stream was dropped"),
+    "E-EPISODE-DUP-001": (_W, _W, "more than 2 % of the frames repeat the one before"),
+    "E-EPISODE-VALID-001": (_W, _W, "some steps are masked"),
+    "E-EPISODE-VALID-002": (_E, _W, "more than 10 % of the steps are masked"),
+    "E-EPISODE-END-001": (_W, _W, "the episode ended by a failure"),
+    "E-EPISODE-SHORT-001": (_W, _W, "fewer than two steps: no rate can be measured"),
+}
+"""Code -> severity in the strict profile, in the lenient one, and what it means."""
+
+
+@attrs.frozen
+class Finding:
+    """One thing that is wrong or odd."""
+
+    code: str
+    where: str
+    text: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return plain values for JSON."""
+        return {"code": self.code, "where": self.where, "text": self.text}
+
+
+@attrs.frozen(kw_only=True)
+class EpisodeReport:
+    """The verdict on one episode, and what was measured."""
+
+    path: str
+    episode_id: str | None
+    origin: str
+    profile: str
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    figures: Mapping[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """True where the profile finds no error."""
+        return not self.errors
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "path": self.path,
+            "episode_id": self.episode_id,
+            "origin": self.origin,
+            "profile": self.profile,
+            "ok": self.ok,
+            "errors": [finding.as_dict() for finding in self.errors],
+            "warnings": [finding.as_dict() for finding in self.warnings],
+            "figures": dict(self.figures),
+        }
+
+
+def severity_of(code: str, profile: Profile) -> Severity:
+    """Return how much a finding weighs in a profile.
+
+    Raises:
+        UsageError: no such profile.
+    """
+    if profile not in {"strict", "lenient"}:
+        raise UsageError(
+            "E-EPISODE-PROFILE-001",
+            "no such profile",
+            seen=profile,
+            allowed="strict, lenient",
+        )
+    strict, lenient, _ = RULES[code]
+    return strict if profile == "strict" else lenient
