@@ -56,6 +56,10 @@ class BlobSequence(Sequence[bytes]):
         """Return the blobs of these rows, nothing read."""
         return BlobSequence(self._data, self.ranges[rows])
 
+    def views(self) -> list[memoryview]:
+        """Return all blobs in place."""
+        return [self._data[start:end] for start, end in self.ranges.tolist()]
+
     def view(self, index: int) -> memoryview:
         """Return one blob in place."""
         start, end = self.ranges[index]

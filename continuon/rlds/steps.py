@@ -39,6 +39,8 @@ __all__ = [
     "clock_uncertainty_ns",
     "nearest",
     "read_steps",
+    "recordings_in",
+    "steps_of",
 ]
 
 MAX_BRACKET_NS = 50_000_000
@@ -242,27 +244,60 @@ def read_steps(path: Path, *, verify: bool = True) -> Iterator[EpisodeSteps]:
     Raises:
         DataError: nothing here is a recording, or one of them is damaged.
     """
+    from continuon.rlds.tfds_read import find_tfds, read_tfds_steps
+
     path = Path(path)
+    dataset = find_tfds(path) if path.is_dir() else None
+    if dataset is not None and not any(path.glob(f"*{SUFFIX}")):
+        yield from _ordered(read_tfds_steps(dataset))
+        return
+    for file in recordings_in(path):
+        yield steps_of(file, verify=verify)
+
+
+def steps_of(path: Path, *, verify: bool = True) -> EpisodeSteps:
+    """Return the steps of one recording; see `open_recording` and `align`."""
+    return align(open_recording(path, verify=verify))
+
+
+def recordings_in(path: Path) -> list[Path]:
+    """Return the recording, or those in a directory by start time, then by id.
+
+    Raises:
+        DataError: there is none.
+    """
     if path.is_file():
-        yield align(open_recording(path, verify=verify))
-        return
-    recordings = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
-    if recordings:
-        started = []
-        for file in recordings:
-            metadata = open_recording(file, verify=False).metadata
-            started.append((metadata.start_wall_ns, metadata.episode_id, file))
-        for _, _, file in sorted(started):
-            yield align(open_recording(file, verify=verify))
-        return
-    raise DataError(
-        "E-RLDS-STEPS-002",
-        "nothing here is a recording",
-        where=path,
-        seen=_contents_of(path),
-        allowed="*.mcap files, or a TFDS directory with features.json",
-        hint="continuon import turns other formats into recordings",
-    )
+        return [path]
+    files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else []
+    if not files:
+        raise DataError(
+            "E-RLDS-STEPS-002",
+            "nothing here is a recording",
+            where=path,
+            seen=_contents_of(path),
+            allowed="*.mcap files, or a TFDS directory with features.json",
+            hint="continuon import turns other formats into recordings",
+        )
+    return sorted(files, key=_start_of)
+
+
+def _start_of(path: Path) -> tuple[int, str]:
+    """Return the sort key of a recording; a damaged one comes first, under its name."""
+    try:
+        metadata = open_recording(path, verify=False).metadata
+    except DataError:
+        return (-1, path.name)
+    return (metadata.start_wall_ns, metadata.episode_id)
+
+
+def _ordered(episodes: Iterator[EpisodeSteps]) -> Iterator[EpisodeSteps]:
+    """Yield episodes by start time, then by id; their pictures stay on the disk."""
+
+    def key(steps: EpisodeSteps) -> tuple[int, str, int]:
+        metadata = steps.metadata
+        return (metadata.start_wall_ns, metadata.episode_id, int(steps.stamp_ns[0]))
+
+    yield from sorted(episodes, key=key)
 
 
 def _contents_of(path: Path) -> str:
