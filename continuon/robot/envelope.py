@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from continuon.bundle.safety import CAR_BASE_RULES, SafetyManifest, merge_safety
 from continuon.errors import ContractError
-from continuon.robot.kernel import SafetyLimits
+from continuon.robot.kernel import UNLIMITED_PER_S, SafetyLimits
 
 __all__ = ["CAR_ACTION", "car_limits", "limits_from_manifest"]
 
@@ -47,7 +45,7 @@ def limits_from_manifest(
         names=action_names,
         low=[bound.min for bound in bounds],
         high=[bound.max for bound in bounds],
-        max_rate_per_s=[bound.max_rate_per_s or math.inf for bound in bounds],
+        max_rate_per_s=[bound.max_rate_per_s or UNLIMITED_PER_S for bound in bounds],
         neutral=neutral or (0.0,) * len(action_names),
         max_observation_age_ns=round(manifest.max_observation_age_ms * 1e6),
         max_hold_ns=round(manifest.heartbeat_timeout_ms * 1e6),

@@ -15,7 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from continuon.errors import ContractError
 
-__all__ = ["Decision", "KernelState", "Reason", "SafetyLimits", "Verdict", "judge"]
+__all__ = [
+    "UNLIMITED_PER_S",
+    "Decision",
+    "KernelState",
+    "Reason",
+    "SafetyLimits",
+    "Verdict",
+    "judge",
+]
+
+UNLIMITED_PER_S = 1e9
+"""A rate that limits nothing; finite, because infinity times no time is NaN."""
 
 
 class Verdict(StrEnum):
@@ -55,7 +66,7 @@ class SafetyLimits:
     Attributes:
         names: action channels, in the policy's order.
         low, high: bounds in the action's own unit.
-        max_rate_per_s: largest change a second; infinity for none.
+        max_rate_per_s: largest change a second; UNLIMITED_PER_S for no limit.
         neutral: the command that moves nothing.
         max_observation_age_ns: an older observation is not acted on.
         max_hold_ns: holding the last command for longer is a stop.
@@ -92,7 +103,7 @@ class SafetyLimits:
                     self.low, self.neutral, self.high, strict=True
                 )
             )
-            and all(rate > 0 for rate in self.max_rate_per_s)
+            and all(0 < rate <= UNLIMITED_PER_S for rate in self.max_rate_per_s)
             and min(self.max_observation_age_ns, self.max_hold_ns) > 0
             and self.max_step_ns > 0
             and (self.throttle is None or 0 <= self.throttle < count)
@@ -103,7 +114,7 @@ class SafetyLimits:
                 "E-ROBOT-KERNEL-001",
                 "the safety limits hold a bound that is no bound",
                 seen=self,
-                allowed="one finite low <= neutral <= high, rate > 0 a channel",
+                allowed="one finite low <= neutral <= high, 0 < rate <= 1e9 a channel",
             )
 
 
@@ -211,9 +222,7 @@ def _fit(
     if speed_reason is not None:
         reasons.append(speed_reason)
     dt_s = min(max(now_ns - state.last_ns, 0), limits.max_step_ns) / 1e9
-    # An unlimited channel stays unlimited at dt = 0, where infinity times 0 is NaN.
-    rates = limits.max_rate_per_s
-    reach = np.asarray([r * dt_s if math.isfinite(r) else math.inf for r in rates])
+    reach = np.asarray(limits.max_rate_per_s) * dt_s
     before = np.asarray(state.last)
     reached = before + np.clip(inside - before, -reach, reach)
     if not np.allclose(reached, inside, rtol=0.0, atol=1e-7):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
 
@@ -21,13 +20,11 @@ class Wishes:
     Attributes:
         priority: SCHED_FIFO priority 1..99; 0 asks for none.
         lock_memory: keep every page in RAM (mlockall).
-        freeze_gc: take the garbage collector out of the loop.
         switch_interval_s: how soon a thread must hand over the interpreter.
     """
 
     priority: int = 50
     lock_memory: bool = False
-    freeze_gc: bool = False
     switch_interval_s: float | None = None
 
 
@@ -37,7 +34,6 @@ class Grants:
 
     fifo: bool
     memory_locked: bool
-    gc_frozen: bool
     refusals: tuple[str, ...] = ()
 
 
@@ -57,15 +53,10 @@ def make_real_time(wishes: Wishes) -> Grants:
         locked = libc.mlockall(_MCL_CURRENT_AND_FUTURE) == 0
         if not locked:
             refusals.append(f"mlockall: {os.strerror(ctypes.get_errno())}")
-    if wishes.freeze_gc:
-        gc.collect()
-        gc.freeze()
-        gc.disable()
     if wishes.switch_interval_s is not None:
         sys.setswitchinterval(wishes.switch_interval_s)
     return Grants(
         fifo=fifo,
         memory_locked=locked,
-        gc_frozen=wishes.freeze_gc,
         refusals=tuple(refusals),
     )

@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ARG002, D102
+# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ARG002, D102, ARG001
 """A tiny robot in virtual time, importable by name from any process under test."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from continuon.clock import ClockOffset, ManualClock
+from continuon.clock import ClockOffset, ManualClock, SystemClock
 from continuon.errors import HardwareError
 from continuon.rig.protocols import Frame, VectorSample
 
@@ -117,8 +117,10 @@ class FakeRig:
     name, origin = "fake", "simulated"
     battery = thermal = None
 
-    def __init__(self, *, depth=True, dies_after_s=1e9, freezes_after_s=1e9):
-        self.clock = ManualClock(5_000 * MS, wall_offset_ns=10**18)
+    def __init__(
+        self, *, depth=True, dies_after_s=1e9, freezes_after_s=1e9, clock=None
+    ):
+        self.clock = clock or ManualClock(5_000 * MS, wall_offset_ns=10**18)
         self.camera = FakeCamera(
             self.clock,
             depth=depth,
@@ -134,6 +136,13 @@ class FakeRig:
 
     def close(self):
         self.closed = True
+
+
+class LiveFakeRig(FakeRig):
+    """The same on the machine's own clock."""
+
+    def __init__(self):
+        super().__init__(clock=SystemClock())
 
 
 class SteadyPilot:
@@ -206,3 +215,39 @@ class FakePolicy:
         self.seen.append((image, proprio))
         action = np.array([self.gain * self.steps, 0.1], np.float32)
         return Output(action=action, surprise=0.5)
+
+
+@attrs.frozen(kw_only=True)
+class Golden:
+    """What a golden check says."""
+
+    max_abs_error: float = 0.0
+    tolerance: float = 1e-3
+    ok: bool = True
+
+
+def load_fake(directory, backend):
+    """Load by the folder's name: `gain-0.02`, `wrong`, `broken`, `raises`, `nan`."""
+    name = directory.rsplit("/", 1)[-1]
+    kind, _, value = name.partition("-")
+    if kind == "broken":
+        raise ValueError("not a policy")
+    golden = Golden(max_abs_error=9.0, ok=False) if kind == "wrong" else Golden()
+    policy = FakePolicy(float(value or 0.01))
+    if kind == "raises":
+        policy.step = _raise_after(policy.step, 5)
+    if kind == "nan":
+        policy = FakePolicy(float("nan"))
+    return policy, lambda: golden
+
+
+def _raise_after(step, count):
+    taken = []
+
+    def stepping(image, proprio):
+        taken.append(1)
+        if len(taken) > count:
+            raise RuntimeError("the runtime gave up")
+        return step(image, proprio)
+
+    return stepping

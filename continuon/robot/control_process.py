@@ -1,0 +1,402 @@
+"""The control process: the loop, its messages and its log, and nothing else.
+
+It owns no bus. What it wants goes to the guard through the board; who started it talks
+to it over a channel, and when that closes it stops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import signal
+import sys
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from continuon.clock import Clock
+from continuon.errors import ContinuonError, HardwareError, UsageError
+from continuon.rig.calibration import CarCalibration, car_pulses_us
+from continuon.rig.protocols import Camera, Frame, Rig
+from continuon.rlds.episode import ActionSource
+from continuon.robot.board import Board
+from continuon.robot.channel import Channel
+from continuon.robot.control_config import ControlConfig
+from continuon.robot.kernel import Decision, Reason
+from continuon.robot.loop import ControlLoop, Tick, run_periodic
+from continuon.robot.modes import Motion
+from continuon.robot.outputs import BoardOutput
+from continuon.robot.pilots import Intent, PolicyPilot, Senses, TeleopPilot
+from continuon.robot.policies import ActiveModel, load_checked
+from continuon.robot.realtime import Grants, Wishes, make_real_time
+from continuon.robot.swapper import Swapper
+from continuon.robot.ticklog import (
+    EXECUTING,
+    FRESH,
+    NON_FINITE,
+    POLICY_FAILED,
+    SWAPPED,
+    TickLog,
+)
+
+__all__ = ["ControlProcess", "main"]
+
+
+class _Eye:
+    """A camera whose failures are counted and reported, not raised into the loop."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self.failures = 0
+        self.last_failure: str | None = None
+
+    def poll(self) -> Frame | None:
+        try:
+            return self._camera.poll()
+        except HardwareError as error:
+            self.failures += 1
+            self.last_failure = str(error)
+            return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._camera, name)
+
+
+class _Brain:
+    """The active policy as a pilot; a policy that raises is one that says nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pilot: PolicyPilot | None = None
+        self.failures = 0
+        self.failed = False
+        self.last_failure: str | None = None
+
+    def use(self, model: ActiveModel) -> None:
+        self._pilot = PolicyPilot(model.policy, self._clock.monotonic_ns)
+
+    def reset(self) -> None:
+        if self._pilot is not None:
+            self._pilot.reset()
+
+    def __call__(self, senses: Senses) -> Intent | None:
+        self.failed = False
+        if self._pilot is None:
+            return None
+        try:
+            return self._pilot(senses)
+        except (ContinuonError, ValueError, RuntimeError) as error:
+            self.failures += 1
+            self.failed = True
+            self.last_failure = f"{type(error).__name__}: {error}"
+            return None
+
+
+class ControlProcess:
+    """One loop with its channel; `step` is one period.
+
+    Args:
+        config: its settings.
+        rig: the senses.
+        board: where commands go.
+        log: where ticks go.
+        channel: to whoever started this process.
+        grants: what the kernel granted, for the status.
+    """
+
+    def __init__(
+        self,
+        config: ControlConfig,
+        rig: Rig,
+        *,
+        board: Board,
+        log: TickLog,
+        channel: Channel,
+        grants: Grants,
+    ) -> None:
+        self._config = config
+        self._clock = rig.clock
+        self._log = log
+        self._channel = channel
+        self._grants = grants
+        self._eye = _Eye(rig.camera) if rig.camera is not None else None
+        self._output = BoardOutput(board)
+        calibration = config.calibration or getattr(rig, "calibration", None)
+        self._loop = ControlLoop(
+            camera=self._eye,
+            state=rig.state,
+            output=self._output,
+            pulses=partial(car_pulses_us, calibration=calibration or CarCalibration()),
+            limits=config.limits,
+            always_think=True,
+        )
+        self._brain = _Brain(self._clock)
+        self._hand = TeleopPilot()
+        self._loop.pilot = self._brain
+        self._motion = Motion.NONE
+        self._running = True
+        self._row: dict[str, Any] = {}
+        self._swapped = False
+        self._last_stop: list[str] = []
+        loader = _by_name(config.loader)
+        self.swapper = Swapper(
+            lambda directory, backend, serial: load_checked(
+                loader,
+                directory,
+                backend,
+                serial=serial,
+                action_count=len(config.limits.names),
+            ),
+            # Above ordinary processes, so that nobody keeps it from handing back the
+            # interpreter; far below the loop.
+            partial(make_real_time, Wishes(priority=1 if grants.fifo else 0)),
+        )
+
+    def begin_with(self, directory: str, backend: str) -> None:
+        """Load the first policy, before the loop runs.
+
+        Raises:
+            ContinuonError: it may not drive.
+        """
+        model = self.swapper.adopt(directory, backend)
+        self._brain.use(model)
+
+    def run(self) -> None:
+        """Tick until told to stop, or until nobody is at the channel's other end."""
+        try:
+            run_periodic(
+                self.step,
+                clock=self._clock,
+                period_ns=self._config.period_ns,
+                on_done=self.done,
+            )
+        finally:
+            self._output.idle(now_ns=self._clock.monotonic_ns())
+
+    def step(self, now_ns: int, lateness_ns: int) -> bool:
+        """Do one period: messages, a waiting swap, the tick."""
+        self._read_messages(now_ns)
+        self._switch()
+        was_executing = self._loop.executing
+        tick = self._loop.tick(now_ns)
+        if was_executing and not self._loop.executing:
+            self._report_stop(tick.decision)
+        self._row = self._describe(tick, lateness_ns)
+        return self._running
+
+    def done(self, work_ns: int, skipped: int) -> None:
+        """Write the row of the period that just ended."""
+        self._log.add(**self._row, work_ns=work_ns, skipped=skipped)
+
+    def stop(self) -> None:
+        """End `run` after the current period."""
+        self._running = False
+
+    def _read_messages(self, now_ns: int) -> None:
+        while self._running:
+            try:
+                message = self._channel.poll()
+            except (EOFError, ConnectionError):
+                self._loop.stop()
+                self._running = False
+                return
+            if message is None:
+                return
+            try:
+                answer = self._obey(message, now_ns)
+            except ContinuonError as error:
+                answer = {"error": error.as_dict()}
+            if answer is not None and "id" in message:
+                self._send({"id": message["id"], **answer})
+
+    def _obey(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any] | None:
+        match message.get("do"):
+            case "swap":
+                self.swapper.request(
+                    message["id"], message["artifact_dir"], message["backend"]
+                )
+                return None
+            case "swap_back":
+                self.swapper.request_back(message["id"])
+                return None
+            case "start":
+                self._start(Motion(message["motion"]), message["epoch"], now_ns)
+                return {"tick": self._log.count}
+            case "stop":
+                self._halt()
+                return {"tick": self._log.count}
+            case "teleop":
+                action = np.asarray(message["action"], np.float32)
+                source = ActionSource(message["source"])
+                self._hand.command(action, source, received_ns=now_ns)
+                return None
+            case "status":
+                return {"status": self._status()}
+            case "close":
+                self._halt()
+                self._running = False
+                return {"tick": self._log.count}
+            case unknown:
+                raise UsageError("E-ROBOT-CONTROL-001", "no such message", seen=unknown)
+
+    def _start(self, motion: Motion, epoch: int, now_ns: int) -> None:
+        if motion is Motion.NONE:
+            raise UsageError("E-ROBOT-CONTROL-003", "nothing to start", seen=motion)
+        if motion is Motion.POLICY and self.swapper.active is None:
+            raise UsageError(
+                "E-ROBOT-CONTROL-002",
+                "there is no policy to execute",
+                hint="stage and activate a bundle first",
+            )
+        self._motion = motion
+        self._hand.reset()
+        self._brain.reset()
+        self._loop.pilot = self._hand if motion is Motion.TELEOP else self._brain
+        self._output.epoch = epoch
+        self._loop.start(now_ns)
+
+    def _halt(self) -> None:
+        self._loop.stop()
+        self._motion = Motion.NONE
+        self._loop.pilot = self._brain
+        gc.collect()
+
+    def _switch(self) -> None:
+        switch = self.swapper.take()
+        self._swapped = switch is not None and switch.model is not None
+        if switch is None:
+            return
+        answer: dict[str, Any] = {"id": switch.request_id}
+        if switch.model is None:
+            answer["error"] = switch.error
+        else:
+            self._brain.use(switch.model)
+            previous = self.swapper.previous
+            answer["swap"] = {
+                "tick": self._log.count,
+                "model": switch.model.as_dict(),
+                "previous": previous.as_dict() if previous else None,
+            }
+        self._send(answer)
+
+    def _report_stop(self, decision: Decision | None) -> None:
+        reasons = [reason.value for reason in decision.reasons] if decision else []
+        self._last_stop = reasons
+        self._motion = Motion.NONE
+        self._loop.pilot = self._brain
+        self._send({"event": "stopped", "reasons": reasons, "tick": self._log.count})
+
+    def _describe(self, tick: Tick, lateness_ns: int) -> dict[str, Any]:
+        decision = tick.decision
+        reasons = decision.reasons if decision else ()
+        flags = FRESH if tick.frame is not None else 0
+        flags |= SWAPPED if self._swapped else 0
+        flags |= EXECUTING if tick.executing else 0
+        flags |= (
+            NON_FINITE if _is_bad(tick.intent) or Reason.NON_FINITE in reasons else 0
+        )
+        flags |= POLICY_FAILED if self._brain.failed else 0
+        active = self.swapper.active
+        return {
+            "start_ns": tick.now_ns,
+            "lateness_ns": lateness_ns,
+            "policy_ns": tick.intent.policy_ns if tick.intent else 0,
+            "policy": active.serial if active else 0,
+            "verdict": decision.verdict if decision else None,
+            "flags": flags,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        active, previous = self.swapper.active, self.swapper.previous
+        return {
+            "tick": self._log.count,
+            "executing": self._loop.executing,
+            "motion": self._motion.value,
+            "command": list(self._loop.last_command),
+            "active": active.as_dict() if active else None,
+            "previous": previous.as_dict() if previous else None,
+            "camera_failures": self._eye.failures if self._eye else 0,
+            "last_camera_failure": self._eye.last_failure if self._eye else None,
+            "policy_failures": self._brain.failures,
+            "last_policy_failure": self._brain.last_failure,
+            "last_stop": self._last_stop,
+            "grants": msgspec.to_builtins(self._grants),
+            "unenforced": list(self._config.limits.unenforced),
+        }
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            self._channel.send(message)
+        except (BrokenPipeError, BlockingIOError):
+            # Nobody reads any more: the same as a closed channel.
+            self._running = False
+
+
+def _is_bad(intent: Intent | None) -> bool:
+    return intent is not None and not np.isfinite(intent.action).all()
+
+
+def _by_name(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one control process; its settings come as the channel's first message."""
+    parser = argparse.ArgumentParser(prog="continuon.robot.control_process")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--board", type=Path, required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    args = parser.parse_args(argv)
+    channel = Channel.from_fd(args.fd)
+    config = ControlConfig.from_message(channel.receive())
+    try:
+        process = _build(config, args.board, args.log, channel)
+    except ContinuonError as error:
+        channel.send({"id": 0, "error": error.as_dict()})
+        return error.exit_code
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: process.stop())
+    channel.send({"id": 0, "ready": True})
+    process.run()
+    return 0
+
+
+def _build(
+    config: ControlConfig, board: Path, log: Path, channel: Channel
+) -> ControlProcess:
+    rig: Rig = config.rig.build()
+    if rig.camera is not None:
+        rig.camera.open()
+    for name in config.preload:
+        import_module(name)
+    grants = make_real_time(
+        Wishes(
+            priority=config.fifo_priority,
+            lock_memory=config.lock_memory,
+            switch_interval_s=0.0005,
+        )
+    )
+    process = ControlProcess(
+        config,
+        rig,
+        board=Board.open(board),
+        log=TickLog.open(log),
+        channel=channel,
+        grants=grants,
+    )
+    if config.artifact_dir is not None:
+        process.begin_with(config.artifact_dir, config.backend)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    return process
+
+
+if __name__ == "__main__":
+    sys.exit(main())

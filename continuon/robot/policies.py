@@ -1,0 +1,115 @@
+"""Bring a policy to the point where it may drive: loaded, warmed, golden-checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from continuon.errors import ContractError, TrustError
+
+__all__ = ["ActiveModel", "load_checked", "load_edge_policy"]
+
+_WARM_STEPS = 5
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class ActiveModel:
+    """A policy that may drive, and what it showed.
+
+    Attributes:
+        serial: counts the policies of one control process; 0 is none.
+        policy: the edge backend.
+        artifact_dir: where it came from.
+        golden_max_abs_error: largest difference from the golden outputs.
+        load_ms, warm_ms, golden_ms: what each step took.
+    """
+
+    serial: int
+    policy: Any
+    artifact_dir: str
+    backend: str
+    golden_max_abs_error: float
+    golden_tolerance: float
+    load_ms: float
+    warm_ms: float
+    golden_ms: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        skip = attrs.filters.exclude(attrs.fields(type(self)).policy)
+        return attrs.asdict(self, filter=skip)
+
+
+def load_edge_policy(directory: str, backend: str) -> tuple[Any, Any]:
+    """Return a policy by `continuon.edge`, and what the golden check says of it."""
+    edge: Any = import_module("continuon.edge")
+    path = Path(directory)
+    policy = edge.load_policy(path, backend=backend)
+    return policy, lambda: edge.check_golden(policy, path)
+
+
+def load_checked(
+    loader: Callable[[str, str], tuple[Any, Any]],
+    directory: str,
+    backend: str,
+    *,
+    serial: int,
+    action_count: int,
+    now_ns: Callable[[], int] = time.monotonic_ns,
+) -> ActiveModel:
+    """Load a policy, step it warm, check it against its golden outputs, reset it.
+
+    Raises:
+        TrustError: E-ROBOT-SWAP-001, golden outputs differ by more than is tolerated.
+        ContractError: E-ROBOT-SWAP-002, its actions are not this robot's.
+    """
+    t0 = now_ns()
+    policy, golden_check = loader(directory, backend)
+    spec = policy.spec
+    if len(spec.action) != action_count:
+        raise ContractError(
+            "E-ROBOT-SWAP-002",
+            "the policy's action is not this robot's",
+            where=directory,
+            seen=f"{len(spec.action)} channels",
+            allowed=f"{action_count} channels",
+        )
+    t1 = now_ns()
+    policy.reset()
+    height, width = spec.image_height, spec.image_width
+    image = np.zeros((height, width, 3), np.uint8) if height else None
+    proprio = np.zeros(len(spec.proprio), np.float32) if spec.proprio else None
+    for _ in range(_WARM_STEPS):
+        policy.step(image, proprio)
+    t2 = now_ns()
+    report = golden_check()
+    error = float(report.max_abs_error)
+    # A NaN error compares as false, and so is refused too.
+    if not (report.ok and error <= report.tolerance):
+        raise TrustError(
+            "E-ROBOT-SWAP-001",
+            "the policy does not compute here what it computed when it was made",
+            where=directory,
+            seen=error,
+            allowed=f"at most {report.tolerance}",
+            hint="this runtime or processor differs; do not deploy the bundle here",
+        )
+    policy.reset()
+    t3 = now_ns()
+    return ActiveModel(
+        serial=serial,
+        policy=policy,
+        artifact_dir=directory,
+        backend=backend,
+        golden_max_abs_error=error,
+        golden_tolerance=float(report.tolerance),
+        load_ms=(t1 - t0) / 1e6,
+        warm_ms=(t2 - t1) / 1e6,
+        golden_ms=(t3 - t2) / 1e6,
+    )
