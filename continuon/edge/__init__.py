@@ -5,7 +5,6 @@ from continuon.edge.golden import (
     GoldenReport,
     check_golden,
     decode_array,
-    encode_array,
     read_golden,
 )
 from continuon.edge.infer import InferReport, infer
@@ -24,7 +23,6 @@ __all__ = [
     "TensorSpec",
     "check_golden",
     "decode_array",
-    "encode_array",
     "infer",
     "load_policy",
     "measure_latency",

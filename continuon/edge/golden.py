@@ -21,7 +21,6 @@ __all__ = [
     "GoldenReport",
     "check_golden",
     "decode_array",
-    "encode_array",
     "read_golden",
 ]
 
@@ -91,12 +90,12 @@ def check_golden(policy: Policy, directory: Path) -> GoldenReport:
             seen=seen,
             allowed=(policy.spec.golden_sha256, policy.spec.config_digest),
         )
-    error, ticks = replay_error(policy, golden)
+    error, ticks = _replay_error(policy, golden)
     ok = math.isfinite(error) and error <= golden.tolerance
     return GoldenReport(policy.backend, ticks, error, golden.tolerance, ok)
 
 
-def replay_error(policy: Policy, golden: Golden) -> tuple[float, int]:
+def _replay_error(policy: Policy, golden: Golden) -> tuple[float, int]:
     """Return the largest scaled error of action and surprise, and the ticks."""
     inputs = {name: decode_array(value) for name, value in golden.inputs.items()}
     expected = {name: decode_array(value) for name, value in golden.outputs.items()}
@@ -115,7 +114,7 @@ def replay_error(policy: Policy, golden: Golden) -> tuple[float, int]:
         np.max(np.abs(seen.astype(np.float64) - right)) / max(1.0, np.abs(right).max())
         for seen, right in pairs
     ]
-    return float(max(errors)), ticks
+    return float(np.max(errors)), ticks
 
 
 def read_golden(path: Path) -> Golden:
@@ -145,15 +144,8 @@ def read_golden(path: Path) -> Golden:
     return golden
 
 
-def encode_array(array: np.ndarray[Any, Any]) -> EncodedArray:
-    """Return an array for JSON."""
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    text = base64.b64encode(little.tobytes()).decode()
-    return EncodedArray(little.dtype.str, tuple(array.shape), text)
-
-
 def decode_array(value: EncodedArray) -> np.ndarray[Any, Any]:
-    """Return the array that `encode_array` took.
+    """Return the array that stands in the JSON.
 
     Raises:
         DataError: E-EDGE-GOLDEN-002 if the bytes do not fit the shape.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,19 @@ import attrs
 import msgspec
 import numpy as np
 
-from continuon.edge.golden import GOLDEN_FILE, Golden, encode_array, replay_error
-from continuon.edge.policy import load_policy
-from continuon.edge.spec import SPEC_FILE, Artifact, PolicySpec, TensorSpec
 from continuon.export.files import write_file
 from continuon.export.litert import to_litert
-from continuon.export.lowering import Lowered, lower, rollout
+from continuon.export.lowering import lower, rollout
 from continuon.export.observations import golden_inputs
+from continuon.export.parity import backend_errors, scaled_error
+from continuon.export.records import (
+    golden_record,
+    placeholder_record,
+    spec_record,
+    to_json,
+)
 from continuon.export.stablehlo import stablehlo_rollout, to_stablehlo
-from continuon.hope.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from continuon.hope.config import digest
-from continuon.hope.parameters import count_parameters
+from continuon.hope.checkpoint import load_checkpoint, save_checkpoint
 
 __all__ = ["TOLERANCE", "ArtifactInfo", "CompileReport", "compile_checkpoint"]
 
@@ -98,110 +99,49 @@ def compile_checkpoint(
     origin = "synthetic" if golden_observations is None else golden_origin
     lowered = lower(loaded)
     outputs = rollout(lowered, inputs)
-    golden = Golden(
-        origin=origin,
-        inputs={key: encode_array(value) for key, value in inputs.items()},
-        outputs={key: encode_array(value) for key, value in outputs.items()},
-        tolerance=TOLERANCE,
-        config_digest=digest(loaded.config),
-    )
     litert, stablehlo = to_litert(lowered), to_stablehlo(lowered)
     output_dir.mkdir(parents=True, exist_ok=True)
-    (output_dir / SPEC_FILE).unlink(missing_ok=True)
+    (output_dir / "spec.json").unlink(missing_ok=True)
     write_file(output_dir / "policy.tflite", litert)
     write_file(output_dir / "policy.stablehlo", stablehlo)
-    write_file(output_dir / "policy.hef.json", _placeholder(loaded))
+    write_file(output_dir / "policy.hef.json", to_json(placeholder_record(loaded)))
     save_checkpoint(
         output_dir / "policy.weights",
         loaded.config,
         loaded.params,
         metadata={"checkpoint_sha256": loaded.sha256},
     )
-    golden_json = msgspec.json.encode(golden)
-    write_file(output_dir / GOLDEN_FILE, golden_json)
-    spec = attrs.evolve(
-        _spec(loaded, lowered, name=name, control_rate_hz=control_rate_hz),
-        golden_sha256=hashlib.sha256(golden_json).hexdigest(),
-        artifacts=_artifacts(output_dir),
+    golden = golden_record(loaded, inputs, outputs, origin=origin, tolerance=TOLERANCE)
+    write_file(output_dir / "golden.json", to_json(golden))
+    spec = spec_record(
+        loaded, lowered, output_dir, name=name, control_rate_hz=control_rate_hz
     )
-    write_file(output_dir / SPEC_FILE, msgspec.json.format(msgspec.json.encode(spec)))
-    errors = {
-        "stablehlo": _error(stablehlo_rollout(stablehlo, lowered, inputs), outputs)
-    }
-    for backend in ("litert", "numpy"):
-        errors[backend] = replay_error(
-            load_policy(output_dir, backend=backend), golden
-        )[0]
-    infos = [
-        ArtifactInfo(
-            path=output_dir / artifact.path,
-            role="placeholder" if artifact.is_placeholder else "policy",
-            backend=artifact.backend,
-            bytes=artifact.bytes,
-            sha256=artifact.sha256,
-            max_abs_error=errors.get(artifact.backend),
-            tolerance=TOLERANCE if artifact.backend in errors else None,
-        )
-        for artifact in spec.artifacts
-    ]
-    ticks = len(outputs["action"])
-    return CompileReport(output_dir, name, spec.parameters, origin, ticks, tuple(infos))
-
-
-def _artifacts(directory: Path) -> tuple[Artifact, ...]:
-    files = (
-        ("policy.tflite", "litert", False),
-        ("policy.weights", "numpy", False),
-        ("policy.stablehlo", "stablehlo", False),
-        ("policy.hef.json", "hailo", True),
-    )
-    artifacts = []
-    for path, backend, is_placeholder in files:
-        data = (directory / path).read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
-        artifacts.append(Artifact(path, backend, len(data), sha256, is_placeholder))
-    return tuple(artifacts)
-
-
-def _spec(
-    loaded: Checkpoint, lowered: Lowered, *, name: str, control_rate_hz: float
-) -> PolicySpec:
-    config = loaded.config
-    return PolicySpec(
+    write_file(output_dir / "spec.json", to_json(spec))
+    errors = backend_errors(output_dir)
+    seen = stablehlo_rollout(stablehlo, lowered, inputs)
+    errors["stablehlo"] = scaled_error(seen, outputs)
+    return CompileReport(
+        directory=output_dir,
         name=name,
-        image_height=config.image_height,
-        image_width=config.image_width,
-        proprio=config.proprio,
-        action=config.action,
-        use_previous_action=config.use_previous_action,
-        control_rate_hz=control_rate_hz,
-        state={
-            key: TensorSpec(value.shape, str(value.dtype))
-            for key, value in lowered.state.items()
-        },
-        config_digest=digest(config),
-        checkpoint_sha256=loaded.sha256,
-        golden_sha256="",
-        artifacts=(),
-        parameters=count_parameters(loaded.params),
+        parameters=spec["parameters"],
+        golden_origin=origin,
+        golden_ticks=len(outputs["action"]),
+        artifacts=tuple(
+            _info(output_dir, entry, errors) for entry in spec["artifacts"]
+        ),
     )
 
 
-def _placeholder(loaded: Checkpoint) -> bytes:
-    facts = {
-        "kind": "hef-placeholder",
-        "is_placeholder": True,
-        "loadable": False,
-        "target": "hailo-8",
-        "reason": "no Hailo compiler was present; a HEF needs static int8, which only "
-        "the stateless image encoder can take",
-        "checkpoint_sha256": loaded.sha256,
-    }
-    return msgspec.json.format(msgspec.json.encode(facts))
-
-
-def _error(seen: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    return max(
-        float(np.max(np.abs(seen[key] - right)) / max(1.0, np.abs(right).max()))
-        for key, right in expected.items()
+def _info(
+    directory: Path, entry: dict[str, Any], errors: dict[str, float]
+) -> ArtifactInfo:
+    backend = entry["backend"]
+    return ArtifactInfo(
+        path=directory / entry["path"],
+        role="placeholder" if entry["is_placeholder"] else "policy",
+        backend=backend,
+        bytes=entry["bytes"],
+        sha256=entry["sha256"],
+        max_abs_error=errors.get(backend),
+        tolerance=TOLERANCE if backend in errors else None,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["write_file"]
+__all__ = ["file_sha256", "write_file"]
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -24,3 +25,8 @@ def write_file(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256, hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

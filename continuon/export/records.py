@@ -1,0 +1,119 @@
+"""The two JSON files beside the artifacts: `spec.json` and `golden.json`.
+
+Their fields are the contract `specs/edge`; `continuon.edge` reads them.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from continuon.export.files import file_sha256
+from continuon.export.lowering import Lowered
+from continuon.hope.checkpoint import Checkpoint
+from continuon.hope.config import digest
+from continuon.hope.parameters import count_parameters
+
+__all__ = ["ARTIFACTS", "golden_record", "placeholder_record", "spec_record", "to_json"]
+
+VERSION = 1
+ARTIFACTS = (
+    ("policy.tflite", "litert", False),
+    ("policy.weights", "numpy", False),
+    ("policy.stablehlo", "stablehlo", False),
+    ("policy.hef.json", "hailo", True),
+)
+"""File, backend and whether it is a placeholder, in the order of preference."""
+
+Array = np.ndarray[Any, Any]
+
+
+def golden_record(
+    loaded: Checkpoint,
+    inputs: dict[str, Array],
+    outputs: dict[str, Array],
+    *,
+    origin: str,
+    tolerance: float,
+) -> dict[str, Any]:
+    """Return golden.json: inputs [T, ...] by name and what JAX answered."""
+    return {
+        "version": VERSION,
+        "origin": origin,
+        "inputs": {name: _encoded(value) for name, value in inputs.items()},
+        "outputs": {name: _encoded(value) for name, value in outputs.items()},
+        "tolerance": tolerance,
+        "config_digest": digest(loaded.config),
+    }
+
+
+def spec_record(
+    loaded: Checkpoint,
+    lowered: Lowered,
+    directory: Path,
+    *,
+    name: str,
+    control_rate_hz: float,
+) -> dict[str, Any]:
+    """Return spec.json for the files that already stand in `directory`."""
+    config = loaded.config
+    return {
+        "version": VERSION,
+        "name": name,
+        "image_height": config.image_height,
+        "image_width": config.image_width,
+        "proprio": config.proprio,
+        "action": config.action,
+        "use_previous_action": config.use_previous_action,
+        "control_rate_hz": control_rate_hz,
+        "state": {
+            key: {"shape": value.shape, "dtype": str(value.dtype)}
+            for key, value in lowered.state.items()
+        },
+        "config_digest": digest(config),
+        "checkpoint_sha256": loaded.sha256,
+        "golden_sha256": file_sha256(directory / "golden.json"),
+        "artifacts": [
+            {
+                "path": path,
+                "backend": backend,
+                "bytes": (directory / path).stat().st_size,
+                "sha256": file_sha256(directory / path),
+                "is_placeholder": is_placeholder,
+            }
+            for path, backend, is_placeholder in ARTIFACTS
+        ],
+        "parameters": count_parameters(loaded.params),
+    }
+
+
+def placeholder_record(loaded: Checkpoint) -> dict[str, Any]:
+    """Return what stands where a compiled HEF would: it cannot be loaded."""
+    return {
+        "kind": "hef-placeholder",
+        "is_placeholder": True,
+        "loadable": False,
+        "target": "hailo-8",
+        "reason": "no Hailo compiler was present; a HEF needs static int8, which only "
+        "the stateless image encoder can take",
+        "checkpoint_sha256": loaded.sha256,
+    }
+
+
+def to_json(record: dict[str, Any]) -> bytes:
+    """Return indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(record)) + b"\n"
+
+
+def _encoded(array: Array) -> dict[str, Any]:
+    """Return dtype (little-endian), shape, and base64 of the bytes."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return {
+        "dtype": little.dtype.str,
+        "shape": array.shape,
+        "base64": base64.b64encode(little.tobytes()).decode(),
+    }
