@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from continuon.clock import SystemClock
 from continuon.sim.board import draw_oscillator
 from continuon.sim.chips import latched_pulses_us
@@ -63,6 +65,7 @@ class _Live:
             start_ns=now,
             rate_hz=float(config["state_rate_hz"]),
         )
+        self.script: list[dict[str, Any]] = list(config["faults"])
         self.frames = self.readings = self.resets = 0
 
     def _new_world(self, start: Start, now_ns: int) -> World:
@@ -97,16 +100,16 @@ class _Live:
         return True
 
     def _scripted(self, control: Control) -> Control:
+        """Return the control with the scripted faults that are due, told to all."""
         elapsed_s = (self.clock.monotonic_ns() - self.started_ns) / 1e9
-        changes = {
-            str(fault["what"]): int(fault.get("value", 1))
-            for fault in self.shared.config["faults"]
-            if elapsed_s >= float(fault["at_s"])
-        }
-        if not changes:
+        due = [fault for fault in self.script if elapsed_s >= float(fault["at_s"])]
+        if not due:
             return control
-        fields = {name: getattr(control, name) for name in Control.__match_args__}
-        return Control(**{**fields, **changes})
+        self.script = [fault for fault in self.script if fault not in due]
+        changes = {str(fault["what"]): fault.get("value", 1) for fault in due}
+        control = attrs.evolve(control, **changes)
+        self.shared.write_control(control)
+        return control
 
     def _publish(self, control: Control) -> None:
         shared, world = self.shared, self.world
