@@ -14,6 +14,7 @@ from continuon.errors import ContractError, DataError
 
 __all__ = [
     "ACTION",
+    "CAR_FRAME",
     "DEPTH",
     "HOST_CLOCKS",
     "RGB",
@@ -39,6 +40,7 @@ __all__ = [
 SCHEMA_VERSION = "1.1"
 SCHEMA_VERSIONS = ("1.0", "1.1")
 RGB, DEPTH, STATE, ACTION = "rgb", "depth", "state", "action"
+CAR_FRAME = "car: steering +1 is full right, throttle +1 full forward"
 HOST_CLOCKS = frozenset({"host", "host-monotonic", "monotonic", "boottime", "wall"})
 """Names of clocks that need no measured offset: they are the recorder's own."""
 

@@ -13,6 +13,7 @@ import continuon
 from continuon.errors import DataError, UsageError
 from continuon.rlds.episode import (
     ACTION,
+    CAR_FRAME,
     RGB,
     ActionSource,
     Codec,
@@ -221,7 +222,7 @@ def _metadata(
         environment_id="unknown",
         robot_id="unknown",
         robot_model="donkeycar",
-        frame_convention="car: steering +1 is full right, throttle +1 full forward",
+        frame_convention=CAR_FRAME,
         tags=("origin:imported", f"format:{_FORMAT}"),
         software={"continuon": continuon.__version__},
         start_wall_ns=rows[0].stamp_ns,

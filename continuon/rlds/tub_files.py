@@ -8,7 +8,9 @@ names (one JSON object a record) and one JPEG a record in `images/`.
 from __future__ import annotations
 
 import hashlib
+import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -131,12 +133,19 @@ def _find_root(source: Path) -> Path | None:
 
 def _find_archive(source: Path) -> Path | None:
     if source.is_file():
-        return source if tarfile.is_tarfile(source) else None
+        return source if _is_archive(source) else None
     if not source.is_dir():
         return None
     packed = [path for path in sorted(source.iterdir()) if path.is_file()]
     packed = [path for path in packed if path.name.endswith(_ARCHIVES)]
-    return packed[0] if len(packed) == 1 and tarfile.is_tarfile(packed[0]) else None
+    return packed[0] if len(packed) == 1 and _is_archive(packed[0]) else None
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, OSError, zlib.error):
+        return False
 
 
 def _describe(source: Path) -> str:
@@ -169,7 +178,7 @@ def _unpack(archive: Path, target: Path) -> None:
                 place = target / path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataError(
             "E-RLDS-IMPORT-004", f"this archive is damaged: {error}", where=archive
         ) from error
@@ -249,8 +258,8 @@ def _parse_catalog(name: str, data: bytes) -> list[TubRow]:
         if not line.strip(b" \t\r\x00"):
             continue
         try:
-            fields = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            fields = json.loads(line)  # as its writer did: NaN is a number to both
+        except ValueError:
             fields = None
         rows.append(TubRow(name, number, fields if isinstance(fields, dict) else None))
     return rows

@@ -283,7 +283,9 @@ def test_a_full_disk_ends_the_episode_with_its_reason(tmp_path, monkeypatch, roo
     assert summary.sha256 == hashlib.sha256(summary.path.read_bytes()).hexdigest()
 
 
-def test_a_disk_without_room_for_one_record_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_disk_without_room_for_one_record_leaves_nothing_behind(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(SmallSink, "room", 40)
     with pytest.raises(OSError, match="No space"):
         record(tmp_path, open_sink=SmallSink)
@@ -296,16 +298,21 @@ def test_an_encoder_that_fails_ends_the_episode_and_is_named(tmp_path, monkeypat
         raise DataError("E-TEST-CODEC-001", "codec broke")
 
     monkeypatch.setattr("continuon.rlds.recorder.encode_depth_png", broken)
-    with pytest.raises(DataError, match="E-RLDS-RECORD-006.*codec broke"):
+    with pytest.raises(DataError, match=r"E-RLDS-RECORD-006.*codec broke"):
         record(tmp_path)
     assert open_recording(tmp_path / "e1.mcap").end_reason is EndReason.FAULT
 
 
 def test_an_exception_in_the_block_is_a_fault_and_keeps_the_data(tmp_path):
     recorder = EpisodeRecorder(tmp_path, metadata(), STREAMS)
-    with pytest.raises(ZeroDivisionError), recorder:
-        recorder.rgb(frame(0), capture_ns=1)
-        _ = 1 / 0
+
+    def block():
+        with recorder:
+            recorder.rgb(frame(0), capture_ns=1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        block()
     episode = open_recording(recorder.path)
     assert episode.end_reason is EndReason.FAULT
     assert len(episode.streams["rgb"]) == 1
