@@ -168,6 +168,8 @@ def _number(value: float) -> str:
 
 
 def _check_depth(text: str, max_depth: int, where: str) -> None:
+    if text.count("[") + text.count("{") <= max_depth:
+        return
     depth = 0
     inside = escaped = False
     for char in text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from continuon.errors import ContractError
 __all__ = ["structure", "unstructure"]
 
 _T = TypeVar("_T")
+_PLAIN = (str, int, float, bool)
 
 
 def structure(value: Any, kind: type[_T], *, where: str) -> _T:
@@ -41,13 +43,18 @@ def unstructure(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in attrs.fields(kind)}
+
+
 def _check_keys(value: Any, kind: Any, path: str, where: str) -> None:
     if attrs.has(kind):
         if not isinstance(value, Mapping):
             return
-        hints = typing.get_type_hints(kind)
-        names = {field.name for field in attrs.fields(kind)}
-        unknown = sorted(set(value) - names)
+        hints = _hints(kind)
+        unknown = sorted(set(value) - set(hints))
         if unknown:
             raise ContractError(
                 "E-BUNDLE-MAN-002",
@@ -57,7 +64,8 @@ def _check_keys(value: Any, kind: Any, path: str, where: str) -> None:
                 where=where,
             )
         for name in value:
-            _check_keys(value[name], hints[name], f"{path}.{name}", where)
+            if hints[name] not in _PLAIN:
+                _check_keys(value[name], hints[name], f"{path}.{name}", where)
         return
     inner = typing.get_args(kind)
     origin = typing.get_origin(kind)
