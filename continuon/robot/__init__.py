@@ -15,7 +15,6 @@ _HOMES = {
     "ControlLoop": "loop",
     "EStopLatch": "latch",
     "Factory": "factory",
-    "GateBounds": "health_gate",
     "GuardHandle": "guard_handle",
     "HealthVerdict": "health_gate",
     "Mode": "modes",

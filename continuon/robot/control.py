@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+import msgspec
 
 from continuon.errors import BudgetError, ContinuonError, HardwareError
 from continuon.robot.channel import Channel, channel_pair
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.guard_handle import GuardHandle
+from continuon.robot.kernel import SafetyLimits
 from continuon.robot.modes import Motion
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import TimingReport, timing_report
@@ -141,15 +143,27 @@ class ControlHandle:
             self._ask("stop")
 
     def swap(
-        self, artifact_dir: Path, backend: str, *, timeout_s: float = _SWAP_TIMEOUT_S
+        self,
+        artifact_dir: Path,
+        backend: str,
+        *,
+        limits: SafetyLimits | None = None,
+        timeout_s: float = _SWAP_TIMEOUT_S,
     ) -> SwapResult:
         """Prepare a policy beside the running one and let it take over.
+
+        `limits` are the envelope that its bundle asks for, in force from its first
+        tick; None keeps the robot's own.
 
         Raises:
             ContinuonError: it may not drive; the old policy went on all the while.
         """
         answer = self._ask(
-            "swap", timeout_s, artifact_dir=str(artifact_dir), backend=backend
+            "swap",
+            timeout_s,
+            artifact_dir=str(artifact_dir),
+            backend=backend,
+            limits=msgspec.to_builtins(limits),
         )
         return SwapResult(**answer["swap"])
 

@@ -27,7 +27,7 @@ from continuon.rlds.episode import ActionSource
 from continuon.robot.board import Board
 from continuon.robot.channel import Channel
 from continuon.robot.control_config import ControlConfig
-from continuon.robot.kernel import Decision, Reason
+from continuon.robot.kernel import Decision, Reason, SafetyLimits
 from continuon.robot.loop import ControlLoop, Tick, run_periodic
 from continuon.robot.modes import Motion
 from continuon.robot.outputs import BoardOutput
@@ -137,7 +137,6 @@ class ControlProcess:
         )
         self._brain = _Brain(self._clock)
         self._hand = TeleopPilot()
-        self._loop.pilot = self._brain
         self._motion = Motion.NONE
         self._running = True
         self._row: dict[str, Any] = {}
@@ -163,8 +162,7 @@ class ControlProcess:
         Raises:
             ContinuonError: it may not drive.
         """
-        model = self.swapper.adopt(directory, backend)
-        self._brain.use(model)
+        self._use(self.swapper.adopt(directory, backend))
 
     def run(self) -> None:
         """Tick until told to stop, or until nobody is at the channel's other end."""
@@ -217,8 +215,12 @@ class ControlProcess:
     def _obey(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any] | None:
         match message.get("do"):
             case "swap":
+                limits = message.get("limits")
                 self.swapper.request(
-                    message["id"], message["artifact_dir"], message["backend"]
+                    message["id"],
+                    message["artifact_dir"],
+                    message["backend"],
+                    limits and msgspec.convert(limits, SafetyLimits),
                 )
                 return None
             case "swap_back":
@@ -262,8 +264,7 @@ class ControlProcess:
 
     def _halt(self) -> None:
         self._loop.stop()
-        self._motion = Motion.NONE
-        self._loop.pilot = self._brain
+        self._think()
         gc.collect()
 
     def _switch(self) -> None:
@@ -275,7 +276,7 @@ class ControlProcess:
         if switch.model is None:
             answer["error"] = switch.error
         else:
-            self._brain.use(switch.model)
+            self._use(switch.model)
             previous = self.swapper.previous
             answer["swap"] = {
                 "tick": self._log.count,
@@ -284,11 +285,21 @@ class ControlProcess:
             }
         self._send(answer)
 
+    def _use(self, model: ActiveModel) -> None:
+        self._brain.use(model)
+        self._loop.limits = model.limits or self._config.limits
+        if self._motion is not Motion.TELEOP:
+            self._loop.pilot = self._brain
+
+    def _think(self) -> None:
+        """Give the senses back to the policy, if there is one; nothing moves."""
+        self._motion = Motion.NONE
+        self._loop.pilot = self._brain if self.swapper.active else None
+
     def _report_stop(self, decision: Decision | None) -> None:
         reasons = [reason.value for reason in decision.reasons] if decision else []
         self._last_stop = reasons
-        self._motion = Motion.NONE
-        self._loop.pilot = self._brain
+        self._think()
         self._send({"event": "stopped", "reasons": reasons, "tick": self._log.count})
 
     def _describe(self, tick: Tick, lateness_ns: int) -> dict[str, Any]:
@@ -326,7 +337,7 @@ class ControlProcess:
             "last_policy_failure": self._brain.last_failure,
             "last_stop": self._last_stop,
             "grants": msgspec.to_builtins(self._grants),
-            "unenforced": list(self._config.limits.unenforced),
+            "unenforced": list(self._loop.limits.unenforced),
         }
 
     def _send(self, message: Mapping[str, Any]) -> None:

@@ -43,7 +43,8 @@ class Tick:
         states: the state readings that were fresh, oldest first.
         executing: whether a command was judged at all.
         intent: what the pilot wanted.
-        decision: what the kernel made of it; None while idle.
+        decision: what the kernel made of it; while not executing, what it would have
+            made of it, sent nowhere.
     """
 
     now_ns: int
@@ -62,7 +63,8 @@ class ControlLoop:
         output: takes judged commands.
         pulses: maps a command to pulse widths by channel.
         limits: the safety envelope.
-        always_think: step the pilot while idle too, so that it is warm; nothing moves.
+        always_think: ask pilot and kernel while idle too, so that the pilot is warm and
+            can be judged; nothing moves.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class ControlLoop:
         self.pilot: Pilot | None = None
         self._latest: VectorSample | None = None
         self._kernel: KernelState | None = None
+        self._shadow: KernelState | None = None
 
     @property
     def executing(self) -> bool:
@@ -99,6 +102,7 @@ class ControlLoop:
     def start(self, now_ns: int) -> None:
         """Begin to execute from neutral, on a person's word."""
         self._kernel = KernelState.start(self.limits, now_ns)
+        self._shadow = None
 
     def stop(self) -> None:
         """Stop executing; the next tick says so to the output."""
@@ -124,6 +128,8 @@ class ControlLoop:
             decision = self._command(intent, now_ns, self._kernel)
         else:
             self._output.idle(now_ns=now_ns)
+            if self._always_think and self.pilot is not None:
+                decision = self._imagine(intent, now_ns)
         return Tick(
             now_ns=now_ns,
             frame=frame,
@@ -136,10 +142,28 @@ class ControlLoop:
     def _command(
         self, intent: Intent | None, now_ns: int, memory: KernelState
     ) -> Decision:
+        self._kernel, decision = self._judge(intent, now_ns, memory)
+        if decision.verdict is Verdict.STOP:
+            self.stop()
+            self._output.idle(now_ns=now_ns)
+        else:
+            self._output.drive(self._pulses(decision.command), now_ns=now_ns)
+        return decision
+
+    def _imagine(self, intent: Intent | None, now_ns: int) -> Decision:
+        memory = self._shadow or KernelState.start(self.limits, now_ns)
+        self._shadow, decision = self._judge(intent, now_ns, memory)
+        if decision.verdict is Verdict.STOP:
+            self._shadow = None
+        return decision
+
+    def _judge(
+        self, intent: Intent | None, now_ns: int, memory: KernelState
+    ) -> tuple[KernelState, Decision]:
         proposal: Any = None
         if intent is not None:
             proposal = intent.action if intent.applied is None else intent.applied
-        self._kernel, decision = judge(
+        return judge(
             self.limits,
             memory,
             proposal,
@@ -147,12 +171,6 @@ class ControlLoop:
             observed_ns=intent.observed_ns if intent else now_ns,
             speed_mps=self._speed_mps(now_ns),
         )
-        if decision.verdict is Verdict.STOP:
-            self.stop()
-            self._output.idle(now_ns=now_ns)
-        else:
-            self._output.drive(self._pulses(decision.command), now_ns=now_ns)
-        return decision
 
     def _read_state(self) -> tuple[VectorSample, ...]:
         if self._sensor is None:

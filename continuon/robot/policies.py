@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 
 from continuon.errors import ContractError, TrustError
+from continuon.robot.kernel import SafetyLimits
 
 __all__ = ["ActiveModel", "load_checked", "load_edge_policy"]
 
@@ -28,6 +29,7 @@ class ActiveModel:
         artifact_dir: where it came from.
         golden_max_abs_error: largest difference from the golden outputs.
         load_ms, warm_ms, golden_ms: what each step took.
+        limits: the envelope that its bundle asks for; None keeps the robot's own.
     """
 
     serial: int
@@ -39,10 +41,12 @@ class ActiveModel:
     load_ms: float
     warm_ms: float
     golden_ms: float
+    limits: SafetyLimits | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""
-        skip = attrs.filters.exclude(attrs.fields(type(self)).policy)
+        fields = attrs.fields(type(self))
+        skip = attrs.filters.exclude(fields.policy, fields.limits)
         return attrs.asdict(self, filter=skip)
 
 

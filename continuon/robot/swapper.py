@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from continuon.errors import ContinuonError, UsageError
+from continuon.robot.kernel import SafetyLimits
 from continuon.robot.policies import ActiveModel
 
 __all__ = ["Swapper", "Switch"]
@@ -54,7 +55,13 @@ class Swapper:
         self.active = self._prepare(directory, backend, self._serial)
         return self.active
 
-    def request(self, request_id: int, directory: str, backend: str) -> None:
+    def request(
+        self,
+        request_id: int,
+        directory: str,
+        backend: str,
+        limits: SafetyLimits | None = None,
+    ) -> None:
         """Begin to prepare a policy; the result comes out of `take`.
 
         Raises:
@@ -64,7 +71,7 @@ class Swapper:
         self._serial += 1
         self._thread = threading.Thread(
             target=self._work,
-            args=(request_id, directory, backend, self._serial),
+            args=(request_id, directory, backend, self._serial, limits),
             name="swap",
             daemon=True,
         )
@@ -108,10 +115,18 @@ class Swapper:
                 hint="wait for its answer",
             )
 
-    def _work(self, request_id: int, directory: str, backend: str, serial: int) -> None:
+    def _work(
+        self,
+        request_id: int,
+        directory: str,
+        backend: str,
+        serial: int,
+        limits: SafetyLimits | None,
+    ) -> None:
         try:
             self._on_thread()
             model = self._prepare(directory, backend, serial)
+            model = attrs.evolve(model, limits=limits)
             self._ready = Switch(request_id=request_id, model=model)
         except ContinuonError as error:
             self._ready = Switch(request_id=request_id, error=error.as_dict())

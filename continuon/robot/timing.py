@@ -46,6 +46,8 @@ class TimingReport:
         histogram: ticks by lateness; `edges_ms` has one edge more than counts, and the
             last bin also holds what is later.
         swap_ticks: numbers of the ticks that began with a new policy.
+        executed: ticks that sent a command.
+        judged: ticks on which the kernel judged one, sent or only imagined.
         verdicts: the kernel's, counted.
         veto_fraction: share of judged ticks that were clipped, held or stopped.
     """
@@ -63,6 +65,7 @@ class TimingReport:
     histogram_edges_ms: tuple[float, ...]
     swap_ticks: tuple[int, ...]
     fresh_frames: int
+    executed: int
     judged: int
     verdicts: Mapping[str, int]
     veto_fraction: float | None
@@ -85,7 +88,7 @@ def timing_report(
 ) -> TimingReport:
     """Return what `rows` (dtype `ticklog.ROW`) say; `first` numbers the first row."""
     late_ms = rows["lateness_ns"] / 1e6
-    judged = rows[rows["flags"] & EXECUTING != 0]
+    judged = rows[rows["verdict"] != 0]
     thought = rows["policy_ns"][rows["policy_ns"] > 0]
     counts = np.bincount(judged["verdict"], minlength=len(VERDICTS))
     verdicts = {
@@ -114,6 +117,7 @@ def timing_report(
             int(at) + first for at in np.flatnonzero(rows["flags"] & SWAPPED)
         ),
         fresh_frames=int((rows["flags"] & FRESH != 0).sum()),
+        executed=int((rows["flags"] & EXECUTING != 0).sum()),
         judged=len(judged),
         verdicts=verdicts,
         veto_fraction=1.0 - passed / len(judged) if len(judged) else None,

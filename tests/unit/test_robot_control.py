@@ -195,7 +195,7 @@ def test_a_policy_that_turns_bad_is_held_then_stopped(bench, name):
     assert event["event"] == "stopped"
     report = timing_report(bench.log.rows(), period_ns=20 * MS)
     assert report.verdicts["held"] > 0
-    assert report.verdicts["stop"] == 1
+    assert report.verdicts["stop"] >= 1
     assert report.policy_failures + report.non_finite > 0
     assert not bench.board.read_command().enabled
 
