@@ -22,8 +22,9 @@ def spectral_radius(params: Params) -> float:
     for block in params["blocks"].values():
         bias = np.asarray(block["fast"]["gates_bias"], np.float64)
         decay = bias[bias.size // 2 :]
-        radii.append(np.exp(-np.logaddexp(0.0, -decay) - MIN_DECAY))
-        rest = np.logaddexp(0.0, np.asarray(block["mid"]["decay"], np.float64))
+        radii.append(np.exp(-MIN_DECAY) / (1.0 + np.exp(-decay)))
+        free = np.asarray(block["mid"]["decay"], np.float64)
+        rest = np.maximum(free, 0.0) + np.log1p(np.exp(-np.abs(free)))
         radii.append(np.exp(-4.0 * rest - MIN_DECAY))
         if "leak" in block["slow"]:
             leak = np.asarray(block["slow"]["leak"], np.float64)

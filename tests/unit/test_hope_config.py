@@ -1,0 +1,75 @@
+"""Configs and presets are refused by name when they make no sense."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import attrs
+import pytest
+
+from continuon import hope
+from continuon._specs.hope.examples import CONFIG_MUTATIONS, TINY
+from continuon.errors import ContractError, UsageError
+
+
+@pytest.mark.req("R-HOPE-31")
+def test_a_misspelt_preset_is_an_error_that_lists_the_real_ones():
+    with pytest.raises(UsageError) as caught:
+        hope.preset("pi6")
+    assert caught.value.code == "E-HOPE-PRESET-001"
+    assert caught.value.seen == "pi6"
+    assert "pi5" in caught.value.allowed
+
+
+@pytest.mark.req("R-HOPE-31")
+@pytest.mark.parametrize(("field", "value"), CONFIG_MUTATIONS)
+def test_an_inconsistent_field_is_named(field, value):
+    with pytest.raises(ContractError) as caught:
+        attrs.evolve(TINY, **{field: value})
+    assert caught.value.code == "E-HOPE-CONFIG-001"
+    assert caught.value.where == field
+
+
+@pytest.mark.req("R-HOPE-31")
+def test_a_network_without_any_sense_is_refused():
+    with pytest.raises(ContractError, match="proprio"):
+        hope.HopeConfig(image_height=0, image_width=0)
+
+
+@pytest.mark.req("R-HOPE-31")
+def test_an_override_or_a_stored_field_that_does_not_exist_is_named():
+    with pytest.raises(ContractError, match="widht"):
+        hope.preset("nano", widht=3)
+    with pytest.raises(ContractError, match="widht"):
+        hope.config_from_dict({**TINY.as_dict(), "widht": 3})
+
+
+@pytest.mark.parametrize("name", hope.PRESETS)
+def test_a_config_survives_its_own_json(name):
+    config = hope.preset(name, proprio=["speed_mps"])
+    again = hope.config_from_dict(config.as_dict())
+    assert again == config
+    assert hash(again) == hash(config)
+    assert hope.digest(again) == hope.digest(config)
+
+
+def test_the_digest_tells_configs_apart():
+    assert hope.digest(TINY) != hope.digest(attrs.evolve(TINY, latent=9))
+
+
+def test_observation_names_follow_the_config():
+    assert TINY.observation_names == ("image", "proprio", "previous_action")
+    blind = attrs.evolve(TINY, image_height=0, image_width=0, use_previous_action=False)
+    assert blind.observation_names == ("proprio",)
+
+
+@pytest.mark.slow
+def test_importing_the_room_does_not_load_jax():
+    code = "import continuon.hope, sys; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_name_that_the_room_does_not_have_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nothing"):
+        hope.nothing  # noqa: B018
