@@ -70,9 +70,9 @@ def augment(
     action = np.where(flip, action * mirror_signs(action_names), action)
     proprio = np.where(flip, proprio * mirror_signs(proprio_names), proprio)
     noise = rng.normal(1.0, recipe.proprio_noise, (draws, proprio.shape[1]))
-    moved = window.images[
-        np.arange(ticks)[:, None, None], rows[:, :, None], columns[:, None]
-    ]
+    first = np.arange(ticks)[:, None, None] * (height * width)
+    place = first + rows[:, :, None] * width + columns[:, None]
+    moved = window.images.reshape(-1, 3).take(place, axis=0)
     return Window(
         _relight(moved, recipe, rng, draws),
         (proprio * noise).astype(np.float32),
@@ -85,14 +85,15 @@ def augment(
 def _relight(
     images: NDArray[np.uint8], recipe: Recipe, rng: np.random.Generator, draws: int
 ) -> NDArray[np.uint8]:
-    """Apply a table of 256 levels a channel: contrast about mid-grey, gain, offset."""
+    """Apply contrast about mid-grey, gain a channel and offset; clip, round."""
     gain = np.exp(rng.normal(0.0, recipe.contrast, (draws, 1, 1)))
     tint = np.exp(rng.normal(0.0, recipe.colour, (draws, 3, 1)))
     offset = rng.normal(0.0, recipe.brightness, (draws, 1, 1)) * 255.0
     if not (recipe.contrast or recipe.colour or recipe.brightness):
         return images
-    levels = (np.arange(256.0) - 128.0) * (gain * tint) + 128.0 + offset
-    tables = np.clip(np.rint(levels), 0, 255).astype(np.uint8).reshape(-1)
-    start = np.arange(draws * 3, dtype=np.intp).reshape(draws, 1, 1, 3) * 256
-    lit: NDArray[np.uint8] = tables[start + images]
-    return lit
+    scale = (gain * tint).reshape(draws, 1, 1, 3).astype(np.float32)
+    shift = (128.0 + offset).reshape(draws, 1, 1, 1).astype(np.float32)
+    lit = (images.astype(np.float32) - np.float32(128.0)) * scale + shift
+    np.minimum(np.maximum(lit, 0.0, out=lit), 255.0, out=lit)
+    lit += np.float32(0.5)
+    return lit.astype(np.uint8)

@@ -18,7 +18,15 @@ from continuon.errors import DataError
 from continuon.hope import HopeConfig
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.recipe import Recipe
-from continuon.learn.update import Training, losses_of, make_update, parts, start
+from continuon.learn.update import (
+    Knobs,
+    Training,
+    knobs_of,
+    losses_of,
+    make_update,
+    parts,
+    start,
+)
 from continuon.learn.windows import Batch, WindowSampler
 
 __all__ = ["LossRow", "fixed_loss", "max_parameter_delta", "run_steps", "seed_steps"]
@@ -108,19 +116,17 @@ def seed_steps(
     """Train from fresh parameters."""
     update = make_update(config, recipe, num_steps)
     sampler = WindowSampler(tuple(episodes), recipe, seed)
-    return run_steps(
-        start(config, recipe, num_steps, seed), update, sampler, until=num_steps
-    )
+    return run_steps(start(config, seed), update, sampler, until=num_steps)
 
 
 def fixed_loss(params: Any, config: HopeConfig, recipe: Recipe, batch: Batch) -> float:
     """Return the total loss of one batch that never changes."""
-    return float(_total(params, config, recipe, *parts(batch)))
+    return float(_total(params, config, knobs_of(recipe, 1), *parts(batch)))
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _total(params: Any, config: HopeConfig, recipe: Recipe, *arrays: Any) -> Any:
-    return losses_of(params, config, recipe, Batch(*arrays)).total
+@partial(jax.jit, static_argnums=1)
+def _total(params: Any, config: HopeConfig, knobs: Knobs, *arrays: Any) -> Any:
+    return losses_of(params, config, knobs, Batch(*arrays)).total
 
 
 def max_parameter_delta(before: Any, after: Any) -> dict[str, float]:

@@ -32,7 +32,7 @@ __all__ = ["MIN_DELTA", "ProofReport", "ProofSeed", "prove", "run_proof"]
 
 MIN_DELTA = 1e-9
 MIN_SEEDS = 3
-PROOF_RECIPE = Recipe(window=16, batch_size=8, learning_rate=4e-3, average=0.95)
+PROOF_RECIPE = Recipe(window=32, batch_size=4, learning_rate=4e-3, average=0.95)
 
 
 @attrs.frozen(kw_only=True)

@@ -49,7 +49,9 @@ class Recipe:
 
     Attributes:
         image_height, image_width: policy image in pixels.
-        window: ticks of a training window; each starts from a reset state.
+        window: ticks of a training window; each starts from a reset state. It must
+            span two chunks of the model, or what a memory writes is never read and
+            its parameters never train.
         batch_size: windows a step.
         learning_rate: peak of a linear warm-up and cosine decay.
         warmup: share of the steps that warm up.
@@ -78,15 +80,15 @@ class Recipe:
     image_height: int = attrs.field(default=30, validator=_positive)
     image_width: int = attrs.field(default=40, validator=_positive)
     window: int = attrs.field(default=32, validator=_positive)
-    batch_size: int = attrs.field(default=8, validator=_positive)
-    learning_rate: float = attrs.field(default=2e-3, validator=_positive)
+    batch_size: int = attrs.field(default=4, validator=_positive)
+    learning_rate: float = attrs.field(default=3e-3, validator=_positive)
     warmup: float = attrs.field(default=0.05, validator=_fraction)
     final_learning_rate: float = attrs.field(default=0.02, validator=_fraction)
     weight_decay: float = attrs.field(default=1e-2, validator=_not_negative)
     clip_norm: float = attrs.field(default=1.0, validator=_positive)
     average: float = attrs.field(default=0.98, validator=_fraction)
-    flip: float = attrs.field(default=0.5, validator=_share)
-    scramble: float = attrs.field(default=0.5, validator=_share)
+    flip: float = attrs.field(default=0.25, validator=_share)
+    scramble: float = attrs.field(default=0.6, validator=_share)
     shift_px: int = attrs.field(default=2, validator=_not_negative)
     brightness: float = attrs.field(default=0.07, validator=_not_negative)
     contrast: float = attrs.field(default=0.3, validator=_not_negative)

@@ -20,6 +20,7 @@ from continuon.learn.windows import Batch, cut, stack
 __all__ = ["Prediction", "check_config", "predict"]
 
 _BATCH = 8
+"""Episodes at a time; fewer are padded, so that one shape is compiled once."""
 
 
 @attrs.frozen(eq=False)
@@ -65,12 +66,11 @@ def predict(
     check_config(config, episodes)
     longest = max(len(episode) for episode in episodes)
     ticks = -(-longest // config.chunk) * config.chunk
-    size = min(_BATCH, len(episodes))
     answers: list[Prediction] = []
-    for first in range(0, len(episodes), size):
-        group = episodes[first : first + size]
+    for first in range(0, len(episodes), _BATCH):
+        group = episodes[first : first + _BATCH]
         windows = [cut(episode, 0, ticks) for episode in group]
-        windows += [windows[-1]] * (size - len(group))
+        windows += [windows[-1]] * (_BATCH - len(group))
         action, surprise = _run(params, config, *_observed(config, stack(windows)))
         for row, episode in enumerate(group):
             rows = np.asarray(action[row, : len(episode)])

@@ -184,7 +184,7 @@ def sanity_of(
     )
     sampler = WindowSampler(tuple(arrays), recipe, seed)
     fixed = WindowSampler(tuple(arrays), recipe.plain(), seed).batch(_FIXED_STEP)
-    state = start(config, recipe, max_steps, seed)
+    state = start(config, seed)
     before = fixed_loss(state.params, config, recipe, fixed)
     shapes = _shapes_fit(state.params, config, recipe, fixed)
     rows: list[LossRow] = []

@@ -225,7 +225,7 @@ def train_arrays(
     }
     run = _run_digest(facts)
     where = placement(recipe.batch_size) if mode == "tpu" else Placement(None)
-    state = start(config, recipe, num_steps, seed)
+    state = start(config, seed)
     parameters = count_parameters(state.params)
     seed_path, policy_path = output_dir / "seed.hope", output_dir / "policy.hope"
     untrained = {**facts, "steps": 0, "trained": False}
