@@ -17,6 +17,7 @@ Source of the model: Pillai et al., "All File Systems Are Not Created Equal", OS
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -245,6 +246,7 @@ class SimDisk:
             key=lambda operation: operation.order,
         )
         seen: set[Tree] = set()
+        still = self._still()
         for mask in _masks(len(pending)):
             names = {
                 number: dict(node.durable)
@@ -258,17 +260,41 @@ class SimDisk:
                             names[folder].pop(name, None)
                         else:
                             names[folder][name] = node
-            yield from self._with_contents(names, seen)
+            yield from self._with_contents(names, seen, still)
+
+    def _still(self) -> dict[int, Any]:
+        """Return the frozen form of every node below which nothing is in flight."""
+        still: dict[int, Any] = {}
+
+        def settle(number: int) -> bool:
+            node = self._nodes[number]
+            if isinstance(node, _File):
+                if node.visible == node.durable:
+                    still[number] = node.durable
+                    return True
+                return False
+            children = [settle(child) for child in node.visible.values()]
+            if node.pending or not all(children):
+                return False
+            entries = sorted(node.visible.items())
+            still[number] = tuple((name, still[child]) for name, child in entries)
+            return True
+
+        settle(0)
+        return still
 
     def _with_contents(
-        self, names: dict[int, dict[str, int]], seen: set[Tree]
+        self,
+        names: dict[int, dict[str, int]],
+        seen: set[Tree],
+        still: Mapping[int, Any],
     ) -> Iterator[Tree]:
         reached: set[int] = set()
         dirty: list[int] = []
         stack = [0]
         while stack:
             number = stack.pop()
-            if number in reached:
+            if number in reached or number in still:
                 continue
             reached.add(number)
             node = self._nodes[number]
@@ -278,7 +304,7 @@ class SimDisk:
                 dirty.append(number)
         options = [_torn(self._file(number)) for number in dirty]
         for choice in itertools.product(*options):
-            contents = dict(zip(dirty, choice, strict=True))
+            contents = {**still, **dict(zip(dirty, choice, strict=True))}
             tree = self._freeze(0, names, contents)
             if tree not in seen:
                 seen.add(tree)
@@ -303,11 +329,13 @@ class SimDisk:
         self,
         number: int,
         names: Mapping[int, dict[str, int]],
-        contents: Mapping[int, bytes],
+        contents: Mapping[int, Any],
     ) -> Any:
+        if number in contents:
+            return contents[number]
         node = self._nodes[number]
         if isinstance(node, _File):
-            return contents.get(number, node.durable)
+            return node.durable
         entries = sorted(names[number].items())
         return tuple(
             (name, self._freeze(child, names, contents)) for name, child in entries
@@ -408,6 +436,7 @@ class SimDisk:
         return node
 
 
+@functools.lru_cache(maxsize=4096)
 def label(path: str) -> str:
     """Return a path with bundle ids written as `ID`: one name for one place in code."""
     return "/".join("ID" if len(part) == 64 else part for part in path.split("/"))

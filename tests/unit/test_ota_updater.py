@@ -1,0 +1,340 @@
+import math
+import shutil
+
+import attrs
+import pytest
+
+from continuon.bundle import Compat, build_bundle, generate_key, sign_bundle
+from continuon.bundle.safety import CAR_BASE_RULES, ChannelLimit, at_least_as_tight
+from continuon.clock import ManualClock
+from continuon.errors import ContractError, GateMissedError, TrustError, UsageError
+from continuon.ota import (
+    Device,
+    Downloader,
+    GateReport,
+    Updater,
+    generate_repository_keys,
+    publish,
+)
+from continuon.ota.lock_io import hold_lock
+
+KEY = generate_key()
+KEYS = generate_repository_keys()
+NOW_NS = 1_790_000_000 * 10**9
+
+
+@pytest.fixture
+def make(tmp_path):
+    def build(number, *, weights=b"weights", **changes):
+        artifacts = tmp_path / f"artifacts-{number}"
+        artifacts.mkdir()
+        (artifacts / "policy.tflite").write_bytes(b"TFL3" + weights + bytes([number]))
+        (artifacts / "policy.weights").write_bytes(b"the same in every release")
+        (artifacts / "golden.json").write_bytes(b"{}")
+        settings = {
+            "model_name": "hope", "version": f"1.0.{number}", "release_counter": number, "source": "tests",
+            "created_at_unix_ms": 1, "origins": ["simulated"], **changes,
+        }  # fmt: skip
+        info = build_bundle(
+            tmp_path / f"bundle-{number}", artifacts_dir=artifacts, **settings
+        )
+        sign_bundle(info.directory, [KEY])
+        return info.directory
+
+    return build
+
+
+@pytest.fixture
+def updater(tmp_path):
+    return Updater(
+        tmp_path / "model", [KEY.public], clock=ManualClock(wall_offset_ns=NOW_NS)
+    )
+
+
+def healthy(bundle, **changes):
+    figures = {
+        "golden_max_error": 0.0, "latency_p99_ms": 5.0, "ticks": 250, "veto_fraction": 0.0,
+        "non_finite": 0, "missed_periods": 0, "elapsed_s": 5.0, **changes,
+    }  # fmt: skip
+    return GateReport(bundle=bundle, **figures)
+
+
+def install(updater, directory):
+    updater.stage(directory)
+    bundle = updater.activate().bundle
+    updater.commit(healthy(bundle))
+    return bundle
+
+
+@pytest.mark.req("R-OTA-01")
+@pytest.mark.req("R-OTA-06")
+def test_a_bundle_at_hand_goes_through_all_steps(updater, make):
+    assert updater.active_slot() is None
+    staged = updater.stage(make(1))
+    assert staged.freeze_protection is False
+    assert staged.origins == ("simulated",)
+    tried = updater.activate()
+    assert updater.active_slot() == tried.directory == staged.directory
+    assert updater.commit(healthy(tried.bundle)).version == "1.0.1"
+    assert updater.recover().on_trial is False
+    second = install(updater, make(2))
+    assert updater.status().previous.bundle == tried.bundle
+    assert updater.active_slot().name == second
+
+
+@pytest.mark.req("R-OTA-18")
+def test_status_says_in_five_lines_what_runs_what_failed_and_what_comes_next(
+    updater, make
+):
+    assert updater.status().lines()[0] == "runs    nothing yet"
+    install(updater, make(1))
+    updater.stage(make(2))
+    assert "activate 1.0.2" in updater.status().lines()[4]
+    updater.activate()
+    assert "on trial, 3 starts left" in updater.status().lines()[0]
+    updater.rollback(
+        "p99 31 ms, allowed 20",
+        code="E-OTA-GATE-001",
+        evidence={"gate_report.json": b"{}"},
+    )
+    lines = updater.status().lines()
+    assert len(lines) == 5
+    assert "1.0.1" in lines[0]
+    assert "simulated" in lines[0]
+    assert "E-OTA-GATE-001, p99 31 ms, allowed 20" in lines[3]
+    assert "check for a newer bundle" in lines[4]
+
+
+@pytest.mark.req("R-OTA-04")
+def test_a_rolled_back_bundle_is_kept_with_its_triage_and_not_tried_again(
+    updater, make
+):
+    good = install(updater, make(1))
+    bad_dir = make(2)
+    updater.stage(bad_dir)
+    bad = updater.activate().bundle
+    report = updater.rollback(
+        "NaN action", evidence={"ticks.csv": b"1,nan\n", "big.log": b"x" * (2 << 20)}
+    )
+    assert report.active == good
+    assert updater.active_slot().name == good
+    names = {path.name: path.stat().st_size for path in report.triage.iterdir()}
+    assert set(names) == {
+        "reason.txt",
+        "edge_manifest.json",
+        "model.sig",
+        "ticks.csv",
+        "big.log",
+    }
+    assert names["big.log"] <= 1 << 20
+    assert (updater.model_dir / "slots" / bad).is_dir()
+    with pytest.raises(TrustError, match="STATE-004"):
+        updater.stage(bad_dir)
+    updater.stage(bad_dir, retry=True)
+    assert updater.activate(bad, retry=True).bundle == bad
+
+
+@pytest.mark.req("R-OTA-03")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"golden_max_error": 0.01}, {"golden_max_error": math.nan}, {"golden_max_error": None},
+        {"latency_p99_ms": 20.1}, {"latency_p99_ms": math.inf}, {"ticks": 249}, {"veto_fraction": 0.06},
+        {"veto_fraction": -1.0}, {"non_finite": 1}, {"missed_periods": None}, {"elapsed_s": 61.0},
+    ],
+)  # fmt: skip
+def test_a_trial_that_missed_or_did_not_measure_a_bound_is_not_committed(
+    updater, make, changes
+):
+    updater.stage(make(1))
+    bundle = updater.activate().bundle
+    with pytest.raises(GateMissedError, match=next(iter(changes))) as caught:
+        updater.commit(healthy(bundle, **changes))
+    assert caught.value.exit_code == 3
+    assert updater.status().on_trial
+
+
+@pytest.mark.req("R-OTA-05")
+@pytest.mark.parametrize(
+    ("compat", "device", "code"),
+    [
+        (Compat(library_min="9.0.0"), {}, "COMPAT-001"),
+        (Compat(library_below="0.1.0"), {}, "COMPAT-001"),
+        (Compat(boards=("raspberry-pi-5",)), {"board": "jetson"}, "COMPAT-002"),
+        (
+            Compat(observation_sha256="1" * 64),
+            {"observation_sha256": "2" * 64},
+            "COMPAT-003",
+        ),
+        (Compat(action_sha256="1" * 64), {"action_sha256": "2" * 64}, "COMPAT-003"),
+        (Compat(control_rate_hz=50.0), {"control_rate_hz": 20.0}, "COMPAT-004"),
+        (Compat(base_bundle="1" * 64), {}, "COMPAT-005"),
+    ],
+)
+def test_a_bundle_that_was_made_for_another_device_is_refused(
+    updater, make, compat, device, code
+):
+    updater.device = Device(library_version="0.1.0", **device)
+    with pytest.raises(ContractError, match=code):
+        updater.stage(make(1, compat=compat))
+    assert updater.status().staged is None
+
+
+@pytest.mark.req("R-OTA-05")
+@pytest.mark.req("R-STAGER-08")
+def test_safety_limits_are_the_base_rules_tightened(updater, make):
+    tight = attrs.evolve(
+        CAR_BASE_RULES, channels=(ChannelLimit(name="throttle", min=0.0, max=0.3),)
+    )
+    assert updater.safety() == CAR_BASE_RULES
+    install(updater, make(1, safety=tight))
+    limits = updater.safety()
+    assert at_least_as_tight(limits, CAR_BASE_RULES)
+    assert limits.channel("throttle").max == 0.3
+    newer = attrs.evolve(CAR_BASE_RULES, base_rule_version=2)
+    with pytest.raises(TrustError, match="SAFE-002"):
+        updater.stage(make(2, safety=newer))
+
+
+@pytest.mark.req("R-OTA-02")
+def test_the_verifiers_own_code_reaches_the_caller(updater, make):
+    directory = make(1)
+    (directory / "policy.weights").write_bytes(b"x")
+    with pytest.raises(TrustError, match="E-BUNDLE-SET-007"):
+        updater.stage(directory)
+    stranger = Updater(updater.model_dir, [generate_key().public])
+    with pytest.raises(TrustError, match="E-BUNDLE-SIG-004"):
+        stranger.stage(make(2))
+
+
+@pytest.mark.req("R-STAGER-07")
+def test_a_slot_that_rots_is_refused_at_activation_and_left_at_start(updater, make):
+    good = install(updater, make(1))
+    staged = updater.stage(make(2))
+    path = staged.directory / "policy.tflite"
+    whole = path.read_bytes()
+    path.write_bytes(b"rotten" + whole[6:])
+    with pytest.raises(TrustError, match="SET-003"):
+        updater.activate()
+    path.write_bytes(whole)
+    second = updater.activate().bundle
+    updater.commit(healthy(second))
+    path.write_bytes(b"rotten" + whole[6:])
+    report = updater.recover()
+    assert report.lost == (second,)
+    assert report.rolled_back.code == "E-OTA-SLOT-001"
+    assert updater.active_slot().name == good
+
+
+def test_a_trial_is_given_up_when_its_starts_are_used_up(updater, make):
+    good = install(updater, make(1))
+    updater.stage(make(2))
+    updater.activate(tries=2)
+    assert updater.recover().tries_left == 1
+    report = updater.recover()
+    assert report.active == good
+    assert report.rolled_back.code == "E-OTA-TRIAL-001"
+    assert updater.recover().rolled_back is None
+
+
+@pytest.mark.req("R-OTA-07")
+def test_one_writer_at_a_time_and_readers_need_no_lock(updater, make):
+    directory = make(1)
+    install(updater, directory)
+    with hold_lock(updater.model_dir):
+        with pytest.raises(UsageError, match="LOCK-001"):
+            updater.stage(directory)
+        assert updater.status().active.version == "1.0.1"
+
+
+def test_each_missing_step_is_named(updater, tmp_path):
+    for call, code in [
+        (updater.stage, "STATE-006"), (updater.activate, "STATE-006"), (updater.check, "REPO-003"),
+        (updater.fetch, "REPO-003"), (lambda: updater.rollback("x"), "STATE-005"),
+        (lambda: updater.commit(healthy("0" * 64)), "STATE-005"),
+    ]:  # fmt: skip
+        with pytest.raises((UsageError, Exception), match=code):
+            call()
+
+
+@pytest.fixture
+def published(tmp_path, make, updater):
+    def put(number, **changes):
+        directory = make(number, **changes)
+        clock = ManualClock(wall_offset_ns=NOW_NS)
+        report = publish(
+            directory,
+            tmp_path / "repository",
+            KEYS,
+            bundle_keys=[KEY.public],
+            clock=clock,
+        )
+        if updater.repository is None:
+            root = report.root_path.read_bytes()
+            updater.repository = Downloader(
+                tmp_path / "repository",
+                root,
+                updater.model_dir / "tuf",
+                clock=updater.clock,
+            )
+        return report
+
+    return put
+
+
+@pytest.mark.req("R-OTA-01")
+@pytest.mark.req("R-OTA-14")
+def test_a_published_bundle_is_checked_fetched_and_installed(updater, published):
+    first = published(1)
+    offer = updater.check()
+    assert (offer.bundle, offer.newer) == (first.bundle, True)
+    fetched = updater.fetch()
+    assert fetched.reused_bytes == 0
+    assert updater.stage().freeze_protection is True
+    updater.commit(healthy(updater.activate().bundle))
+    assert updater.check().why_not == "it is installed already"
+    published(2)
+    again = updater.fetch()
+    assert again.reused_bytes > again.fetched_bytes
+    updater.stage()
+    assert updater.activate().bundle == again.bundle
+
+
+@pytest.mark.req("R-OTA-12")
+def test_what_was_fetched_is_not_fetched_again(updater, published):
+    published(1)
+    assert updater.fetch().fetched_bytes > 0
+    assert updater.fetch().fetched_bytes == 0
+
+
+@pytest.mark.req("R-OTA-17")
+def test_a_whole_download_is_refused_where_it_is_not_allowed(updater, published):
+    published(1)
+    with pytest.raises(Exception, match="FETCH-006"):
+        updater.fetch(allow_full=False)
+
+
+@pytest.mark.req("R-OTA-08")
+def test_a_release_that_is_not_newer_cannot_be_published(published, tmp_path):
+    published(2)
+    with pytest.raises(TrustError, match="REPO-002"):
+        published(1)
+
+
+@pytest.mark.req("R-OTA-05")
+def test_a_misfit_is_refused_before_its_payload_is_fetched(
+    updater, published, tmp_path
+):
+    published(1, compat=Compat(library_min="9.0.0"))
+    shutil.rmtree(updater.repository.metadata_dir, ignore_errors=True)
+    with pytest.raises(ContractError, match="COMPAT-001"):
+        updater.fetch()
+    assert not any((updater.model_dir / "incoming").rglob("policy*"))
+
+
+def test_reports_are_plain_values(updater, make):
+    import json
+
+    report = updater.stage(make(1))
+    assert json.loads(json.dumps(report.as_dict()))["version"] == "1.0.1"
+    json.dumps(updater.status().as_dict())
