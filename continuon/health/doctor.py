@@ -62,12 +62,8 @@ class DoctorReport:
 _IMPORT_EACH = """
 import importlib, sys
 for name in sys.argv[1:]:
-    try:
-        importlib.import_module(name)
-    except Exception as error:
-        print(name, repr(error), sep="\\t", flush=True)
-    else:
-        print(name, "", sep="\\t", flush=True)
+    importlib.import_module(name)
+    print(name, flush=True)
 """
 
 
@@ -77,7 +73,7 @@ def try_imports(modules: Sequence[str]) -> dict[str, str]:
     A native module that was built for another processor or page size can kill the
     process that imports it; the rest is then tried in a new one.
     """
-    failures = {}
+    failures: dict[str, str] = {}
     left = list(dict.fromkeys(modules))
     while left:
         done = subprocess.run(
@@ -87,12 +83,11 @@ def try_imports(modules: Sequence[str]) -> dict[str, str]:
             check=False,
             timeout=300,
         )
-        answered = [line.split("\t", 1) for line in done.stdout.splitlines()]
-        told = {name: why for name, why in answered if name in left}
-        failures |= {name: why for name, why in told.items() if why}
-        left = [name for name in left if name not in told]
+        imported = set(done.stdout.split())
+        left = [name for name in left if name not in imported]
         if left:
-            failures[left.pop(0)] = f"killed the process, status {done.returncode}"
+            last_words = done.stderr.strip().splitlines()[-1:]
+            failures[left.pop(0)] = "".join(last_words) or f"status {done.returncode}"
     return failures
 
 
