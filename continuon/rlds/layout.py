@@ -132,25 +132,28 @@ def read_opening(contents: McapContents, *, where: object) -> Opening:
 
 def closing_table(closing: Closing) -> dict[str, str]:
     """Return the table that `McapWriter.finish` writes."""
-    return {"closing": msgspec.json.encode(closing, order="sorted").decode()}
+    data = msgspec.json.encode(closing, order="sorted")
+    return {"closing": data.decode(), "crc32": str(zlib.crc32(data))}
 
 
 def read_closing(contents: McapContents, *, where: object) -> Closing:
     """Return how the episode ended.
 
     Raises:
-        DataError: absent or not of this form.
+        DataError: absent, damaged, or not of this form.
     """
     for name, table in contents.metadata:
         if name == CLOSING:
+            data = table.get("closing", "").encode()
+            if table.get("crc32") != str(zlib.crc32(data)):
+                raise _bad_closing("the closing record's CRC is wrong", where)
             try:
-                return msgspec.json.decode(table.get("closing", ""), type=Closing)
+                return msgspec.json.decode(data, type=Closing)
             except msgspec.DecodeError as error:
-                raise DataError(
-                    "E-RLDS-RECORDING-003",
-                    f"the closing record does not parse: {error}",
-                    where=where,
-                ) from error
-    raise DataError(
-        "E-RLDS-RECORDING-003", "the recording has no closing record", where=where
-    )
+                why = f"the closing record does not parse: {error}"
+                raise _bad_closing(why, where) from error
+    raise _bad_closing("the recording has no closing record", where)
+
+
+def _bad_closing(why: str, where: object) -> DataError:
+    return DataError("E-RLDS-RECORDING-003", why, where=where)

@@ -52,7 +52,8 @@ def duplicate_frames(images: Sequence[bytes]) -> int:
         views = (memoryview(blob) for blob in images)
     repeated, previous = 0, memoryview(b"")
     for view in views:
-        repeated += len(view) == len(previous) > 0 and view == previous
+        same_size = len(view) == len(previous) > 0
+        repeated += same_size and bytes(view) == bytes(previous)
         previous = view
     return repeated
 

@@ -5,8 +5,11 @@ W3C PNG specification (third edition): section 5 chunks, 7 to 9 filters, 8 inter
 
 from __future__ import annotations
 
+import importlib
 import struct
 import zlib
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +52,27 @@ def encode_depth_png(depth: NDArray[np.uint16]) -> bytes:
     rows = np.zeros((height, 1 + 2 * width), np.uint8)
     rows[:, 1:] = depth.astype(">u2").view(np.uint8).reshape(height, 2 * width)
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    body = zlib.compress(rows.data, 1)
+    body = _deflate(rows.tobytes())
     return b"".join(
         (_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", body), _chunk(b"IEND"))
     )
+
+
+def _deflate(rows: bytes) -> bytes:
+    """Deflate with ISA-L where it is installed: a third of zlib's time, same format."""
+    engine = _isal()
+    if engine is None:
+        return zlib.compress(rows, 1)
+    packed: bytes = engine.compress(rows, 2)
+    return packed
+
+
+@cache
+def _isal() -> ModuleType | None:
+    try:
+        return importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        return None
 
 
 def _chunk(kind: bytes, data: bytes = b"") -> bytes:

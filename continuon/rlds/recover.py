@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -203,9 +204,8 @@ def _cut_and_close(
     end = last.index_end if last.is_indexed else last.start
     tables = [table for table in contents.tables if table[0] < last.start]
     closing = None
-    for name, _ in contents.metadata:
-        if name == CLOSING:
-            closing = read_closing(contents, where=where)
+    with contextlib.suppress(DataError):  # torn off or damaged: the usual case here
+        closing = read_closing(contents, where=where)
     whole_end = max(last.end, *(at + length for at, length, _ in contents.tables))
     cut = 0 if closing is not None else len(data) - max(whole_end, last.index_end)
     closing = closing or Closing(EndReason.TRUNCATED, dict(lost), cut)

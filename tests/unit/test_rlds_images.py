@@ -123,7 +123,10 @@ def test_damaged_and_other_pngs_are_refused_with_their_reason(image, break_it, c
         decode_depth_png(break_it(png(image), image))
 
 
-def test_our_own_writer_is_read_back_and_says_its_size(image):
+@pytest.mark.parametrize("engine", [None, pytest.param("isal.isal_zlib", id="isal")])
+def test_our_own_writer_is_read_back_with_either_deflate(image, monkeypatch, engine):
+    module = None if engine is None else pytest.importorskip(engine)
+    monkeypatch.setattr("continuon.rlds.png16._isal", lambda: module)
     data = encode_depth_png(image)
     np.testing.assert_array_equal(decode_depth_png(data), image)
     assert png_size(data) == (11, 7)
