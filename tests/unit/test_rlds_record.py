@@ -69,6 +69,7 @@ def record(directory, steps=4, episode_id="e1", reason=EndReason.COMPLETE, **opt
     return recorder.close(reason)
 
 
+@pytest.mark.req("R-EPISODE-03")
 @pytest.mark.req("R-EPISODE-10")
 def test_what_is_recorded_comes_back_with_every_streams_own_time(tmp_path):
     summary = record(tmp_path)
