@@ -28,7 +28,7 @@ def test_every_trainable_parameter_gets_gradient_and_the_frozen_none():
     params, obs = parameters(TINY), observations(TINY)
 
     def loss(params):
-        _, out = hope.sequence(params, TINY, hope.init_state(TINY, 2), obs)
+        _, out = hope.sequence(params, TINY, hope.init_state(TINY, 2), obs, remat=False)
         return jnp.mean(jnp.abs(out.action - 0.5)) + jnp.mean(out.surprise)
 
     slopes = flatten(jax.jit(jax.grad(loss), compiler_options=QUICK)(params))
