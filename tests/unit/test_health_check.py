@@ -311,3 +311,19 @@ def test_the_doctor_looks_without_importing_when_asked(tmp_path, monkeypatch):
     assert "continuon[pi]" in extra.hint
     names = {check["name"] for check in report.as_dict()["checks"]}
     assert {"python", "page size", "camera stack", "clocks", "disk"} <= names
+
+
+@pytest.mark.req("R-HEALTH-05")
+def test_too_few_pairs_are_no_proof_of_small_skew(rig, tmp_path, proc):
+    real = rig.camera.poll
+    given = []
+
+    def few():
+        frame = real()
+        given.extend([frame] if frame else [])
+        return frame if len(given) < 20 else None
+
+    rig.camera.poll = few
+    report = check_health(rig, home=tmp_path, proc=proc)
+    assert level_of(report, "skew") is Level.UNKNOWN
+    assert 0 < report.figures["skew_pairs"] < 30

@@ -230,3 +230,15 @@ def test_closing_twice_stops_once_and_releases_the_bus():
     servos.close()
     servos.close()
     assert set(chip.pulses_us().values()) == {0.0}
+
+
+@pytest.mark.req("R-RIG-06")
+def test_a_board_left_awake_at_another_rate_is_stopped_before_it_is_changed():
+    chip, _, servos = bench()
+    servos.frequency_hz = 100.0
+    servos.set_pulses_us({0: 1500.0})
+    servos.frequency_hz = 50.0
+    facts = servos.open()
+    assert facts.prescale == 121
+    assert chip.violations == []
+    assert set(chip.pulses_us().values()) == {0.0}

@@ -255,3 +255,19 @@ def test_a_looped_recording_goes_on_counting():
 def test_what_cannot_be_replayed_is_refused(bad):
     with pytest.raises(DataError):
         ReplayRig(bad, decode)
+
+
+def test_an_exposure_sees_the_pose_of_its_own_instant():
+    with SimRig(3, start=0.0, **SMALL) as rig:
+        poses = []
+        camera = rig.camera
+        expose = camera.expose
+        camera.expose = lambda pose: (
+            poses.append((camera.next_exposure_ns(), *pose)),
+            expose(pose),
+        )
+        watch(rig, 1.5, action=[0.0, 0.6])
+        speed = rig.world.speed_mps
+    (t0, x0, y0, _), (t1, x1, y1, _) = poses[-2:]
+    moved = float(np.hypot(x1 - x0, y1 - y0))
+    assert moved == pytest.approx(speed * (t1 - t0) / 1e9, rel=0.02)
