@@ -84,7 +84,7 @@ def import_(source: Path, *, output_dir: Path, episode_steps: int = 50) -> Resul
     episode_steps
         Steps of an episode; a longer drive is cut.
     """
-    from continuon.rlds import import_recording
+    from continuon.rlds.tub import import_recording
 
     report = import_recording(source, output_dir, episode_steps=episode_steps)
     lines = [f"{len(report.episodes)} episodes, {report.steps} steps: {output_dir}"]
@@ -103,7 +103,7 @@ def list_(folder: Path | None = None) -> Result:
     folder
         Folder of recordings; default rlds/episodes below the home.
     """
-    from continuon.rlds import open_recording
+    from continuon.rlds.recording import open_recording
 
     rows = []
     for path in _recordings(folder or Home.from_environment().episodes):
@@ -130,7 +130,8 @@ def list_(folder: Path | None = None) -> Result:
 
 def show(path: Source) -> Result:
     """Say what one recording holds: metadata, streams, figures, findings."""
-    from continuon.rlds import open_recording, validate_recording
+    from continuon.rlds.recording import open_recording
+    from continuon.rlds.validate import validate_recording
 
     with open_recording(path) as recording:
         data: dict[str, Any] = {
@@ -159,7 +160,7 @@ def validate(
     profile
         `strict` for our own recordings, `lenient` for what others wrote.
     """
-    from continuon.rlds import validate_recording
+    from continuon.rlds.validate import validate_recording
 
     reports = [validate_recording(item, profile=profile) for item in _recordings(path)]
     lines = []
@@ -174,10 +175,10 @@ def validate(
 
 def recover(path: Source) -> Result:
     """Save what torn recordings hold and say what was lost; exit status 3 on a loss."""
-    from continuon.rlds import recover as recover_recordings
+    from continuon.rlds.recover import recover as recover_recordings
 
     report = recover_recordings(path)
-    return Result(data=report, exit_code=3 if report.lost_bytes else 0)
+    return Result(data=report, exit_code=report.exit_code)
 
 
 def convert(
@@ -197,7 +198,7 @@ def convert(
     compress
         Compress the shards with GZIP.
     """
-    from continuon.rlds import convert as convert_episodes
+    from continuon.rlds.tfds_write import convert as convert_episodes
 
     home = Home.from_environment()
     report = convert_episodes(
@@ -220,7 +221,7 @@ def export(
         Where the export goes; default rlds/export below the home.
     """
     from continuon.pipeline.secret import export_secret
-    from continuon.rlds import export_episodes
+    from continuon.rlds.export import export_episodes
 
     home = Home.from_environment()
     report = export_episodes(
@@ -229,7 +230,7 @@ def export(
         secret=export_secret(home),
         origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
     )
-    return Result(data=report)
+    return Result(data=report, exit_code=report.exit_code)
 
 
 def _recordings(path: Path) -> list[Path]:

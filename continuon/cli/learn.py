@@ -18,7 +18,7 @@ def sanity(
     arch_preset: str = "pi5",
     max_steps: int = 8,
     batch_size: int = 4,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-4,
     metrics_path: Path | None = None,
     checkpoint_dir: Path | None = None,
     sparsity_lambda: float = 0.0,
@@ -81,7 +81,7 @@ def prove(
     *,
     rlds_dir: Path | None = None,
     output: Path = Path("proof_of_learning.json"),
-    num_steps: int | None = None,
+    num_steps: int = 80,
     seeds: int = 3,
 ) -> Result:
     """Prove learning on held-out episodes against two controls; 3 if it is not proven.
@@ -99,12 +99,11 @@ def prove(
     """
     from continuon.learn import run_proof
 
-    more = {} if num_steps is None else {"num_steps": num_steps}
     report = run_proof(
         rlds_dir or Home.from_environment().episodes,
         output=output,
         seeds=tuple(range(seeds)),
-        **more,
+        num_steps=num_steps,
     )
     lines = [
         report.verdict,

@@ -50,9 +50,9 @@ def split_common(tokens: Sequence[str]) -> tuple[Common, list[str]]:
     queue = list(tokens)
     while queue:
         token = queue.pop(0)
-        if token == END_OF_OPTIONS:  # noqa: S105
+        if token == END_OF_OPTIONS:
             return Common(**found), [*rest, token, *queue]
-        if token == "--json":
+        if token == JSON:
             found["json"] = True
             takes = rest[:1] == ["health"] and bool(queue) and queue[0][:1] != "-"
             if queue and (takes or queue[0].endswith(".json")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Self
 
 from continuon.cli.render import say
 
@@ -71,7 +71,7 @@ class Counter:
         self._live: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> Counter:
+    def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress

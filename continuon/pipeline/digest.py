@@ -26,8 +26,8 @@ def digest_path(path: Path) -> str:
         DataError: nothing is there.
     """
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     if not path.is_dir():
         raise DataError(
             "E-PIPE-DIGEST-001",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.edge import load_policy
+from continuon.edge.policy import Backend
 from continuon.pipeline.phase import Progress, quiet
 from continuon.rig.protocols import Frame, VectorSample
 from continuon.rlds.images import policy_image
@@ -106,7 +107,7 @@ class _Driver:
         return self._action
 
 
-def drive_policy(artifacts: Path, backend: str, place: Place, *, seed: int) -> Run:
+def drive_policy(artifacts: Path, backend: Backend, place: Place, *, seed: int) -> Run:
     """Run one policy from one place until it leaves the lane or reaches the limit."""
     from continuon.sim import SimRig, drive
 
@@ -141,7 +142,7 @@ def compare(
     places: Sequence[Place],
     seed: int,
     workers: int = 1,
-    backend: str = "litert",
+    backend: Backend = "litert",
     progress: Progress = quiet,
 ) -> DriveReport:
     """Drive both policies from every place, `workers` runs at a time."""

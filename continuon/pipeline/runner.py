@@ -130,7 +130,11 @@ def _up_to_date(context: Context, before: Receipt, inputs: dict[str, str]) -> bo
 
 def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, Any]:
     command = [sys.executable, "-m", "continuon.pipeline.worker", name]
-    environment = {"OMP_NUM_THREADS": "2", **os.environ}
+    environment = {
+        "OMP_NUM_THREADS": "2",
+        "JAX_COMPILATION_CACHE_DIR": str(context.root / "cache" / "jax"),
+        **os.environ,
+    }
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as worker:

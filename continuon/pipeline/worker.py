@@ -26,7 +26,7 @@ def main() -> int:
     """Run the phase named on the command line."""
     wire = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    context = msgspec.json.decode(sys.stdin.buffer.read(), type=Context)
+    context = decode_context(sys.stdin.buffer.read())
 
     def progress(done: int, total: int, label: str) -> None:
         wire.write(json.dumps({"progress": [done, total, label]}) + "\n")
@@ -45,6 +45,13 @@ def main() -> int:
     }
     wire.write(json.dumps({"outcome": message}) + "\n")
     return 0
+
+
+def decode_context(data: bytes) -> Context:
+    """Return the context that the parent wrote."""
+    return msgspec.json.decode(
+        data, type=Context, dec_hook=lambda kind, value: kind(value)
+    )
 
 
 def peak_memory_bytes() -> int:

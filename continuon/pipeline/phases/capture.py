@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from continuon.pipeline.context import Context
 from continuon.pipeline.gates import ABSENT
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.recording import archive, record_episodes
-from continuon.rlds import import_recording, validate_recording
+from continuon.rlds.tub import import_recording
+from continuon.rlds.validate import validate_recording
 
 __all__ = ["ROOMS", "inputs", "run"]
 
 ROOMS = ("rlds", "robot", "rig", "sim")
+Profile = Literal["strict", "lenient"]
 
 
 def inputs(context: Context) -> dict[str, Path | str]:
@@ -37,7 +39,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     else:
         notes += _capture(context, progress)
     paths = sorted(context.home.episodes.glob("*.mcap"))
-    profile = "lenient" if context.imported else "strict"
+    profile: Profile = "lenient" if context.imported else "strict"
     reports = [validate_recording(path, profile=profile) for path in paths]
     invalid = [report for report in reports if not report.ok]
     notes += [f"{r.episode_id}: {r.errors[0].code} {r.errors[0].text}" for r in invalid]
@@ -51,7 +53,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     )
 
 
-def summarise(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarise(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the worst of each figure over all episodes, or the word absent."""
     out: dict[str, Any] = {
         "steps": sum(int(row["steps"]) for row in figures),

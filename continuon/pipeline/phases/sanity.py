@@ -11,11 +11,14 @@ from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
 __all__ = ["ROOMS", "inputs", "run"]
 
 ROOMS = ("rlds", "hope", "learn")
+LEARNING_RATE = 3e-4
 
 
 def inputs(context: Context) -> dict[str, Path | str]:
     """Return the episodes and the settings."""
-    settings = f"{context.sanity_steps} {context.batch_size} {context.seed}"
+    settings = (
+        f"{context.preset} {context.sanity_steps} {context.batch_size} {context.seed}"
+    )
     return {"episodes": context.home.episodes, "settings": settings}
 
 
@@ -25,9 +28,10 @@ def run(context: Context, progress: Progress) -> Outcome:
     metrics = context.home.trainer_logs / "sanity_metrics.csv"
     report = run_sanity(
         context.home.episodes,
-        arch_preset="pi5",
+        arch_preset=context.preset,
         max_steps=context.sanity_steps,
         batch_size=context.batch_size,
+        learning_rate=LEARNING_RATE,
         metrics_path=metrics,
         checkpoint_dir=context.home.checkpoints / "sanity",
         seed=context.seed,

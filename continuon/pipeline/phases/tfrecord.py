@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 from continuon.pipeline.context import Context
+from continuon.pipeline.digest import digest_path
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.secret import export_secret
-from continuon.rlds import convert, export_episodes
+from continuon.rlds.export import export_episodes
+from continuon.rlds.tfds_write import convert
 
 __all__ = ["ROOMS", "inputs", "run"]
 
@@ -27,22 +29,24 @@ def run(context: Context, progress: Progress) -> Outcome:
     progress(0, 2, "writing TFRecord")
     report = convert(home.episodes, home.tfrecord)
     progress(1, 2, "writing the anonymised export")
-    exported = export_episodes(
-        home.episodes,
-        home.export,
-        secret=export_secret(home),
-        origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
-    )
+    package = home.export / digest_path(home.episodes)[:12]
+    if not (package / "manifest.json").exists():
+        export_episodes(
+            home.episodes,
+            package,
+            secret=export_secret(home),
+            origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
+        )
     return Outcome(
         figures={
             "episodes_converted_fraction": report.episodes / max(recorded, 1),
             "read_back_equal": report.read_back_equal,
             "manifest_written": report.manifest_path.is_file(),
-            "export_written": exported.manifest_path.is_file(),
+            "export_written": (package / "manifest.json").is_file(),
             "steps": report.steps,
             "bytes": report.bytes,
         },
-        outputs=(report.directory, home.export),
+        outputs=(report.directory, package),
         origin=context.origin,
         notes=tuple(f"not converted: {item}" for item in report.skipped),
     )

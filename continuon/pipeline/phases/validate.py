@@ -1,0 +1,206 @@
+"""Phase 10: what was deployed drives, on time and better than the seed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from continuon.edge import check_golden, load_policy
+from continuon.ota import Updater
+from continuon.pipeline.atomic import write_atomic
+from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
+from continuon.pipeline.context import Context
+from continuon.pipeline.drive import DriveReport, compare, held_out_places
+from continuon.pipeline.gates import ABSENT, Verdict, load_gates
+from continuon.pipeline.phase import Outcome, Progress
+from continuon.pipeline.phases.bundle import public_key_path, seed_bundle_dir
+from continuon.pipeline.policy_log import record_policy
+from continuon.rlds.validate import validate_recording
+from continuon.robot.modes import Motion
+
+__all__ = ["ROOMS", "inputs", "run"]
+
+ROOMS = ("robot", "edge", "sim", "rlds")
+Profile = Literal["strict", "lenient"]
+AUTONOMOUS_S = 6.0
+TELEOP_S = 2.0
+TELEOP_PERIOD_S = 0.05
+
+
+def inputs(context: Context) -> dict[str, Path | str]:
+    """Return the record of what runs, and the settings."""
+    return {
+        "state": context.home.model / "state",
+        "settings": f"{context.starts} {context.seed}",
+    }
+
+
+def run(context: Context, progress: Progress) -> Outcome:
+    """Drive with the deployed bundle; a missed gate rolls it back and keeps it."""
+    updater = make_updater(context, public_key_path(context.home))
+    updater.recover()
+    active = updater.active_slot()
+    assert active is not None, "phase 9 leaves an active slot"
+    progress(0, 3, "golden ticks on this machine")
+    golden = check_golden(load_policy(active, backend="litert"), active)
+    figures: dict[str, Any] = {
+        "smoke_inference_ok": golden.ok,
+        "golden_max_abs_error": golden.max_abs_error,
+    }
+    progress(1, 3, "autonomous and teleop runs at 50 Hz")
+    with live_robot(context, artifact_dir=active) as robot:
+        figures |= _live(robot)
+        origin = robot.origin
+    progress(2, 3, "recording the new policy")
+    log = record_policy(context, active)
+    profile: Profile = "lenient" if context.imported else "strict"
+    report = validate_recording(log, profile=profile)
+    figures["policy_log_valid"] = report.ok
+    figures["policy_log_steps"] = report.figures["steps"]
+    outputs = [log]
+    if context.imported:
+        figures["distance_ratio"] = ABSENT
+    else:
+        driven = compare(
+            seed_bundle_dir(context),
+            active,
+            places=held_out_places(context.seed, context.starts),
+            seed=context.seed,
+            workers=context.workers,
+            progress=progress,
+        )
+        picture = context.home.reports / "drive.json"
+        write_atomic(picture, json.dumps(_picture(driven)).encode())
+        outputs.append(picture)
+        figures |= _distances(driven)
+    notes = [f"{f.code} {f.text}" for f in report.errors]
+    notes += _roll_back_if_missed(context, updater, figures, origin)
+    return Outcome(
+        figures=figures, outputs=tuple(outputs), origin=origin, notes=tuple(notes)
+    )
+
+
+def _live(robot: LiveRobot) -> dict[str, Any]:
+    """Run the loop with the policy, then with a person's commands."""
+    control, guard = robot.control, robot.guard
+    trips = guard.report().trips
+    control.start_executing(Motion.POLICY)
+    first, last = robot.run_for(AUTONOMOUS_S)
+    autonomous = control.timing(first, last)
+    control.stop_executing()
+    control.start_executing(Motion.TELEOP)
+    begin = control.log.count
+    for _ in range(round(TELEOP_S / TELEOP_PERIOD_S)):
+        control.teleop([0.0, 0.2], "human_teleop_xr")
+        robot.run_for(TELEOP_PERIOD_S)
+    teleop = control.timing(begin, control.log.count)
+    control.stop_executing()
+    whole = control.timing(first)
+    tripped = guard.report().trips - trips
+    return {
+        "loop_rate_hz": autonomous.rate_hz,
+        "loop_tick_p99_ms": whole.tick_ms.p99,
+        "lateness_p99_ms": whole.lateness_ms.p99,
+        "policy_p99_ms": whole.policy_ms.p99,
+        "missed_periods_fraction": whole.missed_fraction,
+        "guard_trips": tripped,
+        "autonomous_run_ok": bool(
+            autonomous.executed > 0
+            and autonomous.fresh_frames > 0
+            and not autonomous.non_finite
+            and not autonomous.policy_failures
+            and not tripped
+        ),
+        "teleop_run_ok": bool(teleop.executed > 0 and not teleop.non_finite),
+    }
+
+
+def _distances(driven: DriveReport) -> dict[str, Any]:
+    def row(name: str, runs: Any) -> dict[str, Any]:
+        distances = [run.distance_m for run in runs]
+        errors = [run.lateral_rms_m for run in runs]
+        return {
+            f"{name}_distance_m_mean": float(np.mean(distances)),
+            f"{name}_distance_m_std": float(np.std(distances)),
+            f"{name}_lateral_rms_m": float(np.mean(errors)),
+            f"{name}_stayed": sum(run.stayed for run in runs),
+        }
+
+    return {
+        "distance_ratio": driven.distance_ratio,
+        "starts": len(driven.after),
+        **row("seed", driven.before),
+        **row("deployed", driven.after),
+    }
+
+
+def _picture(driven: DriveReport) -> dict[str, Any]:
+    from continuon.sim import make_track
+
+    def spread(runs: Any) -> dict[str, Any]:
+        distances = [run.distance_m for run in runs]
+        errors = [run.lateral_rms_m for run in runs]
+        return {
+            "distance_m": {"mean": np.mean(distances), "std": np.std(distances)},
+            "lateral_error_m": {"mean": np.mean(errors), "std": np.std(errors)},
+            "stayed": sum(run.stayed for run in runs),
+        }
+
+    def on(runs: Any, seed: int) -> list[dict[str, Any]]:
+        return [
+            {"distance_m": run.distance_m, "path": run.path}
+            for run in runs
+            if run.place.track_seed == seed
+        ]
+
+    tracks = []
+    for seed in sorted({run.place.track_seed for run in driven.after}):
+        left, right = _edges(make_track(seed))
+        tracks.append(
+            {
+                "seed": seed,
+                "left": left,
+                "right": right,
+                "before": on(driven.before, seed),
+                "after": on(driven.after, seed),
+            }
+        )
+    return {
+        "starts": len(driven.after),
+        "distance_ratio": driven.distance_ratio,
+        "before": spread(driven.before),
+        "after": spread(driven.after),
+        "tracks": tracks,
+    }
+
+
+def _edges(track: Any) -> tuple[list[list[float]], list[list[float]]]:
+    normal = np.stack([-np.sin(track.heading_rad), np.cos(track.heading_rad)], axis=1)
+    half = track.lane_width_m / 2 * normal
+    every = slice(None, None, 20)
+    return (
+        (track.points_m + half)[every].round(3).tolist(),
+        (track.points_m - half)[every].round(3).tolist(),
+    )
+
+
+def _roll_back_if_missed(
+    context: Context, updater: Updater, figures: dict[str, Any], origin: str
+) -> list[str]:
+    """Judge before the receipt does: a missed gate must not leave it running."""
+    gate = next(gate for gate in load_gates() if gate.name == "validate")
+    judged = "imported" if context.imported else origin
+    verdict, checks = gate.check(figures, origin=judged)
+    if verdict is Verdict.PASSED:
+        return []
+    missed = "; ".join(check.sentence() for check in checks if not check.ok)
+    evidence = {"figures.json": json.dumps(figures, default=str).encode()}
+    report = updater.rollback(missed, code="E-PIPE-VALIDATE-001", evidence=evidence)
+    if report.triage is not None:
+        logs = context.home.reports / "failed"
+        shutil.copytree(report.triage, logs, dirs_exist_ok=True)
+    return [f"rolled back to {report.active}: {missed}"]

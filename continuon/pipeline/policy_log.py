@@ -1,0 +1,66 @@
+"""The new policy's own episode: recorded like any other, and labelled as a policy's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from continuon.edge import load_policy
+from continuon.pipeline.bench_robot import held_out_ids
+from continuon.pipeline.context import Context
+from continuon.robot.capture import capture_episodes
+from continuon.robot.capture_episode import EpisodeNotes
+from continuon.robot.factory import Factory
+from continuon.robot.pilots import PolicyPilot
+
+__all__ = ["policy_pilot", "record_policy"]
+
+LOG_S = 4.0
+LOG_SEED = 3_000_017
+
+
+def policy_pilot(
+    rig: Any, artifact_dir: str, *, backend: str = "litert"
+) -> PolicyPilot:
+    """Return a pilot that steps a compiled policy, for a process of its own."""
+    pilot = PolicyPilot(
+        load_policy(Path(artifact_dir), backend=backend),  # type: ignore[arg-type]
+        rig.clock.monotonic_ns,
+    )
+    pilot.reset()
+    return pilot
+
+
+def record_policy(context: Context, artifact_dir: Path) -> Path:
+    """Record one short run of the policy and return the recording."""
+    folder = context.root / "rlds" / "policy-log"
+    shutil.rmtree(folder, ignore_errors=True)
+    if context.imported:
+        body = Factory(
+            target="continuon.pipeline.replay:replay_rig",
+            kwargs={
+                "path": str(context.home.episodes),
+                "episode_ids": held_out_ids(context),
+            },
+        )
+    elif context.rig == "pi":
+        body = Factory(target="continuon.rig.pi:PiRig")
+    else:
+        body = Factory(
+            target="continuon.sim:SimRig",
+            kwargs={"seed": context.seed, "track_seed": LOG_SEED + context.seed},
+        )
+    report = capture_episodes(
+        body,
+        Factory(
+            target="continuon.pipeline.policy_log:policy_pilot",
+            kwargs={"artifact_dir": str(artifact_dir)},
+        ),
+        folder,
+        count=1,
+        duration_s=LOG_S,
+        notes=EpisodeNotes.of_policy(artifact_dir.name),
+        prefix="policy",
+    )
+    return report.episodes[0].path
