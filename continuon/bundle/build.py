@@ -83,6 +83,7 @@ def build_bundle(
     latency_budgets_ms: Mapping[str, float] | None = None,
     backends: Sequence[str] | None = None,
     deltas: Sequence[Delta] = (),
+    safety_critical: bool = False,
     replace: bool = False,
 ) -> BundleInfo:
     """Write a bundle directory and return its manifest.
@@ -149,6 +150,7 @@ def build_bundle(
         health_gate=health_gate,
         evidence=tuple(_copy_evidence(evidence, temporary)),
         deltas=tuple(deltas),
+        safety_critical=safety_critical,
     )
     data = dump_manifest(manifest)
     (temporary / MANIFEST_NAME).write_bytes(data)

@@ -143,7 +143,10 @@ class Delta:
 
 @attrs.frozen(kw_only=True)
 class Manifest:
-    """The whole of `edge_manifest.json`."""
+    """The whole of `edge_manifest.json`.
+
+    A `safety_critical` bundle may be had without a running subscription.
+    """
 
     schema: str = SCHEMA
     model_name: str
@@ -159,6 +162,7 @@ class Manifest:
     health_gate: HealthGate
     evidence: tuple[Evidence, ...] = ()
     deltas: tuple[Delta, ...] = ()
+    safety_critical: bool = False
     extensions: dict[str, Any] = attrs.field(factory=dict)
 
     def files(self) -> dict[str, tuple[int, str]]:

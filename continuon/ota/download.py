@@ -19,7 +19,8 @@ from continuon.clock import Clock, SystemClock
 from continuon.errors import BudgetError, ContinuonError, TrustError
 from continuon.ota.channel import Channel, Offer
 from continuon.ota.client import RepositoryClient
-from continuon.ota.payload_io import FetchLimits, fetch_payload
+from continuon.ota.delta import apply_patch
+from continuon.ota.payload_io import FetchLimits, fetch_payload, payload_path
 from continuon.ota.source_io import Source, open_source
 
 __all__ = ["Cost", "Downloader", "Offered"]
@@ -95,8 +96,7 @@ class Downloader:
         digest = statement.digests.get(MANIFEST_NAME)
         _agree("bundle id", statement.bundle_id, offer.bundle)
         _agree("manifest", digest, offer.manifest_sha256)
-        scratch = self.metadata_dir / ".manifest"
-        manifest_bytes = self._small(offer.manifest_sha256, scratch)
+        manifest_bytes = self._small(offer.manifest_sha256, offer.target)
         manifest = parse_manifest(manifest_bytes, where=offer.target)
         _agree("release counter", manifest.release_counter, offer.release_counter)
         _agree("version", manifest.version, offer.version)
@@ -131,6 +131,8 @@ class Downloader:
             if digest in at_hand and _copy(at_hand[digest], final, size, digest):
                 cost.reused_bytes += size
                 continue
+            if self._patch(offered.manifest, path, target, at_hand, cost):
+                continue
             if not allow_full:
                 raise BudgetError(
                     "E-OTA-FETCH-006",
@@ -144,6 +146,44 @@ class Downloader:
         (target / SIGNATURE_NAME).write_bytes(offered.signature)
         shutil.rmtree(self._parts(target), ignore_errors=True)
         return cost
+
+    def _patch(
+        self,
+        manifest: Manifest,
+        path: str,
+        target: Path,
+        at_hand: Mapping[str, Path],
+        cost: Cost,
+    ) -> bool:
+        """Make a file from one on the device and a patch; False where there is none."""
+        size, digest = manifest.files()[path]
+        fitting = [
+            delta
+            for delta in manifest.deltas
+            if delta.path == path and delta.from_sha256 in at_hand
+        ]
+        for delta in sorted(fitting, key=lambda delta: delta.bytes):
+            base = at_hand[delta.from_sha256].read_bytes()
+            if hashlib.sha256(base).hexdigest() != delta.from_sha256:
+                continue
+            patch = self._parts(target) / delta.sha256
+            got = fetch_payload(
+                self.source,
+                delta.sha256,
+                delta.bytes,
+                patch,
+                limits=self.limits,
+                clock=self.clock,
+            )
+            new = apply_patch(
+                delta.codec, base, patch.read_bytes(), size_bytes=size, sha256=digest
+            )
+            (target / path).write_bytes(new)
+            cost.fetched_bytes += got.fetched_bytes
+            cost.resumed_bytes += got.resumed_bytes
+            cost.patched_files += 1
+            return True
+        return False
 
     def _fetch_file(
         self, path: str, size: int, digest: str, target: Path, cost: Cost
@@ -164,10 +204,8 @@ class Downloader:
         """Half-fetched files lie beside the tree, never inside it."""
         return target.parent / f"parts-{target.name[:16]}"
 
-    def _small(self, digest: str, scratch: Path) -> bytes:
+    def _small(self, digest: str, where: str) -> bytes:
         """Return a small file by digest; its length is capped, not signed."""
-        from continuon.ota.payload_io import payload_path
-
         parts: list[bytes] = []
         with self.source.open(payload_path(digest)) as stream:
             for chunk in stream.chunks:
@@ -180,7 +218,7 @@ class Downloader:
                 "E-OTA-FETCH-004",
                 "the repository sent other bytes than were signed",
                 allowed=digest,
-                where=scratch.name,
+                where=where,
             )
         return data
 

@@ -72,12 +72,14 @@ def publish(
     threshold: int = 1,
     channel: str = "stable",
     rollout_percent: float = 100.0,
+    deltas_dir: Path | None = None,
     expiry: Expiry | None = None,
     clock: Clock | None = None,
 ) -> PublishReport:
     """Verify a bundle and put it on offer; the repository is made if need be.
 
-    The timestamp is replaced last, so a client never sees half a publication.
+    `deltas_dir` holds the patches that the manifest lists, named by their SHA-256. The
+    timestamp is replaced last, so a client never sees half a publication.
 
     Raises:
         TrustError: E-BUNDLE-..., the bundle does not verify; E-OTA-REPO-002, its
@@ -91,7 +93,7 @@ def publish(
     repository.open()
     listed = repository.channel(channel)
     _check_counter(listed, bundle)
-    files, size = _add_payload(repository_dir, bundle)
+    files, size = _add_payload(repository_dir, bundle, deltas_dir)
     target = f"bundles/{bundle.bundle_id}/{SIGNATURE_NAME}"
     repository.set_target(target, (bundle_dir / SIGNATURE_NAME).read_bytes())
     offer = Offer(
@@ -291,12 +293,24 @@ def _check_counter(channel: Channel, bundle: VerifiedBundle) -> None:
         )
 
 
-def _add_payload(repository: Path, bundle: VerifiedBundle) -> tuple[int, int]:
+def _add_payload(
+    repository: Path, bundle: VerifiedBundle, deltas_dir: Path | None
+) -> tuple[int, int]:
+    wanted = {digest: bundle.directory / path for path, digest in bundle.files.items()}
+    for delta in bundle.manifest.deltas:
+        if deltas_dir is None or not (deltas_dir / delta.sha256).is_file():
+            raise DataError(
+                "E-OTA-REPO-005",
+                "the manifest lists a patch that is not at hand",
+                seen=delta.sha256,
+                where=deltas_dir,
+            )
+        wanted[delta.sha256] = deltas_dir / delta.sha256
     count = size = 0
-    for path, digest in bundle.files.items():
+    for digest, source in wanted.items():
         target = repository / payload_path(digest)
         if not target.exists():
-            data = (bundle.directory / path).read_bytes()
+            data = source.read_bytes()
             _write(target, data)
             count, size = count + 1, size + len(data)
     return count, size

@@ -14,7 +14,7 @@ import attrs
 
 import continuon
 from continuon.bundle.keys import VerifyingKey
-from continuon.bundle.manifest import MANIFEST_NAME
+from continuon.bundle.manifest import MANIFEST_NAME, Manifest
 from continuon.bundle.manifest_codec import MAX_MANIFEST_BYTES, parse_manifest
 from continuon.bundle.safety import SafetyManifest, merge_safety
 from continuon.bundle.tree_io import read_file
@@ -26,6 +26,7 @@ from continuon.ota.disk import DiskStore, drop_page_cache, no_space
 from continuon.ota.download import Downloader
 from continuon.ota.entitlement import Entitlement, OpenEntitlement
 from continuon.ota.gate import GateReport, judge
+from continuon.ota.grant import Ask
 from continuon.ota.lock_io import hold_lock
 from continuon.ota.plans import INCOMING, SLOTS, TRIAGE
 from continuon.ota.record import Record
@@ -107,7 +108,7 @@ class Updater:
             failed=record.failed,
             triage=triage if triage is not None and triage.is_dir() else None,
             release_high=record.release_high,
-            entitlement=self.entitlement.describe(record),
+            entitlement=self.entitlement.describe(record, wall_ns=self.clock.wall_ns()),
             next_step=_next_step(record, staged),
         )
 
@@ -170,10 +171,10 @@ class Updater:
                     exit_code=1,
                 )
             self.slots.admit(offer.bundle, offer.release_counter, retry=retry)
-            self._admit(record, offer.bundle, offer.release_counter)
             offered = repository.statement(
                 offer, self.public_keys, threshold=self.threshold
             )
+            self._admit(record, offer.bundle, offered.manifest)
             check_fit(offered.manifest, self.device, installed=self._installed())
             self.slots.make_room(
                 offered.manifest.total_bytes,
@@ -250,7 +251,7 @@ class Updater:
             verified = self._verify(self._slot_dir(chosen), expected=chosen)
             manifest = verified.manifest
             check_fit(manifest, self.device, installed=self._installed())
-            self._admit(record, chosen, manifest.release_counter)
+            self._admit(record, chosen, manifest)
             step = self.slots.activate(
                 chosen, manifest.release_counter, tries=tries, retry=retry
             )
@@ -342,6 +343,19 @@ class Updater:
                 lost=found.lost,
             )
 
+    def note_uptime(self, powered_on_s: float) -> None:
+        """Let powered-on time raise the time floor, and count it as time offline.
+
+        The robot calls this now and then with the monotonic time since its last call.
+        """
+        with hold_lock(self.model_dir), _plain_io(self.model_dir):
+            record = self.slots.load()
+            passed_ns = max(0, int(powered_on_s * 1e9))
+            floor_ns = record.t_floor_ns + passed_ns if record.t_floor_ns else 0
+            self.slots.contact(
+                t_floor_ns=floor_ns, offline_ns=record.offline_ns + passed_ns
+            )
+
     # -- inside
 
     def _check_slot(self, path: str, bundle: str) -> None:
@@ -365,16 +379,21 @@ class Updater:
             )
         return bundle
 
-    def _admit(self, record: Record, bundle: str, release_counter: int) -> None:
+    def _admit(self, record: Record, bundle: str, manifest: Manifest) -> None:
         """Ask whether this robot may have the bundle; remember what was signed."""
-        told = self.entitlement.admit(
-            record, bundle, release_counter, wall_ns=self.clock.wall_ns()
+        ask = Ask(
+            bundle=bundle,
+            release_counter=manifest.release_counter,
+            channel=self.repository.channel if self.repository else None,
+            safety_critical=manifest.safety_critical,
         )
+        told = self.entitlement.admit(record, ask, wall_ns=self.clock.wall_ns())
         if told is not None:
             self.slots.contact(
                 t_floor_ns=told.t_floor_ns,
                 grant_seq=told.grant_seq,
                 owner_epoch=told.owner_epoch,
+                offline_ns=0 if told.fresh else None,
             )
 
     def _repository(self) -> Downloader:

@@ -338,3 +338,42 @@ def test_reports_are_plain_values(updater, make):
     report = updater.stage(make(1))
     assert json.loads(json.dumps(report.as_dict()))["version"] == "1.0.1"
     json.dumps(updater.status().as_dict())
+
+
+@pytest.mark.req("R-OTA-17")
+def test_a_patch_is_fetched_instead_of_the_file_and_its_result_is_verified(
+    updater, make, tmp_path
+):
+    pytest.importorskip("backports.zstd", reason="no zstd here")
+    import numpy as np
+
+    from continuon.ota.delta import make_deltas
+
+    weights = np.random.default_rng(1).standard_normal(20_000).astype(np.float32)
+    first = make(1, weights=weights.tobytes())
+    install(updater, first)
+    tuned = (weights * np.float32(1.0001)).tobytes()
+    artifacts = tmp_path / "artifacts-2"
+    artifacts.mkdir()
+    (artifacts / "policy.tflite").write_bytes(b"TFL3" + tuned + bytes([2]))
+    deltas = make_deltas(artifacts, [first], tmp_path / "deltas")
+    shutil.rmtree(artifacts)
+    second = make(2, weights=tuned, deltas=deltas)
+    clock = ManualClock(wall_offset_ns=NOW_NS)
+    report = publish(
+        second,
+        tmp_path / "r",
+        KEYS,
+        bundle_keys=[KEY.public],
+        deltas_dir=tmp_path / "deltas",
+        clock=clock,
+    )
+    root = report.root_path.read_bytes()
+    updater.repository = Downloader(
+        tmp_path / "r", root, updater.model_dir / "tuf", clock=updater.clock
+    )
+    fetched = updater.fetch(allow_full=False)
+    assert fetched.patched_files == 1
+    assert fetched.fetched_bytes < 0.7 * len(tuned)
+    updater.stage()
+    assert updater.activate().bundle == fetched.bundle
