@@ -42,7 +42,9 @@ __all__ = ["ExportReport", "export_episodes", "pseudonym"]
 
 _MANIFEST = "manifest.json"
 _MIN_SECRET_BYTES = 16
-_STREAMS = frozenset({RGB, DEPTH, STATE, ACTION})
+_APPLIED = "applied"
+"""What the safety kernel let through: numbers, like the action itself."""
+_STREAMS = frozenset({RGB, DEPTH, STATE, ACTION, _APPLIED})
 _FRAMES = frozenset({"base_link", CAR_FRAME})
 _KNOWN_NAME = re.compile(
     r"steering|throttle|speed_mps|steering_position|yaw_rate_rad_s"
