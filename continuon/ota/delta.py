@@ -163,7 +163,7 @@ def _bounded(patch: bytes, size_bytes: int, prefix: Any) -> bytes:
     data: bytes = reader.decompress(patch, max_length=size_bytes + 1)
     while not reader.eof and len(data) <= size_bytes and not reader.needs_input:
         data += reader.decompress(b"", max_length=size_bytes + 1 - len(data))
-    if len(data) != size_bytes or not reader.eof:
+    if len(data) != size_bytes or not reader.eof or reader.unused_data:
         msg = f"{len(data)} bytes came out, {size_bytes} were signed"
         raise ValueError(msg)
     return data

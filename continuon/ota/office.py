@@ -1,0 +1,328 @@
+"""The grant office: whose robot is it, what may it have, and is a rollout going well.
+
+Rules and an embedded SQLite database; the web face is `service`. A robot proves itself
+by its own key, an owner by a token. The office's key can only choose among bundles
+that others have signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from continuon.bundle.canonical import canonical_json, parse_strict
+from continuon.bundle.envelope import check_signatures, parse_envelope, seal
+from continuon.bundle.keys import SigningKey, VerifyingKey, verifying_key_from_pem
+from continuon.bundle.structure import structure, unstructure
+from continuon.clock import Clock, SystemClock
+from continuon.errors import TrustError, UsageError
+from continuon.ota.grant import Grant, seal_grant
+from continuon.ota.rollout import Rollout, in_rollout, should_halt
+
+__all__ = ["GrantOffice", "GrantRequest", "Outcome", "seal_request"]
+
+REQUEST_TYPE = "application/vnd.continuon.grant-request+json"
+MAX_REQUEST_BYTES = 1 << 16
+GRANT_LIFE_S = 86_400
+OFFLINE_GRACE_S = 7 * 86_400
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS robot (
+  robot_id TEXT PRIMARY KEY, key_pem BLOB NOT NULL, claim_hash TEXT,
+  owner TEXT, owner_epoch INTEGER NOT NULL DEFAULT 0,
+  channel TEXT NOT NULL DEFAULT 'stable', paid_until_s INTEGER NOT NULL DEFAULT 0,
+  grant_seq INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS rollout (
+  bundle TEXT PRIMARY KEY, channel TEXT NOT NULL, percent REAL NOT NULL,
+  min_reports INTEGER NOT NULL, max_failure_fraction REAL NOT NULL,
+  halted INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS outcome (
+  bundle TEXT NOT NULL, robot_id TEXT NOT NULL, ok INTEGER NOT NULL, code TEXT,
+  PRIMARY KEY (bundle, robot_id));
+"""
+MAX_CLAIM_TRIES = 5
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How a bundle did on a robot."""
+
+    bundle: str
+    ok: bool
+    code: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class GrantRequest:
+    """What a robot asks, signed with its own key."""
+
+    robot_id: str
+    nonce: str
+    bundle: str | None = None
+    outcomes: tuple[Outcome, ...] = ()
+
+
+def seal_request(request: GrantRequest, robot_key: SigningKey) -> bytes:
+    """Return the bytes of a request that only this robot can have made."""
+    payload = canonical_json(unstructure(request))
+    return canonical_json(seal(payload, REQUEST_TYPE, [robot_key]).as_dict())
+
+
+class GrantOffice:
+    """Robots, owners, subscriptions and rollouts in one database file."""
+
+    def __init__(
+        self, database: Path, grant_key: SigningKey, *, clock: Clock | None = None
+    ) -> None:
+        self.database = database
+        self.grant_key = grant_key
+        self.clock = clock or SystemClock()
+
+    # -- robots and owners
+
+    def register(self, robot_id: str, key: VerifyingKey, claim_code: str) -> None:
+        """Note a robot, its key, and the code that it shows to whoever stands there.
+
+        Raises:
+            TrustError: E-OTA-OFFICE-001, that id belongs to another key already.
+        """
+        with self._open() as base:
+            row = base.execute(
+                "SELECT key_pem, owner FROM robot WHERE robot_id = ?", (robot_id,)
+            ).fetchone()
+            if row is not None and (row["key_pem"] != key.pem or row["owner"]):
+                raise _refused("001", "that robot is known already", robot_id)
+            base.execute(
+                "INSERT INTO robot (robot_id, key_pem, claim_hash) VALUES (?, ?, ?) "
+                "ON CONFLICT (robot_id) DO UPDATE SET claim_hash = excluded.claim_hash,"
+                " tries = 0",
+                (robot_id, key.pem, _hash(robot_id, claim_code)),
+            )
+
+    def claim(self, robot_id: str, claim_code: str, owner: str) -> int:
+        """Make `owner` the owner; return the owner epoch. A code works once.
+
+        Raises:
+            TrustError: E-OTA-OFFICE-002, a wrong or used code, or too many tries.
+        """
+        with self._open() as base:
+            row = self._robot(base, robot_id)
+            wrong = row["claim_hash"] is None or row["tries"] >= MAX_CLAIM_TRIES
+            if wrong or not hmac.compare_digest(
+                row["claim_hash"], _hash(robot_id, claim_code)
+            ):
+                base.execute(
+                    "UPDATE robot SET tries = tries + 1 WHERE robot_id = ?", (robot_id,)
+                )
+                base.commit()
+                raise _refused("002", "that is not the code the robot shows", robot_id)
+            return self._hand_over(base, robot_id, owner)
+
+    def transfer(self, robot_id: str, owner: str, new_owner: str) -> int:
+        """Pass a robot on; the epoch rises and older grants are void at once.
+
+        Raises:
+            TrustError: E-OTA-OFFICE-003, the caller does not own it.
+        """
+        with self._open() as base:
+            self._owned(base, robot_id, owner)
+            return self._hand_over(base, robot_id, new_owner)
+
+    def subscribe(
+        self, robot_id: str, *, until_s: int, channel: str = "stable"
+    ) -> None:
+        """Note what is paid for, as the billing side says."""
+        with self._open() as base:
+            self._robot(base, robot_id)
+            base.execute(
+                "UPDATE robot SET paid_until_s = ?, channel = ? WHERE robot_id = ?",
+                (until_s, channel, robot_id),
+            )
+
+    def describe(self, robot_id: str, owner: str) -> dict[str, Any]:
+        """Return what an owner may know of a robot."""
+        with self._open() as base:
+            row = self._owned(base, robot_id, owner)
+            names = ("robot_id", "owner_epoch", "channel", "paid_until_s", "grant_seq")
+            return {name: row[name] for name in names}
+
+    # -- grants
+
+    def grant(self, data: bytes) -> bytes:
+        """Answer a signed request with a signed grant.
+
+        Raises:
+            TrustError: E-OTA-OFFICE-004 not signed by that robot, -005 no owner, -006
+                no running subscription, -007 not in the rollout yet, or halted.
+        """
+        with self._open() as base:
+            request, key, row = self._read(base, data)
+            for outcome in request.outcomes:
+                self._note(base, request.robot_id, outcome)
+            base.commit()
+            now_s = self.clock.wall_ns() // 10**9
+            if row["owner"] is None:
+                raise _refused("005", "nobody owns this robot yet", request.robot_id)
+            if row["paid_until_s"] <= now_s:
+                raise _refused("006", "no subscription is running", request.robot_id)
+            if request.bundle is not None:
+                self._check_rollout(base, request.robot_id, request.bundle)
+            seq = row["grant_seq"] + 1
+            base.execute(
+                "UPDATE robot SET grant_seq = ? WHERE robot_id = ?",
+                (seq, request.robot_id),
+            )
+            grant = Grant(
+                robot_id=request.robot_id,
+                robot_key=key.fingerprint,
+                owner_epoch=row["owner_epoch"],
+                channel=row["channel"],
+                bundles=(request.bundle,) if request.bundle else (),
+                grant_seq=seq,
+                issued_at_s=now_s,
+                not_after_s=min(now_s + GRANT_LIFE_S, row["paid_until_s"]),
+                offline_grace_s=OFFLINE_GRACE_S,
+                nonce=request.nonce,
+            )
+        return seal_grant(grant, [self.grant_key])
+
+    # -- rollouts
+
+    def start_rollout(self, bundle: str, rollout: Rollout) -> None:
+        """Offer a bundle to a share of the robots; also used to raise the share."""
+        with self._open() as base:
+            base.execute(
+                "INSERT INTO rollout (bundle, channel, percent, min_reports,"
+                " max_failure_fraction) VALUES (?, ?, ?, ?, ?) ON CONFLICT (bundle)"
+                " DO UPDATE SET percent = excluded.percent",
+                (
+                    bundle,
+                    rollout.channel,
+                    rollout.percent,
+                    rollout.min_reports,
+                    rollout.max_failure_fraction,
+                ),
+            )
+
+    def rollout(self, bundle: str) -> Rollout | None:
+        """Return how a rollout stands, or None where there is none."""
+        with self._open() as base:
+            return self._rollout(base, bundle)
+
+    # -- inside
+
+    def _read(
+        self, base: sqlite3.Connection, data: bytes
+    ) -> tuple[GrantRequest, VerifyingKey, sqlite3.Row]:
+        value = parse_strict(data, where="request", max_bytes=MAX_REQUEST_BYTES)
+        envelope = parse_envelope(value, where="request")
+        if envelope.payload_type != REQUEST_TYPE:
+            raise _refused("004", "this is no grant request", envelope.payload_type)
+        body = parse_strict(envelope.payload, where="request")
+        request = structure(body, GrantRequest, where="request")
+        row = self._robot(base, request.robot_id)
+        key = verifying_key_from_pem(row["key_pem"])
+        check_signatures(envelope, [key], threshold=1, where="request")
+        return request, key, row
+
+    def _note(self, base: sqlite3.Connection, robot_id: str, outcome: Outcome) -> None:
+        base.execute(
+            "INSERT OR REPLACE INTO outcome (bundle, robot_id, ok, code)"
+            " VALUES (?, ?, ?, ?)",
+            (outcome.bundle, robot_id, int(outcome.ok), outcome.code),
+        )
+        rollout = self._rollout(base, outcome.bundle)
+        if rollout is not None and should_halt(rollout):
+            base.execute(
+                "UPDATE rollout SET halted = 1 WHERE bundle = ?", (outcome.bundle,)
+            )
+
+    def _check_rollout(
+        self, base: sqlite3.Connection, robot_id: str, bundle: str
+    ) -> None:
+        rollout = self._rollout(base, bundle)
+        if rollout is None:
+            return
+        if rollout.halted:
+            raise _refused("007", "that rollout was halted by failures", bundle)
+        if not in_rollout(robot_id, bundle, rollout.percent):
+            raise _refused("007", "this robot's turn has not come yet", bundle)
+
+    def _rollout(self, base: sqlite3.Connection, bundle: str) -> Rollout | None:
+        row = base.execute(
+            "SELECT * FROM rollout WHERE bundle = ?", (bundle,)
+        ).fetchone()
+        if row is None:
+            return None
+        counts = base.execute(
+            "SELECT count(*) AS n, total(ok) AS good FROM outcome WHERE bundle = ?",
+            (bundle,),
+        ).fetchone()
+        return Rollout(
+            channel=row["channel"],
+            percent=row["percent"],
+            min_reports=row["min_reports"],
+            max_failure_fraction=row["max_failure_fraction"],
+            halted=bool(row["halted"]),
+            reports=counts["n"],
+            failures=counts["n"] - int(counts["good"]),
+        )
+
+    def _robot(self, base: sqlite3.Connection, robot_id: str) -> sqlite3.Row:
+        row: sqlite3.Row | None = base.execute(
+            "SELECT * FROM robot WHERE robot_id = ?", (robot_id,)
+        ).fetchone()
+        if row is None:
+            raise UsageError("E-OTA-OFFICE-404", "no such robot", seen=robot_id)
+        return row
+
+    def _owned(
+        self, base: sqlite3.Connection, robot_id: str, owner: str
+    ) -> sqlite3.Row:
+        row = self._robot(base, robot_id)
+        if row["owner"] != owner:
+            raise _refused("003", "another person owns that robot", robot_id)
+        return row
+
+    def _hand_over(self, base: sqlite3.Connection, robot_id: str, owner: str) -> int:
+        base.execute(
+            "UPDATE robot SET owner = ?, owner_epoch = owner_epoch + 1,"
+            " claim_hash = NULL, tries = 0, paid_until_s = 0 WHERE robot_id = ?",
+            (owner, robot_id),
+        )
+        return int(self._robot(base, robot_id)["owner_epoch"])
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Yield a transaction that is kept if the block ends well."""
+        base = sqlite3.connect(self.database, timeout=10.0)
+        base.row_factory = sqlite3.Row
+        try:
+            base.executescript(_SCHEMA)
+            base.execute("BEGIN IMMEDIATE")
+            yield base
+            base.commit()
+        finally:
+            base.close()
+
+
+def new_claim_code() -> str:
+    """Return a code of eight letters and digits that are not mistaken for others."""
+    letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+    return "".join(secrets.choice(letters) for _ in range(8))
+
+
+def _hash(robot_id: str, claim_code: str) -> str:
+    plain = claim_code.strip().upper().replace("-", "")
+    return hashlib.sha256(f"{robot_id}\0{plain}".encode()).hexdigest()
+
+
+def _refused(number: str, what: str, seen: object) -> TrustError:
+    return TrustError(f"E-OTA-OFFICE-{number}", what, seen=seen)
