@@ -13,6 +13,10 @@ from continuon.errors import UsageError
 __all__ = ["Factory"]
 
 
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(values)
+
+
 @attrs.frozen(kw_only=True)
 class Factory:
     """A callable by name, `package.module:function`, and its keyword arguments.
@@ -21,7 +25,7 @@ class Factory:
     """
 
     target: str
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict, converter=dict)
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict, converter=_plain)
 
     def build(self, *args: Any) -> Any:
         """Import the callable and call it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ __all__ = ["GuardHandle", "GuardReport", "shared_memory_folder"]
 _START_TIMEOUT_NS = 20_000_000_000
 _STOP_TIMEOUT_S = 3.0
 _WAIT_NS = 5_000_000
+_PREFIX = "continuon-board-"
 
 
 def shared_memory_folder() -> Path:
@@ -97,7 +99,9 @@ class GuardHandle:
         Raises:
             HardwareError: it ended, or could not prove the outputs off in 20 s.
         """
-        folder = tempfile.mkdtemp(prefix="continuon-", dir=shared_memory_folder())
+        memory = shared_memory_folder()
+        _sweep(memory)
+        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=memory)
         board = self._board = Board.create(Path(folder) / "board")
         board.write_permit(Permit(epoch=0, allowed=False, e_stop=False))
         command = [sys.executable, "-m", "continuon.robot.guard"]
@@ -173,8 +177,8 @@ class GuardHandle:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 code = self._process.wait()
-        self._board.remove()
-        self._board.path.parent.rmdir()
+        self._board.close()
+        shutil.rmtree(self._board.path.parent)
         self._board = None
         return code
 
@@ -192,3 +196,11 @@ class GuardHandle:
     def _is_ready(board: Board) -> bool:
         status = board.read_status()
         return status is not None and status.off_ns > 0
+
+
+def _sweep(memory: Path) -> None:
+    """Remove the boards of starters that were killed."""
+    for folder in memory.glob(f"{_PREFIX}*"):
+        starter = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if starter.isdigit() and not Path(f"/proc/{starter}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

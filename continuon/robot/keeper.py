@@ -63,7 +63,10 @@ class ModeKeeper:
                     self._latch.engage(reason=reason, actor=actor)
 
     def _enter(self, state: ModeState) -> ModeState:
+        # Motion begins before it is reported, and is reported as over before it ends.
+        if state.executing and self._apply is not None:
+            self._apply(state)
         self._state = state
-        if self._apply is not None:
+        if not state.executing and self._apply is not None:
             self._apply(state)
         return state

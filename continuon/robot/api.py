@@ -1,0 +1,363 @@
+"""The robot's API as a Starlette application over a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from continuon.errors import ContinuonError, ContractError, HardwareError, TrustError
+from continuon.rlds.episode import ActionSource
+from continuon.robot import modes
+from continuon.robot.access import Access, Role, decide_access, names_this_host
+from continuon.robot.endpoints import ENDPOINTS, Endpoint, openapi_document
+from continuon.robot.guard_handle import GuardReport
+from continuon.robot.metrics import CONTENT_TYPE, metrics_text
+from continuon.robot.modes import Actor, ModeState
+from continuon.robot.supervisor import Readiness
+from continuon.robot.timing import TimingReport
+from continuon.robot.token_store import TokenStore
+
+__all__ = ["Api", "Robot"]
+
+MAX_BODY_BYTES = 4096
+_TELEOP_SOURCES = (
+    ActionSource.HUMAN_TELEOP_XR,
+    ActionSource.HUMAN_DEV_XR,
+    ActionSource.HUMAN_SUPERVISOR,
+)
+
+
+class _Guard(Protocol):
+    def report(self) -> GuardReport:
+        """Return the guard's own account."""
+        ...
+
+
+class _Log(Protocol):
+    @property
+    def count(self) -> int:
+        """Ticks so far."""
+        ...
+
+
+class _Control(Protocol):
+    @property
+    def log(self) -> _Log:
+        """The ticks."""
+        ...
+
+
+class _Keeper(Protocol):
+    @property
+    def state(self) -> ModeState:
+        """The mode now."""
+        ...
+
+
+class Robot(Protocol):
+    """What the API needs of a supervisor."""
+
+    @property
+    def keeper(self) -> _Keeper:
+        """Holds the mode."""
+        ...
+
+    @property
+    def guard(self) -> _Guard:
+        """The guard's handle."""
+        ...
+
+    @property
+    def control(self) -> _Control:
+        """The loop's handle."""
+        ...
+
+    def request(
+        self, request: modes.Request, actor: Actor, *, reason: str = ""
+    ) -> ModeState:
+        """Change the mode."""
+        ...
+
+    def teleop(self, action: Sequence[float], source: str) -> None:
+        """Pass a person's command on."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """Return what is well."""
+        ...
+
+    def timing(self) -> TimingReport:
+        """Return the loop's figures."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        ...
+
+    def episodes(self) -> list[dict[str, Any]]:
+        """Return the recordings."""
+        ...
+
+
+T = TypeVar("T")
+_Reason = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request's body; what it does not name is refused."""
+
+
+class _ModeBody(_Body, frozen=True):
+    request: modes.Request
+    reason: _Reason = ""
+
+
+class _StopBody(_Body, frozen=True):
+    reason: _Reason = ""
+
+
+class _PairBody(_Body, frozen=True):
+    code: Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$")]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class _TeleopFrame(_Body, frozen=True):
+    action: Annotated[tuple[float, ...], msgspec.Meta(max_length=64)]
+    source: ActionSource
+
+
+class Api:
+    """Handlers, one for each endpoint of the table.
+
+    Args:
+        robot: what is asked.
+        tokens: who is paired.
+        own_names: names and addresses, beside loopback, that this robot is reached by.
+    """
+
+    def __init__(
+        self, robot: Robot, tokens: TokenStore, *, own_names: Sequence[str] = ()
+    ) -> None:
+        self._robot = robot
+        self._tokens = tokens
+        self._own_names = tuple(own_names)
+
+    def application(self) -> Starlette:
+        """Return the application to serve."""
+        routes: list[BaseRoute] = [
+            Route(
+                endpoint.path,
+                self._guarded(endpoint, getattr(self, endpoint.name)),
+                methods=[endpoint.method],
+            )
+            for endpoint in ENDPOINTS
+        ]
+        routes.append(WebSocketRoute("/teleop", self.teleop))
+        return Starlette(routes=routes)
+
+    async def livez(self, _request: Request, _access: Access) -> Response:
+        """Say that the service answers."""
+        return _json({"live": True})
+
+    async def readyz(self, _request: Request, _access: Access) -> Response:
+        """Say whether every part is well."""
+        readiness = await asyncio.to_thread(self._robot.readiness)
+        body = {"ready": readiness.ready, "parts": readiness.parts}
+        return _json(body, 200 if readiness.ready else 503)
+
+    async def openapi(self, _request: Request, _access: Access) -> Response:
+        """Describe the API."""
+        return _json(openapi_document())
+
+    async def pair(self, request: Request, _access: Access) -> Response:
+        """Exchange a code for a token."""
+        body = await _body(request, _PairBody)
+        secret, role = await asyncio.to_thread(self._tokens.pair, body.code, body.name)
+        return _json({"token": secret, "role": role.name.lower()})
+
+    async def status(self, _request: Request, _access: Access) -> Response:
+        """Return everything that is known."""
+        return _json(await asyncio.to_thread(self._robot.status))
+
+    async def metrics(self, _request: Request, _access: Access) -> Response:
+        """Return the figures for Prometheus."""
+        text = metrics_text(
+            state=self._robot.keeper.state,
+            guard=self._robot.guard.report(),
+            timing=await asyncio.to_thread(self._robot.timing),
+            ticks=self._robot.control.log.count,
+        )
+        return PlainTextResponse(text, media_type=CONTENT_TYPE)
+
+    async def episodes(self, _request: Request, _access: Access) -> Response:
+        """List the recordings."""
+        return _json({"episodes": await asyncio.to_thread(self._robot.episodes)})
+
+    async def mode(self, _request: Request, _access: Access) -> Response:
+        """Return the mode."""
+        return _json(_state(self._robot.keeper.state))
+
+    async def change_mode(self, request: Request, access: Access) -> Response:
+        """Change the mode for a person."""
+        body = await _body(request, _ModeBody)
+        if body.request is modes.Request.FAULT:
+            raise _unfit("only the robot itself reports a fault")
+        if body.request is modes.Request.CLEAR and access.role < Role.OWNER:
+            raise TrustError(
+                "E-ROBOT-API-003",
+                "only the owner clears an emergency stop",
+                seen=access.role.name.lower(),
+                allowed="owner",
+                hint="look at the robot first",
+            )
+        state = await asyncio.to_thread(
+            self._robot.request, body.request, Actor.PERSON, reason=body.reason
+        )
+        return _json(_state(state))
+
+    async def estop(self, request: Request, _access: Access) -> Response:
+        """Stop now. A body that cannot be read does not keep it from stopping."""
+        try:
+            reason = (await _body(request, _StopBody)).reason
+        except ContractError:
+            reason = "no reason given"
+        state = await asyncio.to_thread(
+            self._robot.request, modes.Request.E_STOP, Actor.PERSON, reason=reason
+        )
+        return _json(_state(state))
+
+    async def teleop(self, socket: WebSocket) -> None:
+        """Take commands as JSON: {"action": [...], "source": "human_teleop_xr"}."""
+        if self._access(socket).role < Role.OPERATOR or not self._same_origin(socket):
+            await socket.close(code=1008, reason="pair first")
+            return
+        await socket.accept()
+        while True:
+            try:
+                text = await socket.receive_text()
+                self._take_frame(text)
+            except WebSocketDisconnect:
+                return
+            except KeyError:
+                await socket.close(code=1003, reason="send text, not bytes")
+                return
+            except ContinuonError as error:
+                await socket.send_text(_encode(error.as_dict()).decode())
+                continue
+            await socket.send_text('{"taken":true}')
+
+    def _take_frame(self, text: str) -> None:
+        if len(text) > MAX_BODY_BYTES:
+            raise _unfit("the frame is too long")
+        frame = _decode(text.encode(), _TeleopFrame)
+        if frame.source not in _TELEOP_SOURCES:
+            raise _unfit("this is not a person's command")
+        if not all(math.isfinite(value) for value in frame.action):
+            raise _unfit("an action is finite")
+        self._robot.teleop(frame.action, frame.source.value)
+
+    def _guarded(
+        self,
+        endpoint: Endpoint,
+        handler: Callable[[Request, Access], Awaitable[Response]],
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            access = self._access(request)
+            if access.role < endpoint.role:
+                status = 401 if access.role is Role.NOBODY else 403
+                return _refusal("E-ROBOT-API-001", access.reason or "not yours", status)
+            if endpoint.body is not None and not self._same_origin(request):
+                return _refusal("E-ROBOT-API-002", "another page's request", 403)
+            if endpoint.name != "estop" and not _is_json(endpoint, request):
+                return _refusal("E-ROBOT-API-005", "the body is not JSON", 415)
+            try:
+                return await handler(request, access)
+            except ContinuonError as error:
+                return _json(error.as_dict(), _http_status(error))
+
+        return answer
+
+    def _access(self, connection: HTTPConnection) -> Access:
+        return decide_access(
+            peer=connection.client.host if connection.client else None,
+            host_header=connection.headers.get("host"),
+            authorization=connection.headers.get("authorization"),
+            tokens=self._tokens.tokens,
+            own_names=self._own_names,
+        )
+
+    def _same_origin(self, connection: HTTPConnection) -> bool:
+        """Return whether no foreign web page is behind this request."""
+        origin = connection.headers.get("origin")
+        return origin is None or names_this_host(
+            urlsplit(origin).netloc, self._own_names
+        )
+
+
+def _is_json(endpoint: Endpoint, request: Request) -> bool:
+    if endpoint.body is None:
+        return True
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json"
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise _unfit("the body is too long")
+    return _decode(data, kind)
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _unfit(str(error)) from error
+
+
+def _unfit(what: str) -> ContractError:
+    return ContractError(
+        "E-ROBOT-API-004",
+        f"the request does not fit: {what}",
+        hint="see /openapi.json",
+    )
+
+
+def _http_status(error: ContinuonError) -> int:
+    if isinstance(error, TrustError):
+        return 403
+    if error.code == "E-ROBOT-API-004":
+        return 400
+    return 503 if isinstance(error, HardwareError) else 409
+
+
+def _state(state: ModeState) -> dict[str, Any]:
+    return {
+        "mode": state.mode.value,
+        "executing": state.executing,
+        "motion": state.motion.value,
+    }
+
+
+def _encode(body: Any) -> bytes:
+    return msgspec.json.encode(body)
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(_encode(body), status, media_type="application/json")
+
+
+def _refusal(code: str, what: str, status: int) -> Response:
+    return _json({"code": code, "what": what}, status)

@@ -1,0 +1,72 @@
+"""Which rig a word stands for: the factory that other processes build it with.
+
+Rooms that this one may not import are named by their import string alone, and are
+loaded only where somebody asks for that body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+import attrs
+
+from continuon.errors import UsageError
+from continuon.robot.factory import Factory
+
+__all__ = ["BODIES", "Body", "open_body"]
+
+BODIES = ("sim", "pi")
+_START_SIM = "continuon.sim.live:start_live_rig"
+_ATTACH_SIM = "continuon.sim.live:attach"
+_PI = "continuon.rig.pi:PiRig"
+
+
+@attrs.frozen(kw_only=True)
+class Body:
+    """A robot body that exists now.
+
+    Attributes:
+        word: what a person called it.
+        rig: builds its rig in any process; only the guard may touch the servos.
+        close: ends what was started for it.
+    """
+
+    word: str
+    rig: Factory
+    close: Callable[[], object]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_body(rig: str | Factory, *, seed: int = 0) -> Body:
+    """Return the body that a word or a factory stands for.
+
+    "sim" starts a simulated world in a process of its own; it ends with `close` or with
+    this process.
+
+    Raises:
+        UsageError: E-ROBOT-BODY-001, no such word.
+    """
+    if isinstance(rig, Factory):
+        return Body(word=rig.target, rig=rig, close=_nothing)
+    if rig == "pi":
+        return Body(word=rig, rig=Factory(target=_PI), close=_nothing)
+    if rig == "sim":
+        world = Factory(target=_START_SIM, kwargs={"seed": seed}).build()
+        attach = Factory(target=_ATTACH_SIM, kwargs={"handle": world.path})
+        return Body(word=rig, rig=attach, close=world.close)
+    raise UsageError(
+        "E-ROBOT-BODY-001",
+        "there is no such rig",
+        seen=rig,
+        allowed=", ".join(BODIES),
+    )
+
+
+def _nothing() -> None:
+    """End nothing: the body was there before."""

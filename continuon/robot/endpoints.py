@@ -1,0 +1,197 @@
+"""What the API offers, as one table: routes and the OpenAPI document come from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+import continuon
+from continuon.robot.access import Role
+from continuon.robot.modes import Mode, Request
+
+__all__ = ["ENDPOINTS", "Endpoint", "openapi_document"]
+
+_TEXT = {"type": "string", "maxLength": 200}
+_ERROR = {
+    "type": "object",
+    "required": ["code", "what"],
+    "properties": {"code": {"type": "string"}, "what": {"type": "string"}},
+}
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """One way to ask.
+
+    Attributes:
+        name: the handler's name in `api`.
+        role: the least role that is answered.
+        body: JSON schema of the request, None where it has none.
+        answers: description by HTTP status.
+    """
+
+    path: str
+    method: str
+    name: str
+    role: Role
+    summary: str
+    body: dict[str, Any] | None = None
+    content_type: str = "application/json"
+    answers: dict[str, str] = attrs.field(factory=dict)
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="/livez",
+        method="GET",
+        name="livez",
+        role=Role.NOBODY,
+        summary="The service answers.",
+    ),
+    Endpoint(
+        path="/readyz",
+        method="GET",
+        name="readyz",
+        role=Role.NOBODY,
+        summary="Every part of the robot is well.",
+        answers={"503": "a part is not well; the answer says which"},
+    ),
+    Endpoint(
+        path="/openapi.json",
+        method="GET",
+        name="openapi",
+        role=Role.NOBODY,
+        summary="This document.",
+    ),
+    Endpoint(
+        path="/pair",
+        method="POST",
+        name="pair",
+        role=Role.NOBODY,
+        summary="Exchange the code that the robot shows for a token.",
+        body={
+            "type": "object",
+            "required": ["code", "name"],
+            "additionalProperties": False,
+            "properties": {
+                "code": {"type": "string", "pattern": "^[0-9]{6}$"},
+                "name": {"type": "string", "minLength": 1, "maxLength": 64},
+            },
+        },
+        answers={"403": "wrong code, or no pairing is under way"},
+    ),
+    Endpoint(
+        path="/status",
+        method="GET",
+        name="status",
+        role=Role.VIEWER,
+        summary="Mode, processes, timing and the policy, as measured.",
+    ),
+    Endpoint(
+        path="/metrics",
+        method="GET",
+        name="metrics",
+        role=Role.VIEWER,
+        summary="The same figures for Prometheus.",
+        content_type="text/plain",
+    ),
+    Endpoint(
+        path="/episodes",
+        method="GET",
+        name="episodes",
+        role=Role.VIEWER,
+        summary="Recordings on this robot.",
+    ),
+    Endpoint(
+        path="/mode",
+        method="GET",
+        name="mode",
+        role=Role.VIEWER,
+        summary="The mode, and whether it is executing.",
+    ),
+    Endpoint(
+        path="/mode",
+        method="POST",
+        name="change_mode",
+        role=Role.OPERATOR,
+        summary="Ask for another mode, or for START or STOP.",
+        body={
+            "type": "object",
+            "required": ["request"],
+            "additionalProperties": False,
+            "properties": {
+                "request": {
+                    "enum": [r.value for r in Request if r is not Request.FAULT]
+                },
+                "reason": _TEXT,
+            },
+        },
+        answers={"403": "this role may not", "409": "refused in this mode"},
+    ),
+    Endpoint(
+        path="/estop",
+        method="POST",
+        name="estop",
+        role=Role.VIEWER,
+        summary="Stop now, and stay stopped until a person clears it.",
+        body={
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"reason": _TEXT},
+        },
+    ),
+)
+
+
+def openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of every endpoint."""
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
+            endpoint
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Continuon robot", "version": continuon.__version__},
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Error": _ERROR,
+                "Mode": {"enum": [mode.value for mode in Mode]},
+            },
+        },
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    refusal = {
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
+        }
+    }
+    answers: dict[str, Any] = {
+        "200": {"description": "done", "content": {endpoint.content_type: {}}}
+    }
+    reasons = dict(endpoint.answers)
+    if endpoint.role is not Role.NOBODY:
+        reasons |= {"401": "who asks is not known"}
+        reasons.setdefault("403", "this role may not")
+    if endpoint.body is not None:
+        reasons |= {"400": "the body does not fit", "415": "the body is not JSON"}
+    for status, text in sorted(reasons.items()):
+        answers[status] = {"description": text, **refusal}
+    operation: dict[str, Any] = {
+        "operationId": endpoint.name,
+        "summary": endpoint.summary,
+        "responses": answers,
+    }
+    if endpoint.role is not Role.NOBODY:
+        operation["security"] = [{"bearer": []}]
+    if endpoint.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": endpoint.body}},
+        }
+    return operation

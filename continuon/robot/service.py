@@ -1,0 +1,268 @@
+"""The robot's service: one process that supervises, answers and is found.
+
+`python -m continuon.robot.service --rig sim` is what the systemd unit starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import continuon
+from continuon.clock import SystemClock
+from continuon.errors import ContinuonError, HardwareError, MissingPackageError
+from continuon.home import Home
+from continuon.robot.bodies import Body, open_body
+from continuon.robot.control_config import ControlConfig
+from continuon.robot.discovery import Advertisement, lan_addresses
+from continuon.robot.durable import replace_file
+from continuon.robot.envelope import car_limits
+from continuon.robot.factory import Factory
+from continuon.robot.notify import notify
+from continuon.robot.supervisor import Supervisor
+from continuon.robot.token_store import TokenStore
+
+__all__ = ["SERVICE_FILE", "ServiceSettings", "serve"]
+
+SERVICE_FILE = "service.json"
+DEFAULT_PORT = 8787
+_WATCH_S = 0.1
+_PRELOAD = ("continuon.rlds.images",)
+_STATE_NAMES = {"sim": ("speed_mps",)}
+
+
+@attrs.frozen(kw_only=True)
+class ServiceSettings:
+    """How the service runs.
+
+    Attributes:
+        home: the data root.
+        rig: "sim", "pi", or a factory of a rig that exists already.
+        name: what the robot is called on the network.
+        port: of the API; 0 lets the system choose, and the record says which.
+        lan: also listen towards the network, once somebody is paired.
+        pairing: show a pairing code at the start.
+        artifact_dir, backend: the policy to begin with; None begins without.
+        seed: of the simulated world.
+    """
+
+    home: Home
+    rig: str | Factory = "sim"
+    name: str = attrs.field(factory=socket.gethostname)
+    port: int = DEFAULT_PORT
+    lan: bool = False
+    pairing: bool = False
+    artifact_dir: Path | None = None
+    backend: str = "litert"
+    seed: int = 0
+    state_names: tuple[str, ...] = ("speed_mps",)
+    fifo_priority: int = 50
+
+
+def serve(
+    settings: ServiceSettings, *, say: Callable[[str], None] | None = None
+) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status.
+
+    Boots armed but idle. `say` gets the sentences that a person at the robot reads, for
+    one the pairing code.
+
+    Raises:
+        ContinuonError: a part did not come up.
+        MissingPackageError: starlette or uvicorn is not installed.
+    """
+    say = say or _say
+    try:
+        import uvicorn
+
+        from continuon.robot.api import Api
+    except ImportError as error:
+        raise MissingPackageError.for_extra(
+            "starlette and uvicorn", "pi", purpose="the robot's API"
+        ) from error
+    clock = SystemClock()
+    tokens = TokenStore(settings.home.state / "tokens.json", clock)
+    paired = bool(tokens.load())
+    hosts = ("127.0.0.1", *(lan_addresses() if settings.lan and paired else ()))
+    sockets = _listen(hosts, settings.port)
+    port = int(sockets[0].getsockname()[1])
+    with open_body(settings.rig, seed=settings.seed) as body:
+        config = _config(settings, body)
+        with Supervisor(settings.home, body, config, clock=clock) as robot:
+            api = Api(robot, tokens, own_names=(*hosts, f"{settings.name}.local"))
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    api.application(),
+                    proxy_headers=False,
+                    server_header=False,
+                    access_log=False,
+                    log_level="warning",
+                    lifespan="off",
+                    ws="websockets-sansio",
+                    ws_max_size=4096,
+                    timeout_graceful_shutdown=1,
+                )
+            )
+            _stop_on_signals(server)
+            if settings.pairing:
+                say(f"pairing code: {tokens.open_window().code}")
+            _write_record(settings, port)
+            try:
+                asyncio.run(_run(server, sockets, robot, settings, hosts))
+            finally:
+                notify("STOPPING=1")
+                (settings.home.state / SERVICE_FILE).unlink(missing_ok=True)
+    return 0
+
+
+def _stop_on_signals(server: Any) -> None:
+    """Let a signal end the server and then this function's caller, in order.
+
+    uvicorn raises the signal again once it has shut down, which by default would kill
+    this process before it has stopped the loop and the guard.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+
+
+async def _run(
+    server: Any,
+    sockets: list[socket.socket],
+    robot: Supervisor,
+    settings: ServiceSettings,
+    hosts: tuple[str, ...],
+) -> None:
+    advertisement = Advertisement(
+        settings.name,
+        int(sockets[0].getsockname()[1]),
+        addresses=hosts,
+        interfaces=hosts,
+        properties={
+            "version": continuon.__version__,
+            "api": "/openapi.json",
+            "reach": "lan" if len(hosts) > 1 else "loopback",
+        },
+    )
+    # Registering blocks for a second, and wants a thread without an event loop.
+    telling = asyncio.create_task(asyncio.to_thread(advertisement.start))
+    watching = asyncio.create_task(_watch(robot, server, telling))
+    try:
+        await server.serve(sockets=sockets)
+    finally:
+        watching.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        await asyncio.to_thread(advertisement.close)
+
+
+async def _watch(robot: Supervisor, server: Any, telling: asyncio.Task[Any]) -> None:
+    """Watch the robot's parts, and tell systemd only while they are well."""
+    told = False
+    while True:
+        await asyncio.to_thread(robot.watch)
+        ready = (await asyncio.to_thread(robot.readiness)).ready
+        if ready and server.started:
+            notify("WATCHDOG=1")
+            if not told and telling.done():
+                told = True
+                notify("READY=1")
+        await asyncio.sleep(_WATCH_S)
+
+
+def _listen(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+    """Bind before anything is advertised, so that the advertised port is the true one.
+
+    Raises:
+        HardwareError: E-ROBOT-PORT-001, something else listens there.
+    """
+    sockets = []
+    for host in hosts:
+        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            end.bind((host, port))
+        except OSError as error:
+            end.close()
+            raise HardwareError(
+                "E-ROBOT-PORT-001",
+                f"the API cannot listen: {error.strerror}",
+                where=f"{host}:{port}",
+                hint="another service runs already: `systemctl status continuon`",
+            ) from error
+        sockets.append(end)
+        port = int(end.getsockname()[1])
+    return sockets
+
+
+def _config(settings: ServiceSettings, body: Body) -> ControlConfig:
+    artifact = settings.artifact_dir
+    return ControlConfig(
+        rig=body.rig,
+        limits=car_limits(state_names=settings.state_names),
+        artifact_dir=None if artifact is None else str(artifact),
+        backend=settings.backend,
+        preload=_PRELOAD,
+        fifo_priority=settings.fifo_priority,
+    )
+
+
+def _write_record(settings: ServiceSettings, port: int) -> None:
+    record = {"port": port, "pid": os.getpid(), "name": settings.name}
+    path = settings.home.state / SERVICE_FILE
+    replace_file(path, json.dumps(record).encode())
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the service with settings from the command line and CONTINUON_HOME."""
+    parser = argparse.ArgumentParser(prog="continuon.robot.service")
+    parser.add_argument("--rig", default="sim", help="sim, pi, or a factory as JSON")
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--name", default=socket.gethostname())
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lan", action="store_true")
+    parser.add_argument("--pairing", action="store_true")
+    parser.add_argument("--policy", type=Path)
+    parser.add_argument("--backend", default="litert")
+    args = parser.parse_args(argv)
+    rig = args.rig
+    if rig.startswith("{"):
+        rig = Factory.from_dict(json.loads(rig))
+    settings = ServiceSettings(
+        home=Home(args.home) if args.home else Home.from_environment(),
+        rig=rig,
+        name=args.name,
+        port=args.port,
+        lan=args.lan,
+        pairing=args.pairing,
+        artifact_dir=args.policy,
+        backend=args.backend,
+        seed=args.seed,
+        state_names=_STATE_NAMES.get(rig, ()) if isinstance(rig, str) else (),
+    )
+    try:
+        return serve(settings)
+    except ContinuonError as error:
+        _say(str(error))
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

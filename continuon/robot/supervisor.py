@@ -1,0 +1,201 @@
+"""The robot as one object: mode, latch, guard and control loop kept in step.
+
+The service calls it from threads. Everything that stops is done first and reported
+afterwards; everything that moves needs a person's START.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+import continuon
+from continuon.clock import Clock, SystemClock
+from continuon.errors import ContinuonError, ContractError
+from continuon.home import Home
+from continuon.robot.bodies import Body
+from continuon.robot.control import ControlHandle
+from continuon.robot.control_config import ControlConfig
+from continuon.robot.guard_handle import GuardHandle
+from continuon.robot.keeper import ModeKeeper
+from continuon.robot.latch import EStopLatch
+from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request
+from continuon.robot.timing import TimingReport
+
+__all__ = ["LATCH_NAME", "Readiness", "Supervisor"]
+
+LATCH_NAME = "estop.json"
+_RECENT_TICKS = 3000
+_LOOP_ALIVE_NS = 1_000_000_000
+
+
+@attrs.frozen(kw_only=True)
+class Readiness:
+    """Whether the robot can do its work, by part; a part that is not known is False."""
+
+    parts: dict[str, bool]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every part is well."""
+        return all(self.parts.values())
+
+
+class Supervisor:
+    """Starts guard and control loop on a body, and owns the mode.
+
+    Args:
+        home: the data root; the latch lies in its state folder.
+        body: the robot's body.
+        config: settings of the control loop.
+        clock: the host's clock.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        body: Body,
+        config: ControlConfig,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.home = home
+        self.clock: Clock = clock or SystemClock()
+        self.latch = EStopLatch(home.state / LATCH_NAME, self.clock)
+        self.keeper = ModeKeeper(self.latch, self._apply)
+        self.guard = GuardHandle(body.rig)
+        self.control = ControlHandle(config, self.guard)
+        self._body = body
+        self._lock = threading.RLock()
+        self._started_ns = 0
+        self._moving = False
+        self._stops_seen = 0
+
+    def start(self) -> Self:
+        """Start both processes and enter the mode that the latch allows: idle.
+
+        Raises:
+            ContinuonError: a part did not come up; what came up is stopped again.
+        """
+        self.latch.prepare()
+        try:
+            self.guard.start()
+            self.control.start()
+        except ContinuonError:
+            self.close()
+            raise
+        self._started_ns = self.clock.monotonic_ns()
+        self.keeper.boot()
+        return self
+
+    def close(self) -> None:
+        """Stop motion, the loop and the guard, in this order; may be called twice."""
+        self.control.close()
+        self.guard.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def request(self, request: Request, actor: Actor, *, reason: str = "") -> ModeState:
+        """Change the mode, and make motion follow.
+
+        Raises:
+            ContractError: the table of modes refuses it.
+            ContinuonError: motion could not be started; the robot stays idle.
+        """
+        with self._lock:
+            return self.keeper.request(request, actor, reason=reason)
+
+    def teleop(self, action: Sequence[float], source: str) -> None:
+        """Pass a person's command on; it moves nothing unless teleop is executing.
+
+        Raises:
+            ContractError: E-ROBOT-TELEOP-001, nobody drives by hand now.
+        """
+        if self.keeper.state.motion is not Motion.TELEOP:
+            raise ContractError(
+                "E-ROBOT-TELEOP-001",
+                "the robot is not driven by hand now",
+                seen=self.keeper.state.mode,
+                allowed="MANUAL or TRAINING, started",
+                hint="request MANUAL, then START",
+            )
+        self.control.teleop(action, source)
+
+    def watch(self) -> None:
+        """Look for stops and deaths that nobody asked for; call it ten times a second.
+
+        A loop that stopped by itself leaves its mode idle; a dead part disarms.
+        """
+        with self._lock:
+            if not (self.guard.alive and self.control.alive):
+                if self.keeper.state.mode not in (Mode.E_STOP, Mode.DISARMED):
+                    self.keeper.request(
+                        Request.FAULT, Actor.SYSTEM, reason="a process died"
+                    )
+                return
+            stops = [e for e in self.control.events if e.get("event") == "stopped"]
+            if len(stops) > self._stops_seen and self.keeper.state.executing:
+                self.keeper.request(Request.STOP, Actor.SYSTEM, reason="kernel stop")
+            self._stops_seen = len(stops)
+
+    def readiness(self) -> Readiness:
+        """Return what is well now."""
+        guard = self.guard.alive
+        control = self.control.alive
+        fresh = False
+        if control and self.control.log.count:
+            newest = self.control.log.rows(self.control.log.count - 1)["start_ns"]
+            fresh = self.clock.monotonic_ns() - int(newest[-1]) < _LOOP_ALIVE_NS
+        return Readiness(parts={"guard": guard, "control": control, "loop": fresh})
+
+    def timing(self) -> TimingReport:
+        """Return what the last minute's ticks say."""
+        count = self.control.log.count
+        return self.control.timing(max(0, count - _RECENT_TICKS))
+
+    def status(self) -> dict[str, Any]:
+        """Return the whole robot as plain values; what is not measured is left out."""
+        state = self.keeper.state
+        latch = self.latch.read()
+        status: dict[str, Any] = {
+            "version": continuon.__version__,
+            "rig": self._body.word,
+            "mode": state.mode.value,
+            "executing": state.executing,
+            "motion": state.motion.value,
+            "e_stop": {"latched": latch.latched, "reason": latch.reason},
+            "uptime_s": (self.clock.monotonic_ns() - self._started_ns) / 1e9,
+            "ready": self.readiness().parts,
+            "guard": self.guard.report().as_dict(),
+            "timing": self.timing().as_dict(),
+        }
+        if self.control.alive:
+            status["control"] = self.control.status()
+        return status
+
+    def episodes(self) -> list[dict[str, Any]]:
+        """Return the recordings on disk: name, size, and when they were finished."""
+        return [
+            {"episode_id": path.stem, "bytes": path.stat().st_size}
+            for path in _recordings(self.home.episodes)
+        ]
+
+    def _apply(self, state: ModeState) -> None:
+        if state.motion is not Motion.NONE:
+            self.control.start_executing(state.motion)
+            self._moving = True
+        elif self._moving or state.mode is Mode.E_STOP:
+            self._moving = False
+            self.control.stop_executing(e_stop=state.mode is Mode.E_STOP)
+
+
+def _recordings(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.mcap")) if folder.is_dir() else []

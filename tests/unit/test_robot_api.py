@@ -1,0 +1,322 @@
+import json
+
+import pytest
+
+from continuon.clock import ManualClock
+from continuon.errors import ContractError, HardwareError
+from continuon.robot.access import Role, Token, hash_token
+from continuon.robot.endpoints import ENDPOINTS, openapi_document
+from continuon.robot.guard_handle import GuardReport
+from continuon.robot.guard_rules import OffReason
+from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request, advance
+from continuon.robot.supervisor import Readiness
+from continuon.robot.ticklog import TickLog
+from continuon.robot.timing import timing_report
+from continuon.robot.token_store import TokenStore
+
+testclient = pytest.importorskip("starlette.testclient")
+
+JSON = {"content-type": "application/json"}
+
+
+class FakeRobot:
+    """A robot made of values."""
+
+    def __init__(self, log):
+        self.state = ModeState(mode=Mode.AUTONOMOUS)
+        self.log = log
+        self.commands = []
+        self.asked = []
+        self.ready = True
+        self.broken = None
+
+    @property
+    def keeper(self):
+        return self
+
+    @property
+    def guard(self):
+        return self
+
+    @property
+    def control(self):
+        return self
+
+    def report(self):
+        return GuardReport(
+            alive=True,
+            driving=False,
+            reason=OffReason.NOT_PERMITTED,
+            polls=5,
+            applied=0,
+            stops=1,
+            trips=0,
+            bus_errors=0,
+            max_gap_ms=2.5,
+            off_delay_ms=0.0,
+            driven_channels=0,
+        )
+
+    def request(self, request, actor, *, reason=""):
+        if self.broken:
+            raise self.broken
+        self.asked.append((request, actor, reason))
+        self.state = advance(self.state, request, actor)
+        return self.state
+
+    def teleop(self, action, source):
+        if self.state.motion is not Motion.TELEOP:
+            raise ContractError("E-ROBOT-TELEOP-001", "not by hand")
+        self.commands.append((tuple(action), source))
+
+    def readiness(self):
+        return Readiness(parts={"guard": self.ready, "control": True, "loop": True})
+
+    def timing(self):
+        return timing_report(self.log.rows(), period_ns=20_000_000)
+
+    def status(self):
+        return {"mode": self.state.mode.value}
+
+    def episodes(self):
+        return [{"episode_id": "one", "bytes": 5}]
+
+
+@pytest.fixture
+def robot(tmp_path):
+    log = TickLog.create(tmp_path / "ticks", 8)
+    yield FakeRobot(log)
+    log.close()
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    store = TokenStore(tmp_path / "tokens.json", ManualClock())
+    store.load()
+    return store
+
+
+@pytest.fixture
+def client(robot, tokens):
+    from continuon.robot.api import Api
+
+    return lambda peer="127.0.0.1", **headers: testclient.TestClient(
+        Api(robot, tokens, own_names=("car.local",)).application(),
+        base_url="http://localhost",
+        client=(peer, 50_000),
+        headers=headers,
+    )
+
+
+def post(client, path, body, **more):
+    return client.post(path, content=json.dumps(body), headers=JSON, **more)
+
+
+def test_it_says_what_the_robot_is(client):
+    here = client()
+    assert here.get("/livez").json() == {"live": True}
+    assert here.get("/mode").json()["mode"] == "AUTONOMOUS"
+    assert here.get("/status").json() == {"mode": "AUTONOMOUS"}
+    assert here.get("/episodes").json()["episodes"][0]["episode_id"] == "one"
+
+
+def test_readiness_is_a_status_code(client, robot):
+    assert client().get("/readyz").status_code == 200
+    robot.ready = False
+    answer = client().get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["parts"]["guard"] is False
+
+
+def test_a_person_changes_the_mode_and_starts(client, robot):
+    here = client()
+    assert post(here, "/mode", {"request": "MANUAL"}).json()["mode"] == "MANUAL"
+    answer = post(here, "/mode", {"request": "START", "reason": "go"})
+    assert answer.json() == {"mode": "MANUAL", "executing": True, "motion": "teleop"}
+    assert robot.asked[-1] == (Request.START, Actor.PERSON, "go")
+
+
+@pytest.mark.req("R-MODE-06")
+def test_what_the_table_refuses_is_a_conflict_with_its_code(client):
+    here = client()
+    post(here, "/estop", {})
+    answer = post(here, "/mode", {"request": "START"})
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "E-ROBOT-MODE-001"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        '{"request": "FAULT"}',
+        '{"request": "DANCE"}',
+        '{"request": "STOP", "x": 1}',
+        '{"request": "STOP", "reason": "' + "x" * 300 + '"}',
+        '{"request": "STOP", "reason": "' + "x" * 9000 + '"}',
+    ],
+)
+def test_a_body_that_does_not_fit_is_refused_and_changes_nothing(client, robot, body):
+    answer = client().post("/mode", content=body, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "E-ROBOT-API-004"
+    assert robot.asked == []
+
+
+@pytest.mark.req("R-API-01")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-for": "127.0.0.1"},
+        {"x-real-ip": "127.0.0.1"},
+        {"forwarded": "for=127.0.0.1"},
+        {"x-client": "app"},
+    ],
+)
+def test_no_header_makes_a_stranger_a_person_at_the_robot(client, headers):
+    there = client("192.0.2.9", **headers)
+    assert there.get("/status").status_code == 401
+    assert post(there, "/mode", {"request": "START"}).status_code == 401
+    assert there.get("/livez").status_code == 200
+
+
+@pytest.mark.req("R-API-01")
+def test_another_web_page_cannot_drive_through_a_persons_browser(client, robot):
+    page = client(origin="http://evil.example")
+    assert post(page, "/mode", {"request": "START"}).status_code == 403
+    form = client().post("/mode", data={"request": "START"})
+    assert form.status_code == 415
+    rebound = client(host="evil.example")
+    assert rebound.get("/status").status_code == 401
+    assert robot.asked == []
+
+
+@pytest.mark.req("R-API-02", "R-API-03")
+def test_pairing_over_the_api(client, tokens):
+    code = tokens.open_window(Role.OPERATOR).code
+    there = client("192.0.2.9", host="car.local")
+    answer = post(there, "/pair", {"code": code, "name": "phone"})
+    assert answer.json()["role"] == "operator"
+    bearer = f"Bearer {answer.json()['token']}"
+    paired = client("192.0.2.9", host="car.local", authorization=bearer)
+    assert paired.get("/status").status_code == 200
+    assert post(paired, "/mode", {"request": "DISARM"}).status_code == 200
+    assert client().get("/status").status_code == 401
+    refused = post(there, "/pair", {"code": code, "name": "again"})
+    assert refused.status_code == 403
+
+
+def with_token(tokens, role):
+    tokens._tokens = (Token(name="t", role=role, sha256=hash_token("s")),)
+    return {"authorization": "Bearer s"}
+
+
+@pytest.mark.req("R-API-03", "R-API-04")
+def test_a_viewer_looks_and_stops_but_does_not_steer(client, robot, tokens):
+    viewer = client(**with_token(tokens, Role.VIEWER))
+    assert viewer.get("/metrics").status_code == 200
+    assert post(viewer, "/mode", {"request": "START"}).status_code == 403
+    assert post(viewer, "/estop", {"reason": "child"}).json()["mode"] == "E_STOP"
+    assert robot.asked == [(Request.E_STOP, Actor.PERSON, "child")]
+
+
+@pytest.mark.req("R-API-03")
+def test_only_the_owner_clears_an_emergency_stop(client, tokens):
+    operator = client(**with_token(tokens, Role.OPERATOR))
+    post(operator, "/estop", {})
+    answer = post(operator, "/mode", {"request": "CLEAR"})
+    assert answer.status_code == 403
+    owner = client(**with_token(tokens, Role.OWNER))
+    assert post(owner, "/mode", {"request": "CLEAR"}).json()["mode"] == "DISARMED"
+
+
+@pytest.mark.req("R-API-04")
+@pytest.mark.parametrize("body", ["", "{", '{"x": 1}', "\xff"])
+def test_an_emergency_stop_needs_no_well_formed_body(client, body):
+    assert client().post("/estop", content=body).json()["mode"] == "E_STOP"
+
+
+def test_hardware_that_fails_is_service_unavailable(client, robot):
+    robot.broken = HardwareError("E-ROBOT-CONTROL-004", "the loop is gone")
+    assert post(client(), "/mode", {"request": "START"}).status_code == 503
+
+
+@pytest.mark.req("R-API-05")
+def test_metrics_show_only_what_was_measured(client):
+    text = client().get("/metrics").text
+    assert 'continuon_mode{mode="AUTONOMOUS"} 1' in text
+    assert "continuon_guard_stops_total 1" in text
+    assert "continuon_tick_lateness_seconds" not in text
+    assert "continuon_loop_rate_hz" not in text
+    assert "nan" not in text.lower()
+    for line in text.splitlines():
+        assert line.startswith("#") or float(line.rsplit(" ", 1)[1]) >= 0
+
+
+def test_the_openapi_document_names_every_endpoint(client):
+    document = client().get("/openapi.json").json()
+    assert document == json.loads(json.dumps(openapi_document()))
+    for endpoint in ENDPOINTS:
+        assert endpoint.method.lower() in document["paths"][endpoint.path]
+    operation = document["paths"]["/mode"]["post"]
+    assert operation["security"] == [{"bearer": []}]
+    assert "FAULT" not in json.dumps(operation)
+
+
+def frame(action, source="human_teleop_xr"):
+    return json.dumps({"action": action, "source": source})
+
+
+def test_a_person_drives_over_the_socket(client, robot):
+    robot.state = ModeState(mode=Mode.MANUAL, executing=True)
+    with client(host="localhost").websocket_connect("/teleop") as socket:
+        socket.send_text(frame([0.1, 0.2]))
+        assert socket.receive_json() == {"taken": True}
+    assert robot.commands == [((0.1, 0.2), "human_teleop_xr")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        frame([0.1], "vla_policy"),
+        frame([0.1], "root"),
+        frame(["a"]),
+        frame([0.0] * 65),
+        '{"action": [NaN, 0], "source": "human_teleop_xr"}',
+        '{"action": [1e999, 0], "source": "human_teleop_xr"}',
+        "x" * 5000,
+    ],
+)
+def test_a_frame_that_makes_no_sense_is_answered_with_a_code(client, robot, text):
+    robot.state = ModeState(mode=Mode.MANUAL, executing=True)
+    with client(host="localhost").websocket_connect("/teleop") as socket:
+        socket.send_text(text)
+        assert socket.receive_json()["code"] == "E-ROBOT-API-004"
+        socket.send_text(frame([0.1, 0.2]))
+        assert socket.receive_json() == {"taken": True}
+    assert robot.commands == [((0.1, 0.2), "human_teleop_xr")]
+
+
+def test_hands_are_refused_while_nobody_drives_by_hand(client, robot):
+    with client(host="localhost").websocket_connect("/teleop") as socket:
+        socket.send_text(frame([1.0, 1.0]))
+        assert socket.receive_json()["code"] == "E-ROBOT-TELEOP-001"
+    assert robot.commands == []
+
+
+@pytest.mark.req("R-API-01")
+@pytest.mark.parametrize(
+    ("peer", "headers"),
+    [("192.0.2.9", {}), ("127.0.0.1", {"origin": "http://evil.example"})],
+)
+def test_a_stranger_gets_no_socket(client, peer, headers):
+    from starlette.websockets import WebSocketDisconnect
+
+    there = client(peer, host="localhost", **headers)
+    with pytest.raises(WebSocketDisconnect), there.websocket_connect("/teleop"):
+        pass

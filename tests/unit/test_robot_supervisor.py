@@ -1,0 +1,122 @@
+import os
+import signal
+
+import pytest
+
+from continuon.clock import SystemClock
+from continuon.errors import ContinuonError, ContractError
+from continuon.home import Home
+from continuon.robot.bodies import Body, open_body
+from continuon.robot.control_config import ControlConfig
+from continuon.robot.envelope import car_limits
+from continuon.robot.factory import Factory
+from continuon.robot.modes import Actor, Mode, Request
+from continuon.robot.supervisor import Supervisor
+
+MS = 1_000_000
+FAKES = "continuon._specs.robot.fakes"
+pytestmark = pytest.mark.slow
+
+
+def supervisor(folder, **more):
+    rig = Factory(target=f"{FAKES}:LiveFakeRig")
+    config = ControlConfig(
+        rig=rig,
+        limits=car_limits(),
+        loader=f"{FAKES}:load_fake",
+        fifo_priority=0,
+        lock_memory=False,
+        **more,
+    )
+    return Supervisor(Home(folder), open_body(rig), config)
+
+
+@pytest.fixture
+def robot(tmp_path):
+    with supervisor(tmp_path, artifact_dir="gain-0.0") as robot:
+        yield robot
+
+
+def wait_for(condition):
+    clock = SystemClock()
+    deadline_ns = clock.monotonic_ns() + 10_000 * MS
+    while not condition():
+        assert clock.monotonic_ns() < deadline_ns, "nothing happened in 10 s"
+        clock.sleep_until_ns(clock.monotonic_ns() + 5 * MS)
+
+
+@pytest.mark.req("R-MODE-01", "R-MODE-03", "R-LATCH-03")
+def test_a_robot_lives_drives_stops_and_remembers_its_stop(tmp_path):
+    with supervisor(tmp_path, artifact_dir="gain-0.0") as robot:
+        assert robot.keeper.state.mode is Mode.AUTONOMOUS
+        assert not robot.guard.report().driving
+        wait_for(lambda: robot.readiness().ready)
+        robot.request(Request.START, Actor.PERSON)
+        wait_for(lambda: robot.guard.report().driving)
+        status = robot.status()
+        assert status["executing"]
+        assert status["control"]["active"]["serial"] == 1
+        robot.request(Request.E_STOP, Actor.PERSON, reason="look out")
+        wait_for(lambda: not robot.guard.report().driving)
+        assert robot.guard.report().reason == "e_stop"
+    with supervisor(tmp_path, artifact_dir="gain-0.0") as again:
+        assert again.keeper.state.mode is Mode.E_STOP
+        with pytest.raises(ContractError):
+            again.request(Request.START, Actor.PERSON)
+        again.request(Request.CLEAR, Actor.PERSON)
+        again.request(Request.AUTONOMOUS, Actor.PERSON)
+        again.request(Request.START, Actor.PERSON)
+        wait_for(lambda: again.guard.report().driving)
+
+
+def test_a_start_without_a_policy_leaves_the_robot_idle(tmp_path):
+    with supervisor(tmp_path) as robot:
+        with pytest.raises(ContinuonError) as caught:
+            robot.request(Request.START, Actor.PERSON)
+        assert caught.value.code == "E-ROBOT-CONTROL-002"
+        assert not robot.keeper.state.executing
+        robot.request(Request.MANUAL, Actor.PERSON)
+        with pytest.raises(ContractError, match="E-ROBOT-TELEOP-001"):
+            robot.teleop([0.0, 0.0], "human_teleop_xr")
+        robot.request(Request.START, Actor.PERSON)
+        robot.teleop([0.0, 0.1], "human_teleop_xr")
+        wait_for(lambda: robot.guard.report().driving)
+        wait_for(lambda: robot.control.events)
+        robot.watch()
+        assert not robot.keeper.state.executing
+
+
+def test_a_dead_loop_disarms_the_robot(robot):
+    robot.request(Request.START, Actor.PERSON)
+    wait_for(lambda: robot.guard.report().driving)
+    os.kill(robot.control.pid, signal.SIGKILL)
+    wait_for(lambda: not robot.control.alive)
+    robot.watch()
+    assert robot.keeper.state.mode is Mode.DISARMED
+    assert not robot.readiness().ready
+    wait_for(lambda: not robot.guard.report().driving)
+    assert "control" not in robot.status()
+
+
+def test_a_dead_guard_disarms_the_robot(robot):
+    os.kill(robot.guard.pid, signal.SIGKILL)
+    wait_for(lambda: not robot.guard.alive)
+    robot.watch()
+    assert robot.keeper.state.mode is Mode.DISARMED
+    assert not robot.readiness().parts["guard"]
+
+
+def test_a_body_that_does_not_come_up_leaves_nothing_behind(tmp_path):
+    robot = supervisor(tmp_path, artifact_dir="broken")
+    with pytest.raises(ContinuonError):
+        robot.start()
+    assert not robot.guard.alive
+    assert not robot.control.alive
+
+
+def test_only_known_words_name_a_body():
+    from continuon.errors import UsageError
+
+    with pytest.raises(UsageError, match="E-ROBOT-BODY-001"):
+        open_body("tank")
+    assert isinstance(open_body("pi"), Body)
