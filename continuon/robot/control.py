@@ -66,6 +66,7 @@ class ControlHandle:
         self._log: TickLog | None = None
         self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
+        self._ready: Future[dict[str, Any]] = Future()
         self._next_id = 0
         self._reader: threading.Thread | None = None
         self.events: deque[dict[str, Any]] = deque(maxlen=64)
@@ -94,6 +95,11 @@ class ControlHandle:
             ContinuonError: what kept it from starting, with its own code.
             HardwareError: it ended without a word.
         """
+        self.launch()
+        return self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process, and do not wait; the guard's board must exist."""
         path = self._guard.board_path.with_name(f"ticks-{id(self):x}")
         self._log = TickLog.create(path, self.config.log_capacity)
         mine, theirs = channel_pair()
@@ -102,7 +108,7 @@ class ControlHandle:
         command += ["--board", str(self._guard.board_path)]
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._channel = mine
-        self._waiting[0] = Future()
+        self._ready = self._waiting[0] = Future()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -115,8 +121,16 @@ class ControlHandle:
             target=self._read, name="control-answers", daemon=True
         )
         self._reader.start()
+
+    def wait_ready(self) -> Self:
+        """Wait until the loop runs.
+
+        Raises:
+            ContinuonError: what kept it from starting, with its own code.
+            HardwareError: it ended without a word.
+        """
         try:
-            self._wait(self._waiting[0], _START_TIMEOUT_S)
+            self._wait(self._ready, _START_TIMEOUT_S)
         except ContinuonError:
             self.close()
             raise

@@ -12,16 +12,18 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
 from continuon.clock import Clock, SystemClock
 from continuon.errors import ContractError
-from continuon.rig.protocols import Servos
 from continuon.robot.board import CHANNELS, Board, GuardStatus
 from continuon.robot.factory import Factory
 from continuon.robot.guard_rules import (
+    BY_ITSELF,
     REASONS,
     Act,
     GuardLimits,
@@ -32,7 +34,11 @@ from continuon.robot.guard_rules import (
 )
 from continuon.robot.realtime import Wishes, make_real_time
 
-__all__ = ["Guard", "main", "servos_of", "stop_outputs"]
+if TYPE_CHECKING:
+    # The rig's own modules bring numpy along, which the guard itself does not need.
+    from continuon.rig.protocols import Servos
+
+__all__ = ["Guard", "main", "run_guard", "servos_of", "stop_outputs"]
 
 POLL_NS = 2_000_000
 _STOP_TRIES = 200
@@ -87,7 +93,7 @@ class Guard:
         )
         if before.driving and not self._memory.driving:
             self._tripped_since_ns = now_ns
-            self._count(trips=int(self._memory.reason is not OffReason.DISABLED))
+            self._count(trips=int(self._memory.reason in BY_ITSELF))
         if act is Act.APPLY and command is not None:
             self._apply(command.pulses_us, command.epoch)
         elif act is Act.OFF:
@@ -165,6 +171,25 @@ class Guard:
         self._board.write_status(self.status)
 
 
+def run_guard(
+    guard: Guard, clock: Clock, why_end: Callable[[], OffReason | None]
+) -> bool:
+    """Poll until `why_end` gives a reason; returns whether the stop was proven.
+
+    A fault of the guard's own ends it too, and outputs are turned off before that.
+    """
+    reason: OffReason | None = None
+    proven = False
+    try:
+        while reason is None:
+            guard.poll()
+            reason = why_end()
+            clock.sleep_until_ns(clock.monotonic_ns() + POLL_NS)
+    finally:
+        proven = guard.stop(reason or OffReason.FAULT)
+    return proven
+
+
 def servos_of(made: object) -> Servos:
     """Return the outputs of a rig, or the outputs themselves.
 
@@ -172,10 +197,11 @@ def servos_of(made: object) -> Servos:
         OSError: the rig has none.
     """
     servos = getattr(made, "servos", made)
-    if not isinstance(servos, Servos):
+    calls = ("set_pulses_us", "read_pulses_us", "full_off")
+    if not all(callable(getattr(servos, name, None)) for name in calls):
         msg = f"{type(made).__name__} has no servos"
         raise OSError(msg)
-    return servos
+    return cast("Servos", servos)
 
 
 def stop_outputs(servos: Servos, clock: Clock) -> bool:
@@ -215,14 +241,14 @@ def main(argv: list[str] | None = None) -> int:
     make_real_time(Wishes(priority=60))
     limits = GuardLimits(heartbeat_timeout_ns=round(args.heartbeat_ms * 1e6))
     guard = Guard(servos, Board.open(args.board), clock, limits)
-    reason = OffReason.TERMINATED
-    while not flags:
-        guard.poll()
-        if args.parent and os.getppid() != args.parent:
-            reason = OffReason.ORPHANED
-            break
-        clock.sleep_until_ns(clock.monotonic_ns() + POLL_NS)
-    return 0 if guard.stop(reason) else 4
+
+    def why_end() -> OffReason | None:
+        if flags:
+            return OffReason.TERMINATED
+        orphaned = args.parent and os.getppid() != args.parent
+        return OffReason.ORPHANED if orphaned else None
+
+    return 0 if run_guard(guard, clock, why_end) else 4
 
 
 if __name__ == "__main__":

@@ -99,6 +99,11 @@ class GuardHandle:
         Raises:
             HardwareError: it ended, or could not prove the outputs off in 20 s.
         """
+        self.launch()
+        return self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the process, and do not wait."""
         memory = shared_memory_folder()
         _sweep(memory)
         folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=memory)
@@ -109,14 +114,22 @@ class GuardHandle:
         command += ["--board", str(board.path), "--parent", str(os.getpid())]
         command += ["--heartbeat-ms", str(self._heartbeat_ms)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def wait_ready(self) -> Self:
+        """Wait until it has proven every output off.
+
+        Raises:
+            HardwareError: it ended, or could not prove the outputs off in 20 s.
+        """
+        board = self._opened()
         deadline_ns = self._clock.monotonic_ns() + _START_TIMEOUT_NS
         while not self._is_ready(board):
             if not self.alive or self._clock.monotonic_ns() > deadline_ns:
-                self.close()
+                code = self.close()
                 raise HardwareError(
                     "E-ROBOT-GUARD-001",
                     "the guard did not prove the outputs off at its start",
-                    seen=f"exit status {self._process.poll()}",
+                    seen=f"exit status {code}",
                     hint="see its message above, then `continuon rig scan`",
                 )
             self._clock.sleep_until_ns(self._clock.monotonic_ns() + _WAIT_NS)

@@ -9,6 +9,7 @@ import attrs
 from continuon.robot.board import Command, Permit
 
 __all__ = [
+    "BY_ITSELF",
     "REASONS",
     "Act",
     "GuardLimits",
@@ -43,18 +44,21 @@ class OffReason(StrEnum):
     BUS_ERRORS = "bus_errors"
     TERMINATED = "terminated"
     ORPHANED = "orphaned"
+    FAULT = "fault"
 
 
 REASONS = tuple(OffReason)
-_TRIPS = frozenset(
+BY_ITSELF = frozenset(
     {
-        OffReason.E_STOP,
         OffReason.STALE_HEARTBEAT,
         OffReason.FUTURE_HEARTBEAT,
         OffReason.ILLEGAL_PULSE,
         OffReason.BUS_ERRORS,
     }
 )
+"""Stops that nobody asked for."""
+
+_TRIPS = BY_ITSELF | {OffReason.E_STOP}
 
 
 @attrs.frozen(kw_only=True)

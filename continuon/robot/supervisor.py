@@ -83,8 +83,10 @@ class Supervisor:
         """
         self.latch.prepare()
         try:
-            self.guard.start()
-            self.control.start()
+            self.guard.launch()
+            self.control.launch()
+            self.guard.wait_ready()
+            self.control.wait_ready()
         except ContinuonError:
             self.close()
             raise

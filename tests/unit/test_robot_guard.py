@@ -10,7 +10,7 @@ from continuon.clock import ManualClock
 from continuon.errors import ContractError, DataError
 from continuon.robot.board import CHANNELS, Board, Command, Permit
 from continuon.robot.factory import Factory
-from continuon.robot.guard import Guard, servos_of, stop_outputs
+from continuon.robot.guard import Guard, run_guard, servos_of, stop_outputs
 from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.guard_rules import REASONS, GuardLimits, OffReason
 
@@ -251,6 +251,28 @@ def test_the_one_shot_stop_retries_and_says_whether_it_worked():
     assert not stop_outputs(servos, ManualClock())
 
 
+@pytest.mark.req("R-GUARD-04")
+def test_a_fault_of_its_own_turns_outputs_off_before_it_dies(bench):
+    bench.drive()
+
+    def broken(_pulses):
+        raise RuntimeError("a bug")
+
+    bench.servos.set_pulses_us = broken
+    bench.command()
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_guard(bench.guard, bench.clock, lambda: None)
+    assert not bench.moving
+    assert REASONS[bench.guard.status.reason] is OffReason.FAULT
+
+
+def test_it_ends_for_the_reason_it_is_given(bench):
+    bench.drive()
+    assert run_guard(bench.guard, bench.clock, lambda: OffReason.ORPHANED)
+    assert not bench.moving
+    assert REASONS[bench.guard.status.reason] is OffReason.ORPHANED
+
+
 def test_a_rig_without_servos_has_nothing_to_guard():
     with pytest.raises(OSError, match="no servos"):
         servos_of(object())
@@ -275,6 +297,29 @@ def test_two_ends_of_a_board_see_each_other(tmp_path):
     theirs.close()
     mine.remove()
     assert not (tmp_path / "board").exists()
+
+
+def test_stops_that_somebody_asked_for_are_no_trips(bench):
+    bench.drive()
+    bench.permit(allowed=False)
+    bench.poll()
+    bench.permit(epoch=2)
+    bench.command(epoch=2)
+    bench.poll()
+    bench.permit(epoch=2, e_stop=True)
+    bench.poll()
+    assert bench.guard.status.trips == 0
+    assert bench.guard.status.stops == 3
+
+
+@pytest.mark.slow
+def test_the_guard_imports_next_to_nothing():
+    code = "import sys, continuon.robot.guard; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {"numpy", "msgspec", "continuon.rlds", "continuon.edge", "asyncio"}
+    assert not heavy & set(loaded)
 
 
 FILE_SERVOS = '''
