@@ -8,10 +8,7 @@ dropped and counted, or the caller waits (`lossless_pacing`, for virtual time).
 
 from __future__ import annotations
 
-import errno
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.clock import ClockOffset
-from continuon.errors import ContinuonError, ContractError, DataError, UsageError
+from continuon.errors import ContractError, DataError, UsageError
 from continuon.rlds.episode import (
-    ACTION,
     DEPTH,
     RGB,
     Codec,
@@ -34,19 +30,13 @@ from continuon.rlds.episode import (
 )
 from continuon.rlds.episode_log import EpisodeLog
 from continuon.rlds.file_sink import FileSink
-from continuon.rlds.images import (
-    encode_depth_png,
-    encode_jpeg,
-    jpeg_size,
-    png_size,
-)
+from continuon.rlds.images import encode_depth_png, encode_jpeg
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX, Opening, clock_channel
+from continuon.rlds.payloads import check_time, image_payload, vector_payload
+from continuon.rlds.record_session import Encode, RecordSession
 from continuon.rlds.sample_queue import Lane, Payload, SampleQueue
 
 __all__ = ["EpisodeRecorder", "RecordingSummary"]
-
-_SYNC_PERIOD_S = 1.0
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @attrs.frozen(kw_only=True)
@@ -72,17 +62,6 @@ class RecordingSummary:
             "bytes": self.bytes,
             "sha256": self.sha256,
         }
-
-
-@attrs.define(eq=False)
-class _Session:
-    """What an open recorder holds."""
-
-    sink: FileSink
-    log: EpisodeLog
-    queue: SampleQueue
-    stop_sync: threading.Event = attrs.field(factory=threading.Event)
-    threads: list[threading.Thread] = attrs.field(factory=list)
 
 
 class EpisodeRecorder:
@@ -119,7 +98,7 @@ class EpisodeRecorder:
         self._lossless = lossless_pacing
         self._jpeg_quality = jpeg_quality
         self._open_sink = open_sink
-        self._session: _Session | None = None
+        self._session: RecordSession | None = None
 
     @property
     def path(self) -> Path:
@@ -181,13 +160,14 @@ class EpisodeRecorder:
         offsets = clock_channel(self.streams)
         lanes[offsets] = Lane(offsets, is_encoded_here=False)
         queue = SampleQueue(lanes, limit=self._queue_size, waits=self._lossless)
-        session = self._session = _Session(sink, log, queue)
-        _start(session, partial(_write_all, session), "writer")
-        for number, spec in enumerate(self.streams, start=1):
-            if spec.is_image:
-                encode = self._encoder(spec.codec)
-                _start(session, partial(_encode_all, queue, number, encode), spec.name)
-        _start(session, partial(_sync_all, session), "sync")
+        self._session = RecordSession(sink, log, queue)
+        self._session.start(
+            {
+                number: (spec.name, self._encoder(spec.codec))
+                for number, spec in enumerate(self.streams, start=1)
+                if spec.is_image
+            }
+        )
 
     def rgb(
         self,
@@ -225,25 +205,7 @@ class EpisodeRecorder:
             UsageError: no such stream, or the recorder is not open.
         """
         spec = self._spec(stream, is_image=True)
-        payload: Payload
-        if isinstance(image, bytes):
-            is_jpeg = spec.codec is Codec.JPEG
-            size = jpeg_size(image) if is_jpeg else png_size(image)
-            payload = image
-        else:
-            _check_image(spec, image)
-            size = (image.shape[1], image.shape[0])
-            payload = image.copy()
-        wanted = (spec.width or size[0], spec.height or size[1])
-        if size != wanted:
-            raise ContractError(
-                "E-RLDS-RECORD-004",
-                "a frame of another size than its stream's",
-                where=stream,
-                seen=size,
-                allowed=wanted,
-            )
-        return self._submit(stream, payload, capture_ns, device_ns)
+        return self._submit(stream, image_payload(spec, image), capture_ns, device_ns)
 
     def vector(
         self,
@@ -260,23 +222,7 @@ class EpisodeRecorder:
             UsageError: no such stream, or the recorder is not open.
         """
         spec = self._spec(stream, is_image=False)
-        array = np.array(values, np.float32)
-        if array.shape != (len(spec.names),):
-            raise ContractError(
-                "E-RLDS-RECORD-005",
-                "a vector of another length than its stream's",
-                where=stream,
-                seen=array.shape,
-                allowed=(len(spec.names),),
-            )
-        if stream == ACTION and not np.isfinite(array).all():
-            raise ContractError(
-                "E-RLDS-ACTION-001",
-                "an action is finite; this one is refused",
-                where=stream,
-                seen=array.tolist(),
-            )
-        return self._submit(stream, array, capture_ns, device_ns)
+        return self._submit(stream, vector_payload(spec, values), capture_ns, device_ns)
 
     def clock_offset(self, offset: ClockOffset) -> bool:
         """Take a measured map from a device's clock to the host's."""
@@ -298,10 +244,7 @@ class EpisodeRecorder:
         if self.summary is not None:
             return self.summary
         session = self._opened()
-        session.queue.close()
-        session.stop_sync.set()
-        for thread in session.threads:
-            thread.join()
+        session.drain()
         self._session = None
         try:
             self.summary = self._finish(session, reason)
@@ -317,14 +260,9 @@ class EpisodeRecorder:
             ) from failure
         return self.summary
 
-    def _finish(self, session: _Session, reason: EndReason) -> RecordingSummary:
-        log, queue = session.log, session.queue
-        try:
-            log.flush()
-        except OSError as error:
-            queue.fail(error, _disk_reason(error))
-        reason = queue.ended or reason
-        drops = log.finish(reason, {n: lane.drops for n, lane in queue.lanes.items()})
+    def _finish(self, session: RecordSession, reason: EndReason) -> RecordingSummary:
+        reason, drops = session.finish(reason)
+        log = session.log
         counts = log.counts()
         return RecordingSummary(
             path=self.path,
@@ -355,13 +293,13 @@ class EpisodeRecorder:
                 seen=[spec.name for spec in self.streams],
             )
 
-    def _encoder(self, codec: Codec) -> Callable[[NDArray[np.generic]], bytes]:
+    def _encoder(self, codec: Codec) -> Encode:
         if codec is Codec.PNG16:
             return lambda image: encode_depth_png(image.view(np.uint16))
         quality = self._jpeg_quality
         return lambda image: encode_jpeg(image.view(np.uint8), quality)
 
-    def _opened(self) -> _Session:
+    def _opened(self) -> RecordSession:
         if self._session is None:
             raise UsageError("E-RLDS-RECORD-010", "the recorder is not open")
         return self._session
@@ -381,73 +319,7 @@ class EpisodeRecorder:
     def _submit(
         self, stream: str, payload: Payload, capture_ns: int, device_ns: int | None
     ) -> bool:
-        if not 0 <= capture_ns < 1 << 63:
-            raise ContractError(
-                "E-RLDS-RECORD-008",
-                "a capture time is a count of nanoseconds since the clock's epoch",
-                where=stream,
-                seen=capture_ns,
-                allowed="0 to 2**63 - 1",
-            )
+        check_time(stream, capture_ns)
         device = None if device_ns is None else int(device_ns)
         queue = self._opened().queue
         return queue.put(self._channels[stream], payload, int(capture_ns), device)
-
-
-def _start(session: _Session, work: Callable[[], None], name: str) -> None:
-    thread = threading.Thread(target=work, name=f"record-{name}", daemon=True)
-    thread.start()
-    session.threads.append(thread)
-
-
-def _encode_all(
-    queue: SampleQueue, channel: int, encode: Callable[[NDArray[np.generic]], bytes]
-) -> None:
-    while (sample := queue.take_raw(channel)) is not None:
-        if queue.failure is None:
-            assert isinstance(sample.payload, np.ndarray)
-            try:
-                sample.payload = encode(sample.payload)
-            except (ContinuonError, ValueError) as error:
-                queue.fail(error, EndReason.FAULT)
-        queue.hand_on(sample)
-
-
-def _write_all(session: _Session) -> None:
-    queue = session.queue
-    while (sample := queue.take_ready()) is not None:
-        if queue.failure is not None:
-            queue.lose(sample.channel)
-        else:
-            try:
-                session.log.add(sample)
-            except OSError as error:
-                queue.fail(error, _disk_reason(error))
-        queue.written(sample)
-
-
-def _sync_all(session: _Session) -> None:
-    while not session.stop_sync.wait(_SYNC_PERIOD_S):
-        try:
-            session.sink.datasync()
-        except OSError as error:
-            session.queue.fail(error, _disk_reason(error))
-            return
-
-
-def _disk_reason(error: OSError) -> EndReason:
-    return EndReason.DISK_FULL if error.errno in _DISK_FULL else EndReason.FAULT
-
-
-def _check_image(spec: StreamSpec, image: NDArray[np.generic]) -> None:
-    colour = spec.codec is Codec.JPEG
-    dtype = np.dtype(np.uint8 if colour else np.uint16)
-    channels = image.shape[2:] == (3,) if colour else image.ndim == 2
-    if image.dtype != dtype or not channels or image.size == 0:
-        raise ContractError(
-            "E-RLDS-RECORD-009",
-            "an image of another kind than its stream's",
-            where=spec.name,
-            seen=f"{image.dtype} {image.shape}",
-            allowed="uint8 [height, width, 3]" if colour else "uint16 [height, width]",
-        )
