@@ -20,6 +20,7 @@ from continuon.sim.scene import Scene, make_scene
 __all__ = ["CameraModel", "Renderer", "View"]
 
 NEAR_M = 0.12
+DEPTH_BLOCK_PX = 6
 _NOISE_CELLS = 262_139  # prime: its repeats never line up with rows
 
 
@@ -129,7 +130,9 @@ class Renderer:
         # Added modulo 256; colours keep a margin, so nothing wraps around.
         self._colour_noise = np.resize(colour.astype(np.int8), 6 * count)
         self._colour_noise = self._colour_noise.view(np.uint8)
-        grain = drawn[::-1] * np.float32(1000.0 * model.depth_noise_per_m)
+        # A stereo matcher compares blocks, so neighbours in a row share their error.
+        shared = np.resize(np.repeat(drawn[::-1], DEPTH_BLOCK_PX), _NOISE_CELLS)
+        grain = shared * np.float32(1000.0 * model.depth_noise_per_m)
         # One depth pixel in 400 has no match and reads 0, wherever it lies.
         grain[rng.random(_NOISE_CELLS, dtype=np.float32) < 0.0025] = -1e9
         self._depth_noise = np.resize(grain, 2 * count)
