@@ -175,7 +175,7 @@ def validate(
 
 def recover(path: Source) -> Result:
     """Save what torn recordings hold and say what was lost; exit status 3 on a loss."""
-    from continuon.rlds.recover import recover as recover_recordings
+    from continuon.rlds.recovery import recover_recordings
 
     report = recover_recordings(path)
     return Result(data=report, exit_code=report.exit_code)

@@ -1,1 +1,120 @@
 """Episodes: recorded without loss, judged by what they hold, in everyone's format."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from continuon.rlds.episode import (
+        ActionSource,
+        Codec,
+        ControlRole,
+        EndReason,
+        EpisodeMetadata,
+        Origin,
+        Share,
+        StreamSpec,
+        XrMode,
+    )
+    from continuon.rlds.export import ExportReport, export_episodes
+    from continuon.rlds.findings import EpisodeReport, Finding
+    from continuon.rlds.images import (
+        decode_depth_png,
+        decode_jpeg,
+        encode_depth_png,
+        encode_jpeg,
+        policy_image,
+    )
+    from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
+    from continuon.rlds.recording import Recording, Stream, open_recording
+    from continuon.rlds.recovery import RecoveryReport, recover_recordings
+    from continuon.rlds.steps import EpisodeSteps, align, read_steps
+    from continuon.rlds.tfds_read import TfdsDirectory, open_tfds, read_columns
+    from continuon.rlds.tfds_write import ConversionReport, convert
+    from continuon.rlds.tub import ImportReport, import_recording
+    from continuon.rlds.validate import validate_recording
+
+__all__ = [
+    "ActionSource",
+    "Codec",
+    "ControlRole",
+    "ConversionReport",
+    "EndReason",
+    "EpisodeMetadata",
+    "EpisodeRecorder",
+    "EpisodeReport",
+    "EpisodeSteps",
+    "ExportReport",
+    "Finding",
+    "ImportReport",
+    "Origin",
+    "Recording",
+    "RecordingSummary",
+    "RecoveryReport",
+    "Share",
+    "Stream",
+    "StreamSpec",
+    "TfdsDirectory",
+    "XrMode",
+    "align",
+    "convert",
+    "decode_depth_png",
+    "decode_jpeg",
+    "encode_depth_png",
+    "encode_jpeg",
+    "export_episodes",
+    "import_recording",
+    "open_recording",
+    "open_tfds",
+    "policy_image",
+    "read_columns",
+    "read_steps",
+    "recover_recordings",
+    "validate_recording",
+]
+
+_HOMES = {
+    "episode": (
+        "ActionSource",
+        "Codec",
+        "ControlRole",
+        "EndReason",
+        "EpisodeMetadata",
+        "Origin",
+        "Share",
+        "StreamSpec",
+        "XrMode",
+    ),
+    "export": ("ExportReport", "export_episodes"),
+    "findings": ("EpisodeReport", "Finding"),
+    "images": (
+        "decode_depth_png",
+        "decode_jpeg",
+        "encode_depth_png",
+        "encode_jpeg",
+        "policy_image",
+    ),
+    "recorder": ("EpisodeRecorder", "RecordingSummary"),
+    "recording": ("Recording", "Stream", "open_recording"),
+    "recovery": ("RecoveryReport", "recover_recordings"),
+    "steps": ("EpisodeSteps", "align", "read_steps"),
+    "tfds_read": ("TfdsDirectory", "open_tfds", "read_columns"),
+    "tfds_write": ("ConversionReport", "convert"),
+    "tub": ("ImportReport", "import_recording"),
+    "validate": ("validate_recording",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when it is first asked for (PEP 562)."""
+    if name not in _MODULE_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

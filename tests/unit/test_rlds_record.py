@@ -19,7 +19,7 @@ from continuon.rlds.file_sink import FileSink
 from continuon.rlds.images import decode_depth_png, decode_jpeg, encode_jpeg
 from continuon.rlds.recorder import EpisodeRecorder
 from continuon.rlds.recording import open_recording
-from continuon.rlds.recover import Outcome, recover
+from continuon.rlds.recovery import Outcome, recover_recordings
 
 STREAMS = (
     StreamSpec(name="rgb", codec="jpeg", clock="camera", width=16, height=12),
@@ -356,13 +356,13 @@ def test_a_killed_recorder_loses_nothing_that_was_written(tmp_path):
     )
     assert child.stdout.readline() == b"recorded\n"
     part = tmp_path / "e1.mcap.part"
-    busy = recover(tmp_path).episodes
+    busy = recover_recordings(tmp_path).episodes
     assert [episode.outcome for episode in busy] == [Outcome.IN_USE]
     child.send_signal(signal.SIGKILL)
     child.communicate()
     with part.open("ab") as file:
         file.write(part.read_bytes()[-3000:-1000])
-    report = recover(tmp_path)
+    report = recover_recordings(tmp_path)
     assert report.exit_code == 3
     assert report.episodes[0].saved["rgb"] == 40
     episode = open_recording(tmp_path / "e1.mcap")
@@ -370,7 +370,7 @@ def test_a_killed_recorder_loses_nothing_that_was_written(tmp_path):
     assert episode.cut_bytes == report.episodes[0].cut_bytes == 2000
     assert len(episode.streams["rgb"]) == 40
     assert not part.exists()
-    assert not recover(tmp_path).episodes
+    assert not recover_recordings(tmp_path).episodes
 
 
 @pytest.mark.req("R-EPISODE-17")
@@ -388,7 +388,7 @@ def test_a_torn_copy_is_kept_aside_and_its_whole_part_takes_its_place(tmp_path):
     summary.path.write_bytes(torn)
     with pytest.raises(DataError, match="E-RLDS-RECORDING-005"):
         open_recording(summary.path)
-    report = recover(tmp_path)
+    report = recover_recordings(tmp_path)
     assert report.episodes[0].outcome is Outcome.RECOVERED
     assert (tmp_path / "e1.mcap.torn").read_bytes() == torn
     assert 0 < len(open_recording(summary.path).streams["rgb"]) <= 8
@@ -446,4 +446,4 @@ def test_a_recording_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(DataError, match="E-RLDS-FILE-003"):
         open_recording(tmp_path / "none.mcap")
     with pytest.raises(DataError, match="E-RLDS-FILE-003"):
-        recover(tmp_path / "none.mcap")
+        recover_recordings(tmp_path / "none.mcap")

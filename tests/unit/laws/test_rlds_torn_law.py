@@ -10,7 +10,7 @@ import pytest
 from continuon.errors import DataError
 from continuon.rlds.mcap_read import scan_mcap
 from continuon.rlds.recording import open_recording
-from continuon.rlds.recover import Outcome, recover
+from continuon.rlds.recovery import Outcome, recover_recordings
 
 pytestmark = [pytest.mark.law, pytest.mark.slow]
 
@@ -46,7 +46,7 @@ def test_recovery_at_and_around_every_record_boundary_saves_the_whole_chunks(tmp
     for size in sorted(edges):
         part.write_bytes(whole[:size])
         kept = [at for c in chunks if c.end <= size for at in c.messages]
-        (result,) = recover(part).episodes
+        (result,) = recover_recordings(part).episodes
         if all(at.channel > 4 for at in kept):
             assert result.outcome is Outcome.UNRECOVERABLE
             assert part.read_bytes() == whole[:size]

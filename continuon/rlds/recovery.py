@@ -27,7 +27,7 @@ from continuon.rlds.mcap_read import ChunkAt, McapContents, scan_mcap
 from continuon.rlds.mcap_write import ChunkEntry, McapWriter, MessageRecord
 from continuon.rlds.recording import map_file
 
-__all__ = ["Outcome", "RecoveredEpisode", "RecoveryReport", "recover"]
+__all__ = ["Outcome", "RecoveredEpisode", "RecoveryReport", "recover_recordings"]
 
 
 class Outcome(StrEnum):
@@ -93,7 +93,7 @@ class RecoveryReport:
         }
 
 
-def recover(path: Path) -> RecoveryReport:
+def recover_recordings(path: Path) -> RecoveryReport:
     """Finish every `*.mcap.part` at `path`, cut at its last whole chunk.
 
     A torn `*.mcap` (a copy that broke off) is kept as `*.mcap.torn` and its whole part
