@@ -12,6 +12,14 @@ from continuon.hope.config import HopeConfig, config_from_dict, digest
 from continuon.hope.presets import PRESETS, preset
 
 if TYPE_CHECKING:
+    from continuon.hope.adapter import (
+        Adapter,
+        attach_adapter,
+        init_adapter,
+        load_adapter,
+        merge_adapter,
+        save_adapter,
+    )
     from continuon.hope.checkpoint import (
         Checkpoint,
         load_checkpoint,
@@ -24,24 +32,54 @@ if TYPE_CHECKING:
         init,
         trainable_mask,
     )
+    from continuon.hope.plane import (
+        MemoryPlane,
+        load_plane,
+        merge_planes,
+        plane_of,
+        recall,
+        save_plane,
+    )
+    from continuon.hope.plane_store import (
+        append_plane,
+        latest_plane,
+        plane_versions,
+        roll_back_plane,
+    )
     from continuon.hope.stability import spectral_radius
     from continuon.hope.state import State, init_state
 
 __all__ = [
     "PRESETS",
+    "Adapter",
     "Checkpoint",
     "HopeConfig",
+    "MemoryPlane",
     "Output",
     "Params",
     "State",
+    "append_plane",
+    "attach_adapter",
     "config_from_dict",
     "count_parameters",
     "digest",
     "init",
+    "init_adapter",
     "init_state",
+    "latest_plane",
+    "load_adapter",
     "load_checkpoint",
+    "load_plane",
+    "merge_adapter",
+    "merge_planes",
+    "plane_of",
+    "plane_versions",
     "preset",
+    "recall",
+    "roll_back_plane",
+    "save_adapter",
     "save_checkpoint",
+    "save_plane",
     "sequence",
     "spectral_radius",
     "step",
@@ -49,15 +87,31 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Adapter": "adapter",
     "Checkpoint": "checkpoint",
+    "MemoryPlane": "plane",
     "Output": "model",
     "Params": "parameters",
     "State": "state",
+    "append_plane": "plane_store",
+    "attach_adapter": "adapter",
     "count_parameters": "parameters",
     "init": "parameters",
+    "init_adapter": "adapter",
     "init_state": "state",
+    "latest_plane": "plane_store",
+    "load_adapter": "adapter",
     "load_checkpoint": "checkpoint",
+    "load_plane": "plane",
+    "merge_adapter": "adapter",
+    "merge_planes": "plane",
+    "plane_of": "plane",
+    "plane_versions": "plane_store",
+    "recall": "plane",
+    "roll_back_plane": "plane_store",
+    "save_adapter": "adapter",
     "save_checkpoint": "checkpoint",
+    "save_plane": "plane",
     "sequence": "model",
     "spectral_radius": "stability",
     "step": "model",

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from continuon.hope.config import HopeConfig
 from continuon.hope.norms import soft, soft_unit
 from continuon.hope.parameters import Params
+from continuon.hope.projection import project
 
 __all__ = ["MIN_DECAY", "fast_chunk", "fast_step"]
 
@@ -40,7 +41,9 @@ def fast_step(
 ) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
     """Return the new state, x [B, d] with what was read, and mean strength [B]."""
     normed = soft(x, params["norm"])
-    window = jnp.concatenate([state["window"], (normed @ params["qkv"])[:, None]], 1)
+    window = jnp.concatenate(
+        [state["window"], project(normed, params["qkv"])[:, None]], 1
+    )
     qkv = jnp.sum(window * params["taps"], 1)
     w = _writes(params, config, qkv[:, None], _gates(params, normed)[:, None], state)
     query, key, value, strength, log_decay = (part[:, 0] for part in w)
@@ -59,7 +62,7 @@ def fast_chunk(
     """Return the same as C calls of `fast_step`, for x [B, C, d]; strength [B, C]."""
     ticks = x.shape[1]
     normed = soft(x, params["norm"])
-    window = jnp.concatenate([state["window"], normed @ params["qkv"]], 1)
+    window = jnp.concatenate([state["window"], project(normed, params["qkv"])], 1)
     taps = params["taps"]
     qkv = sum(window[:, i : i + ticks] * taps[i] for i in range(taps.shape[0]))
     writes = _writes(params, config, qkv, _gates(params, normed), state)
@@ -75,7 +78,7 @@ def _gates(params: Params, normed: jax.Array) -> jax.Array:
 def _out(params: Params, normed: jax.Array, read: jax.Array) -> jax.Array:
     read = soft(read, params["read_norm"])
     flat = read.reshape((*read.shape[:-2], -1))
-    return jnp.matmul(flat * jax.nn.silu(normed @ params["read_gate"]), params["out"])
+    return project(flat * jax.nn.silu(normed @ params["read_gate"]), params["out"])
 
 
 def _writes(

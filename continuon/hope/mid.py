@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from continuon.hope.fast import MIN_DECAY
 from continuon.hope.norms import soft
 from continuon.hope.parameters import Params
+from continuon.hope.projection import project
 
 __all__ = ["mid_chunk", "mid_step"]
 
@@ -18,7 +19,7 @@ def mid_step(
     """Return hidden [B, units] after one tick, and x [B, d] with its read."""
     keep, drive, gate = _gates(params, x)
     hidden = keep * hidden + drive
-    return hidden, x + (hidden * gate) @ params["out"]
+    return hidden, x + project(hidden * gate, params["out"])
 
 
 def mid_chunk(
@@ -29,11 +30,11 @@ def mid_chunk(
     states = jax.lax.platform_dependent(
         keep, drive, hidden, cpu=_scan, default=_associative_scan
     )
-    return states[:, -1], x + (states * gate) @ params["out"]
+    return states[:, -1], x + project(states * gate, params["out"])
 
 
 def _gates(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    inputs, gate = jnp.split(soft(x, params["norm"]) @ params["inputs"], 2, -1)
+    inputs, gate = jnp.split(project(soft(x, params["norm"]), params["inputs"]), 2, -1)
     recur, take = jnp.split(jax.nn.sigmoid(inputs @ params["gates"]), 2, -1)
     log_keep = -8.0 * jax.nn.softplus(params["decay"]) * recur - MIN_DECAY
     drive = jnp.sqrt(-jnp.expm1(2.0 * log_keep)) * take * inputs

@@ -18,6 +18,7 @@ from continuon.hope.fast import fast_chunk, fast_step
 from continuon.hope.mid import mid_chunk, mid_step
 from continuon.hope.observation import check_boundary, check_observation
 from continuon.hope.parameters import Params
+from continuon.hope.projection import project
 from continuon.hope.slow import (
     accumulate,
     due_levels,
@@ -196,7 +197,9 @@ def _output(
     strengths: list[Any],
 ) -> Output:
     heads, (error, latent) = params["heads"], seen
-    action = jnp.clip(jnp.tanh(x @ heads["action"] + heads["action_bias"]), -1.0, 1.0)
+    action = jnp.clip(
+        jnp.tanh(project(x, heads["action"]) + heads["action_bias"]), -1.0, 1.0
+    )
     return Output(
         action=action,
         prediction=prediction,

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from continuon.hope.config import HopeConfig
 from continuon.hope.norms import soft, soft_unit
 from continuon.hope.parameters import Params
+from continuon.hope.projection import project
 
 __all__ = ["accumulate", "due_levels", "slow_key", "slow_read", "write_due"]
 
@@ -62,7 +63,7 @@ def slow_read(
     """Return x [..., d] after the chain; `read` [..., levels*d] is key @ F, or None."""
     for level in range(len(config.periods)):
         mlp = params["levels"][str(level)]
-        y = jax.nn.silu(soft(x, mlp["norm"]) @ mlp["up"]) @ mlp["down"]
+        y = project(jax.nn.silu(project(soft(x, mlp["norm"]), mlp["up"])), mlp["down"])
         if read is not None:
             y = y + read[..., level * config.d : (level + 1) * config.d]
         x = x + y
