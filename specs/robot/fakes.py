@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ARG002, D102, ARG001
+# ruff: noqa: ANN001, ANN201, ANN202, ANN204, ARG002, D102, ARG001, ARG005
 """A tiny robot in virtual time, importable by name from any process under test."""
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def load_fake(directory, backend):
         policy.step = _raise_after(policy.step, 5)
     if kind == "nan":
         policy = FakePolicy(float("nan"))
-    return policy, lambda: golden
+    return policy, lambda stepped: golden
 
 
 def _raise_after(step, count):

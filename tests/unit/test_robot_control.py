@@ -229,12 +229,38 @@ def test_a_golden_error_that_is_no_number_is_a_refusal():
 
     with pytest.raises(TrustError, match="E-ROBOT-SWAP-001"):
         load_checked(
-            lambda *_: (FakePolicy(), Report), "d", "b", serial=1, action_count=2
+            lambda *_: (FakePolicy(), lambda _: Report),
+            "d",
+            "b",
+            serial=1,
+            action_count=2,
         )
     with pytest.raises(ContinuonError, match="E-ROBOT-SWAP-002"):
         load_checked(
-            lambda *_: (FakePolicy(), Report), "d", "b", serial=1, action_count=3
+            lambda *_: (FakePolicy(), None), "d", "b", serial=1, action_count=3
         )
+
+
+def test_preparing_rests_three_times_as_long_as_it_works():
+    from continuon._specs.robot.fakes import FakePolicy, Golden
+
+    rests = []
+
+    def golden(policy):
+        for _ in range(3):
+            policy.step(None, None)
+        return Golden()
+
+    load_checked(
+        lambda *_: (FakePolicy(), golden),
+        "d",
+        "b",
+        serial=1,
+        action_count=2,
+        rest_s=rests.append,
+    )
+    assert len(rests) == 8
+    assert all(0 < rest <= 0.02 for rest in rests)
 
 
 def test_one_swap_at_a_time():
