@@ -1,0 +1,165 @@
+"""Kill or refuse the stager at each of its state-changing system calls, one at a time.
+
+    python -m continuon._specs.stager.sweep SCRATCH kill|enospc|eio [EVERY]
+
+Needs `strace`. The victim is the shipping stager on a real directory: one update that
+is committed, one that is rolled back. After each injection the device must recover,
+keep every invariant, and take a fresh update.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+from continuon.errors import ContinuonError, TrustError
+from continuon.ota.disk import DiskStore
+from continuon.ota.explore import Reported, check_invariants, one_update
+from continuon.ota.slots import Slots
+from continuon.ota.toy import (
+    LAST,
+    LAST_COUNTER,
+    MANIFEST,
+    OUTSIDE,
+    PAYLOAD,
+    toy_files,
+)
+
+CALLS = (
+    "write,fsync,syncfs,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,"
+    "rmdir,openat,sendfile,ftruncate"
+)
+INJECT = {"kill": "signal=KILL", "enospc": "error=ENOSPC", "eio": "error=EIO"}
+_LINE = re.compile(r"(?:\[pid +\d+\] )?(\w+)\(")
+
+
+@attrs.define
+class Sweep:
+    """What a sweep found: bad outcomes by their message."""
+
+    points: int = 0
+    took_effect: int = 0
+    bad: list[str] = attrs.field(factory=list)
+
+
+class HostFiles(DiskStore):
+    """The real store, whose outside files are toy bundles in a folder."""
+
+    def copy_in(self, source: str, path: str) -> None:
+        """Copy from the folder beside the model root."""
+        super().copy_in(str(self.root.parent / "outside" / source), path)
+
+
+def real_slots(root: Path) -> Slots:
+    """Return the shipping stager on a real directory with toy bundles."""
+
+    def check(path: str, bundle: str) -> None:
+        folder = root / path
+        names = {MANIFEST, *PAYLOAD}
+        found = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+        if found == names:
+            manifest = (folder / MANIFEST).read_bytes()
+            digests = [_digest((folder / name).read_bytes()) for name in PAYLOAD]
+            named = manifest.decode("ascii", "replace").split(" ")[1:]
+            if _digest(manifest) == bundle and named == digests:
+                return
+        raise TrustError("E-TEST-TOY-001", "not whole", where=path)
+
+    return Slots(HostFiles(root), check)
+
+
+def prepare(scratch: Path) -> Path:
+    """Make a device that has lived a little; return its model root."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name, data in OUTSIDE.items():
+        path = scratch / "outside" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    root = scratch / "model"
+    root.mkdir()
+    one_update(real_slots(root), Reported())
+    return root
+
+
+def command(root: Path) -> list[str]:
+    """Return the victim's command line."""
+    return [sys.executable, "-IB", "-m", __spec__.name, "victim", str(root)]
+
+
+def count_points(root: Path) -> list[tuple[str, int]]:
+    """Return (system call, its ordinal) for every call that touches the model root."""
+    trace = ["strace", "-qq", "-y", "-f", "-e", f"trace={CALLS}", *command(root)]
+    output = subprocess.run(trace, capture_output=True, text=True, check=False).stderr
+    seen: dict[str, int] = {}
+    points = []
+    for line in output.splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        name = match.group(1)
+        seen[name] = seen.get(name, 0) + 1
+        readonly = name == "openat" and "O_CREAT" not in line
+        if str(root) in line and not readonly:
+            points.append((name, seen[name]))
+    return points
+
+
+def sweep(scratch: Path, mode: str, *, every: int = 1) -> Sweep:
+    """Inject at every point and judge what is left."""
+    found = Sweep()
+    seed = scratch / "seed"
+    points = count_points(prepare(seed))
+    for name, ordinal in points[::every]:
+        work = scratch / "seed"
+        root = prepare(work)
+        before = Reported()
+        before.note(real_slots(root).load())
+        inject = f"inject={name}:{INJECT[mode]}:when={ordinal}"
+        quiet = ["strace", "-qq", "-o", "/dev/null", "-f", "-e", f"trace={name}"]
+        run = [*quiet, "-e", inject, *command(root)]
+        status = subprocess.run(run, capture_output=True, check=False).returncode
+        found.points += 1
+        found.took_effect += status != 0
+        try:
+            judge(root, before)
+        except (AssertionError, ContinuonError, OSError) as error:
+            found.bad.append(f"{name} {ordinal}: {type(error).__name__}: {error}")
+    return found
+
+
+def judge(root: Path, before: Reported) -> None:
+    """Recover, check the invariants, and take a fresh update."""
+    slots = real_slots(root)
+    slots.recover()
+    check_invariants(slots, before)
+    if slots.load().trial is not None:
+        slots.rollback("E-TEST-000", "abandoned")
+    slots.stage(LAST, LAST_COUNTER, toy_files(LAST))
+    slots.activate(LAST, LAST_COUNTER)
+    slots.commit(LAST)
+    check_invariants(slots, before, superseded=True)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "victim":
+        one_update(real_slots(Path(sys.argv[2])), Reported())
+    else:
+        step = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+        result = sweep(Path(sys.argv[1]), sys.argv[2], every=step)
+        print(
+            f"{sys.argv[2]}: {result.points} points, {result.took_effect} took effect, "
+            f"{len(result.bad)} bad outcomes"
+        )
+        for text in result.bad[:10]:
+            print("  ", text)
+        sys.exit(bool(result.bad))
