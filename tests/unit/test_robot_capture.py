@@ -12,7 +12,7 @@ from continuon.rlds.episode import EndReason
 from continuon.rlds.file_sink import FileSink
 from continuon.rlds.recorder import EpisodeRecorder
 from continuon.rlds.recording import open_recording
-from continuon.robot.capture import capture_episodes
+from continuon.robot.capture import Job, _work, capture_episodes
 from continuon.robot.capture_episode import EpisodeNotes, record_episode
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
@@ -179,22 +179,31 @@ def test_workers_record_what_one_process_would(tmp_path):
     assert all(Path(e.path).exists() for e in spread.episodes)
 
 
+def one_job(folder, rig):
+    return Job(
+        rig=rig,
+        pilot=Factory(target=f"{FAKES}:SteadyPilot"),
+        directory=str(folder),
+        episode_id="one",
+        duration_s=0.2,
+        rate_hz=50.0,
+        notes=EpisodeNotes(),
+        lossless=True,
+        limits=car_limits(),
+    )
+
+
 @pytest.mark.slow
 def test_a_workers_error_reaches_the_caller_with_its_code(tmp_path):
-    capture(tmp_path, count=2)
+    record(FakeRig(), SteadyPilot(), tmp_path, seconds=0.2)
+    job = one_job(tmp_path, Factory(target=f"{FAKES}:FakeRig"))
     with pytest.raises(ContinuonError) as caught:
-        capture(tmp_path, count=2, workers=2)
+        _work([job], print)
     assert caught.value.code == "E-RLDS-RECORD-001"
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_no_result(tmp_path):
+    job = one_job(tmp_path, Factory(target="os:_exit", kwargs={"status": 3}))
     with pytest.raises(BudgetError, match="E-ROBOT-CAPTURE-003"):
-        capture_episodes(
-            Factory(target="os:_exit", kwargs={"status": 3}),
-            Factory(target=f"{FAKES}:SteadyPilot"),
-            tmp_path,
-            count=2,
-            duration_s=0.4,
-            workers=2,
-        )
+        _work([job], print)

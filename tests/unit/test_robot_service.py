@@ -9,7 +9,6 @@ import pytest
 from continuon.errors import HardwareError
 from continuon.home import Home
 from continuon.robot.boot import boot_check
-from continuon.robot.discovery import Advertisement, discover
 from continuon.robot.factory import Factory
 from continuon.robot.install import UNIT_NAME, UnitFacts, install_unit, render_unit
 from continuon.robot.notify import notify
@@ -95,19 +94,6 @@ def test_a_port_that_is_taken_is_an_error_with_a_name():
     with pytest.raises(HardwareError, match="E-ROBOT-PORT-001"):
         _listen(("127.0.0.1",), end.getsockname()[1])
     end.close()
-
-
-@pytest.mark.slow
-def test_a_robot_on_this_machine_is_found_with_its_true_port():
-    pytest.importorskip("zeroconf")
-    told = Advertisement("test-robot-a", 45678, properties={"version": "1"}).start()
-    try:
-        (found,) = discover(5.0, name="test-robot-a")
-    finally:
-        told.close()
-    assert found.port == 45678
-    assert found.addresses == ("127.0.0.1",)
-    assert found.properties == {"version": "1"}
 
 
 SHARED_RIG = '''
