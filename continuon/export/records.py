@@ -95,7 +95,7 @@ def placeholder_record(loaded: Checkpoint) -> dict[str, Any]:
     """Return what stands where a compiled HEF would: it cannot be loaded."""
     return {
         "kind": "hef-placeholder",
-        "is_placeholder": True,
+        "placeholder": True,
         "loadable": False,
         "target": "hailo-8",
         "reason": "no Hailo compiler was present; a HEF needs static int8, which only "

@@ -80,7 +80,8 @@ def test_given_observations_are_cut_and_checked():
 def test_the_placeholder_says_so_and_holds_nothing():
     directory = compiled().directory
     placeholder = json.loads((directory / "policy.hef.json").read_bytes())
-    assert placeholder["is_placeholder"] is True
+    assert placeholder["placeholder"] is True
+    assert placeholder["loadable"] is False
     assert placeholder["loadable"] is False
     spec = json.loads((directory / "spec.json").read_bytes())
     labels = {entry["backend"]: entry["is_placeholder"] for entry in spec["artifacts"]}

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from continuon.export import compile_checkpoint
-from continuon.learn import EpisodeArrays, EvaluationReport, load_arrays, train
+from continuon.hope import load_checkpoint
+from continuon.learn import EvaluationReport, TrainReport, train
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
+from continuon.rlds.images import decode_jpeg, policy_image
 from continuon.rlds.steps import read_steps
 
 __all__ = ["ROOMS", "artifacts", "inputs", "run", "seed_artifacts"]
@@ -56,22 +58,12 @@ def run(context: Context, progress: Progress) -> Outcome:
         ),
     )
     progress(0, 1, "compiling for the edge")
-    arrays = load_arrays(
-        home.tfrecord,
-        image_height=report.recipe["image_height"],
-        image_width=report.recipe["image_width"],
-        proprio=None,
-    )
-    held_out = [a for a in arrays if a.episode_id in report.held_out_episodes]
-    first = held_out[0]
-    golden: dict[str, Any] = {"image": first.images[:GOLDEN_TICKS]}
-    if first.proprio.shape[1]:
-        golden["proprio"] = first.proprio[:GOLDEN_TICKS]
+    golden, rate_hz = _golden(report, home.tfrecord)
     compiled, seed = (
         compile_checkpoint(
             checkpoint,
             target,
-            control_rate_hz=_rate_hz(held_out),
+            control_rate_hz=rate_hz,
             golden_observations=golden,
             golden_origin=report.origin,
         )
@@ -81,7 +73,7 @@ def run(context: Context, progress: Progress) -> Outcome:
         )
     )
     score = report.evaluation
-    _dump(home.reports / "evaluation.json", _pictures(home.tfrecord, score, held_out))
+    _dump(home.reports / "evaluation.json", _pictures(home.tfrecord, score, rate_hz))
     _dump(
         home.reports / "loss.json",
         {
@@ -121,19 +113,35 @@ def run(context: Context, progress: Progress) -> Outcome:
     )
 
 
-def _rate_hz(episodes: Sequence[EpisodeArrays]) -> float:
-    """Return the measured rate of steps, the median over all of them."""
-    gaps = np.concatenate([np.diff(episode.stamp_ns) for episode in episodes])
-    return 1e9 / float(np.median(gaps))
+def _golden(report: TrainReport, tfrecord: Path) -> tuple[dict[str, Any], float]:
+    """Return the first held-out ticks as the policy sees them, and their rate in Hz."""
+    config = load_checkpoint(report.checkpoint).config
+    steps = next(
+        steps
+        for steps in read_steps(tfrecord)
+        if steps.metadata.episode_id in report.held_out_episodes
+    )
+    images = [
+        policy_image(
+            decode_jpeg(bytes(jpeg)),
+            height=config.image_height,
+            width=config.image_width,
+        )
+        for jpeg in steps.image[:GOLDEN_TICKS]
+    ]
+    golden: dict[str, Any] = {"image": np.stack(images)}
+    if config.proprio:
+        columns = [steps.state_names.index(name) for name in config.proprio]
+        golden["proprio"] = np.asarray(steps.state)[:GOLDEN_TICKS, columns]
+    return golden, 1e9 / float(np.median(np.diff(steps.stamp_ns)))
 
 
 def _pictures(
-    tfrecord: Path, score: EvaluationReport, held_out: Sequence[EpisodeArrays]
+    tfrecord: Path, score: EvaluationReport, rate_hz: float
 ) -> dict[str, Any]:
     human = np.concatenate([trace.human[:, 0] for trace in score.traces])
     predicted = np.concatenate([trace.predicted[:, 0] for trace in score.traces])
     place = [(t.episode_id, i) for t in score.traces for i in range(len(t.human))]
-    gaps = 1.0 / _rate_hz(held_out)
     shown = np.linspace(0, len(human) - 1, FRAMES_SHOWN).astype(int)
     jpegs = _frames(tfrecord, [place[i] for i in shown])
     name = next(iter(score.mae))
@@ -147,7 +155,7 @@ def _pictures(
         },
         "held_out_episodes": [trace.episode_id for trace in score.traces],
         "series": {
-            "time_s": np.arange(len(human)) * gaps,
+            "time_s": np.arange(len(human)) / rate_hz,
             "human": human,
             "predicted": predicted,
         },

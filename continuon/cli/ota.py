@@ -1,0 +1,239 @@
+"""`continuon ota`: from a published bundle to the slot that runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from continuon.cli.render import Result
+from continuon.errors import UsageError
+from continuon.home import Home
+
+__all__ = [
+    "activate",
+    "check",
+    "commit",
+    "fetch",
+    "publish",
+    "recover",
+    "rollback",
+    "stage",
+    "status",
+]
+
+HomeDir = Annotated[
+    Path | None, Parameter(help="The device's root; default CONTINUON_HOME.")
+]
+Keys = Annotated[
+    Sequence[Path] | None,
+    Parameter(help="Trusted public keys; default keys/release.pub.pem of the home."),
+]
+Repository = Annotated[str | None, Parameter(help="The repository's directory or URL.")]
+
+
+def publish(
+    bundle: Path,
+    *,
+    repository: Path,
+    keys_dir: Path | None = None,
+    key: Keys = None,
+    channel: str = "stable",
+    home: HomeDir = None,
+) -> Result:
+    """Verify a bundle and put it on offer; static files, for any web server.
+
+    Parameters
+    ----------
+    bundle
+        A signed bundle.
+    repository
+        The repository's directory; it is made if need be.
+    keys_dir
+        The repository's private keys; default keys/repository below the home, made
+        on first use.
+    channel
+        Where it is offered.
+    """
+    from continuon.bundle import load_public_key
+    from continuon.ota import load_repository_keys, new_repository_keys
+    from continuon.ota import publish as publish_bundle
+
+    root = _home(home)
+    folder = keys_dir or root.keys / "repository"
+    password = os.environ.get("CONTINUON_KEY_PASSWORD")
+    made = not (folder / "online-1.pem").exists()
+    load = new_repository_keys if made else load_repository_keys
+    report = publish_bundle(
+        bundle,
+        repository,
+        load(folder, password=password),
+        bundle_keys=[load_public_key(path) for path in _keys(root, key)],
+        channel=channel,
+    )
+    text = (
+        f"published {report.version} (release {report.release_counter}) on "
+        f"{report.channel}: {report.new_payload_bytes} new bytes\n"
+        f"trust root for robots: {report.root_path}"
+    )
+    return Result(data=report, text=text)
+
+
+def check(
+    *,
+    repository: Repository = None,
+    root: Path | None = None,
+    key: Keys = None,
+    home: HomeDir = None,
+) -> Result:
+    """Say which bundle the repository offers, and whether it is newer.
+
+    Parameters
+    ----------
+    root
+        The repository's first root.json; default keys/root.json of the home.
+    """
+    report = _updater(home, key, repository, root, remote=True).check()
+    text = (
+        f"newer: {report.version} (release {report.release_counter})"
+        if report.newer
+        else f"nothing to do: {report.why_not}"
+    )
+    return Result(data=report, text=text)
+
+
+def fetch(
+    *,
+    repository: Repository = None,
+    root: Path | None = None,
+    key: Keys = None,
+    home: HomeDir = None,
+) -> Result:
+    """Download the offered bundle, whole and verified; what is there is reused.
+
+    Parameters
+    ----------
+    root
+        The repository's first root.json; default keys/root.json of the home.
+    """
+    report = _updater(home, key, repository, root, remote=True).fetch()
+    text = (
+        f"fetched {report.version}: {report.fetched_bytes} bytes, "
+        f"{report.reused_bytes} reused, {report.resumed_bytes} resumed"
+    )
+    return Result(data=report, text=text)
+
+
+def stage(
+    source: Path | None = None, *, key: Keys = None, home: HomeDir = None
+) -> Result:
+    """Verify a bundle into a slot; nothing that runs is touched.
+
+    Parameters
+    ----------
+    source
+        A bundle directory at hand; default what was fetched.
+    """
+    report = _updater(home, key).stage(source)
+    return Result(data=report, text=f"staged {report.version}: {report.directory}")
+
+
+def activate(*, key: Keys = None, home: HomeDir = None) -> Result:
+    """Put the staged slot on trial; the robot's loop switches to it."""
+    report = _updater(home, key).activate()
+    return Result(data=report, text=f"on trial: {report.bundle}")
+
+
+def commit(report: Path, *, key: Keys = None, home: HomeDir = None) -> Result:
+    """Make the slot on trial the good one, if its measured figures allow it.
+
+    Parameters
+    ----------
+    report
+        The trial's figures as JSON, as the robot's health gate wrote them.
+    """
+    import msgspec
+
+    from continuon.ota import GateReport
+
+    figures = msgspec.json.decode(report.read_bytes(), type=GateReport)
+    done = _updater(home, key).commit(figures)
+    return Result(data=done, text=f"committed {done.version}")
+
+
+def rollback(
+    *, reason: str = "asked for by a person", key: Keys = None, home: HomeDir = None
+) -> Result:
+    """Return to the last good slot; the failed bundle is kept with its reason.
+
+    Parameters
+    ----------
+    reason
+        Why; it goes into the record.
+    """
+    done = _updater(home, key).rollback(reason, code="E-OTA-PERSON-001")
+    return Result(data=done, text=f"runs again: {done.active}")
+
+
+def status(*, key: Keys = None, home: HomeDir = None) -> Result:
+    """Say which slot runs, which is good, what failed and what comes next."""
+    report = _updater(home, key).status()
+    rows: list[tuple[str, Any]] = [
+        ("active", report.active),
+        ("good", report.good),
+        ("previous", report.previous),
+        ("staged", report.staged),
+    ]
+    lines = [
+        f"{name:<9} {slot.version} (release {slot.release_counter}) {slot.bundle[:16]}"
+        if slot
+        else f"{name:<9} none"
+        for name, slot in rows
+    ]
+    lines += [f"failed    {item.bundle[:16]} {item.code}" for item in report.failed]
+    lines.append(f"next      {report.next_step}")
+    return Result(data=report, text="\n".join(lines))
+
+
+def recover(*, key: Keys = None, home: HomeDir = None) -> Result:
+    """Finish or undo what a power cut left; every start of the robot does this."""
+    report = _updater(home, key).recover()
+    lost = report.rolled_back is not None or bool(report.lost)
+    return Result(data=report, exit_code=3 if lost else 0)
+
+
+def _home(home: Path | None) -> Home:
+    return Home(home) if home is not None else Home.from_environment()
+
+
+def _keys(home: Home, key: Sequence[Path] | None) -> list[Path]:
+    return list(key) if key else [home.keys / "release.pub.pem"]
+
+
+def _updater(
+    home: Path | None,
+    key: Sequence[Path] | None,
+    repository: str | None = None,
+    root: Path | None = None,
+    *,
+    remote: bool = False,
+) -> Any:
+    from continuon.bundle import load_public_key
+    from continuon.ota import Downloader, Updater
+
+    place = _home(home)
+    downloader = None
+    if remote:
+        if repository is None:
+            raise UsageError(
+                "E-CLI-OTA-001",
+                "no repository was named",
+                hint="--repository DIRECTORY or URL, or set it in continuon.toml",
+            )
+        trust = root or place.keys / "root.json"
+        downloader = Downloader(repository, trust.read_bytes(), place.model / "tuf")
+    keys = [load_public_key(path) for path in _keys(place, key)]
+    return Updater(place.model, keys, repository=downloader)

@@ -1,0 +1,147 @@
+"""`continuon robot`: the service, its unit, and its emergency stop."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Literal
+
+from continuon.cli.render import Result
+from continuon.errors import UsageError
+from continuon.home import Home
+
+__all__ = ["clear_estop", "install", "serve"]
+
+
+def serve(
+    *,
+    rig: Literal["sim", "pi"] = "sim",
+    home: Path | None = None,
+    name: str | None = None,
+    port: int = 8081,
+    lan: bool = False,
+    pairing: bool = False,
+    policy: Path | None = None,
+    seed: int = 0,
+) -> Result:
+    """Run the robot service until it is told to stop; it boots armed but idle.
+
+    CONTINUON_HEADLESS=1 (the default) needs no screen; nothing here ever needs one.
+
+    Parameters
+    ----------
+    rig
+        The simulated rig, or the Pi's own.
+    home
+        The data root.
+    name
+        What the robot is called on the network; default this machine's name.
+    port
+        Of the API.
+    lan
+        Also listen towards the network, once somebody is paired.
+    pairing
+        Show a pairing code.
+    policy
+        What `continuon compile` wrote, or a slot; default the active slot's.
+    seed
+        Of the simulated world.
+    """
+    from continuon.robot.service import ServiceSettings
+    from continuon.robot.service import serve as run_service
+
+    place = Home(home) if home is not None else Home.from_environment()
+    settings = ServiceSettings(
+        home=place,
+        rig=rig,
+        name=name or socket.gethostname(),
+        lan=lan,
+        pairing=pairing,
+        artifact_dir=policy or _active_slot(place),
+        seed=seed,
+        port=port,
+    )
+    code = run_service(settings)
+    return Result(data={"stopped": True}, text="stopped", exit_code=code)
+
+
+def install(
+    *,
+    unit: Path = Path("/etc/systemd/system"),
+    rig: Literal["sim", "pi"] = "pi",
+    home: Path | None = None,
+    user: str = "continuon",
+) -> Result:
+    """Write the one systemd unit, continuon.service, and say how to start it.
+
+    Parameters
+    ----------
+    unit
+        The folder of systemd's units.
+    rig
+        The rig that the service drives.
+    home
+        The data root.
+    user
+        Who runs it; needs the groups i2c, video and gpio.
+    """
+    from continuon.robot.factory import Factory
+    from continuon.robot.install import UnitFacts, install_unit
+
+    place = Home(home) if home is not None else Home.from_environment()
+    target = "continuon.rig.pi:PiRig" if rig == "pi" else "continuon.sim:SimRig"
+    facts = UnitFacts(
+        home=place.root,
+        rig=rig,
+        servos=Factory(target=target),
+        python=Path(sys.executable),
+        user=user,
+    )
+    report = install_unit(facts, directory=unit)
+    return Result(
+        data=report.as_dict(),
+        text="\n".join([f"wrote {report.path}", "next:", *report.next_steps]),
+        exit_code=4,
+    )
+
+
+def clear_estop(*, state: Path | None = None, reason: str) -> Result:
+    """Release a latched emergency stop; only a person at a terminal may.
+
+    Parameters
+    ----------
+    state
+        The folder of the latch; default state below the home.
+    reason
+        What was wrong and has been put right; it goes into the record.
+    """
+    from continuon.clock import SystemClock
+    from continuon.robot.latch import EStopLatch
+    from continuon.robot.modes import Actor
+    from continuon.robot.supervisor import LATCH_NAME
+
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "E-ROBOT-PERSON-001",
+            "only a person at a terminal may release an emergency stop",
+            hint="run it from a terminal beside the robot",
+            exit_code=5,
+        )
+    folder = state or Home.from_environment().state
+    latch = EStopLatch(folder / LATCH_NAME, SystemClock())
+    record = latch.clear(reason=reason, actor=Actor.PERSON)
+    return Result(data=record, text="released; restart the service")
+
+
+def _active_slot(home: Home) -> Path | None:
+    """Return the slot to run after recovery, None before a first bundle."""
+    key = home.keys / "release.pub.pem"
+    if not key.exists():
+        return None
+    from continuon.bundle import load_public_key
+    from continuon.ota import Updater
+
+    updater = Updater(home.model, [load_public_key(key)])
+    updater.recover()
+    return updater.active_slot()
