@@ -269,6 +269,7 @@ def main(scratch: Path, kind: str, rounds: int, most: int) -> int:
 
 
 if __name__ == "__main__":
-    arguments = [*sys.argv[1:3], *sys.argv[3:4] or ["4"], *sys.argv[4:5] or ["100000"]]
-    folder, name, per_write, limit = arguments
-    sys.exit(main(Path(folder), name, int(per_write), int(limit)))
+    folder, name = sys.argv[1:3]
+    per_write = int(sys.argv[3]) if len(sys.argv) > 3 else 4
+    limit = int(sys.argv[4]) if len(sys.argv) > 4 else 100_000
+    sys.exit(main(Path(folder), name, per_write, limit))

@@ -1,5 +1,7 @@
+import importlib
 import itertools
 import json
+from pathlib import Path
 
 import attrs
 import pytest
@@ -174,3 +176,12 @@ def test_precedence_is_that_of_the_specification():
     assert sorted(versions, reverse=True)[::-1] == versions
     assert all(one < two for one, two in itertools.pairwise(versions))
     assert parse_version("1.0.0+a") == parse_version("1.0.0+b")
+
+
+@pytest.mark.req("R-BUNDLE-01")
+def test_the_written_schema_is_that_of_the_parser():
+    module = importlib.import_module("continuon._specs.bundle.schema")
+    path = Path(module.__file__).with_name("edge_manifest.schema.json")
+    assert path.read_text() == module.render()
+    top = module.manifest_schema()["$defs"]["Manifest"]
+    assert set(json.loads(dump_manifest(MANIFEST))) <= set(top["properties"])
