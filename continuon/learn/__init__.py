@@ -13,13 +13,14 @@ from continuon.learn.data import (
     split_by_time,
 )
 from continuon.learn.evaluate import EpisodeTrace, EvaluationReport, evaluate
-from continuon.learn.proof import ProofReport, run_proof
+from continuon.learn.proof import DEFAULT_PROOF_STEPS, ProofReport, run_proof
 from continuon.learn.recipe import Recipe
 from continuon.learn.resources import Level, ResourceMonitor
 from continuon.learn.sanity import METRIC_COLUMNS, SanityReport, run_sanity
 from continuon.learn.slow import DEFAULT_STEPS, TrainReport, train
 
 __all__ = [
+    "DEFAULT_PROOF_STEPS",
     "DEFAULT_STEPS",
     "METRIC_COLUMNS",
     "EpisodeArrays",

@@ -28,10 +28,18 @@ from continuon.learn.recipe import Recipe
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
 
-__all__ = ["MIN_DELTA", "ProofReport", "ProofSeed", "prove", "run_proof"]
+__all__ = [
+    "DEFAULT_PROOF_STEPS",
+    "MIN_DELTA",
+    "ProofReport",
+    "ProofSeed",
+    "prove",
+    "run_proof",
+]
 
 MIN_DELTA = 1e-9
 MIN_SEEDS = 3
+DEFAULT_PROOF_STEPS = 150
 PROOF_RECIPE = Recipe(window=32, batch_size=4, learning_rate=4e-3, average=0.95)
 
 
@@ -118,8 +126,8 @@ def run_proof(
     *,
     output: Path,
     config_preset: str = "seed",
-    num_steps: int = 80,
-    seeds: Sequence[int] = (0, 1, 2),
+    num_steps: int = DEFAULT_PROOF_STEPS,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
     holdout: float = 0.2,
     minimum_episodes: int = 2,
     recipe: Recipe = PROOF_RECIPE,
@@ -161,7 +169,7 @@ def prove(
     config: HopeConfig,
     recipe: Recipe,
     num_steps: int,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
 ) -> ProofReport:
     """Prove with episodes that are already in memory; see `run_proof`."""
     from continuon.hope import digest

@@ -185,7 +185,8 @@ def sanity_of(
     sampler = WindowSampler(tuple(arrays), recipe, seed)
     fixed = WindowSampler(tuple(arrays), recipe.plain(), seed).batch(_FIXED_STEP)
     state = start(config, seed)
-    before = fixed_loss(state.params, config, recipe, fixed)
+    update = make_update(config, recipe, max_steps)
+    before = fixed_loss(state, update, fixed)
     shapes = _shapes_fit(state.params, config, recipe, fixed)
     rows: list[LossRow] = []
     stopped: list[str] = []
@@ -197,9 +198,8 @@ def sanity_of(
     after, checkpoint = None, None
     try:
         monitor.check()
-        update = make_update(config, recipe, max_steps)
         state, _ = run_steps(state, update, sampler, until=max_steps, hook=watch)
-        after = fixed_loss(state.params, config, recipe, fixed)
+        after = fixed_loss(state, update, fixed)
     except (BudgetError, DataError) as error:
         stopped.append(str(error))
     finite = not stopped and after is not None and all(row.finite for row in rows)

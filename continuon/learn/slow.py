@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_STEPS", "TrainReport", "train", "train_arrays"]
 
-DEFAULT_STEPS = 900
+DEFAULT_STEPS = 700
 _STATE = "training.state"
 
 
