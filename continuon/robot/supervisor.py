@@ -74,6 +74,7 @@ class Supervisor:
         self._started_ns = 0
         self._moving = False
         self._stops_seen = 0
+        self._stopped_without_guard = False
 
     def start(self) -> Self:
         """Start both processes and enter the mode that the latch allows: idle.
@@ -134,9 +135,12 @@ class Supervisor:
     def watch(self) -> None:
         """Look for stops and deaths that nobody asked for; call it ten times a second.
 
-        A loop that stopped by itself leaves its mode idle; a dead part disarms.
+        A loop that stopped by itself leaves its mode idle; a dead part disarms; where
+        the guard is dead, outputs are turned off in its place until that is proven.
         """
         with self._lock:
+            if not self.guard.alive and not self._stopped_without_guard:
+                self._stopped_without_guard = self.guard.stop_without_guard()
             if not (self.guard.alive and self.control.alive):
                 if self.keeper.state.mode not in (Mode.E_STOP, Mode.DISARMED):
                     self.keeper.request(

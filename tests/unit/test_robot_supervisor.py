@@ -100,6 +100,7 @@ def test_dead_parts_disarm_the_robot(robot):
     wait_for(lambda: not robot.guard.alive)
     robot.watch()
     assert not robot.readiness().parts["guard"]
+    assert robot._stopped_without_guard
 
 
 def test_a_body_that_does_not_come_up_leaves_nothing_behind(tmp_path):
