@@ -21,7 +21,15 @@ from continuon.pipeline.phase import Progress, quiet
 from continuon.rig.protocols import Frame, VectorSample
 from continuon.rlds.images import policy_image
 
-__all__ = ["DriveReport", "Place", "Run", "compare", "drive_policy", "held_out_places"]
+__all__ = [
+    "LIMIT_LAPS",
+    "DriveReport",
+    "Place",
+    "Run",
+    "compare",
+    "drive_policy",
+    "held_out_places",
+]
 
 CAMERA_WIDTH_PX, CAMERA_HEIGHT_PX = 160, 120
 THROTTLE_FLOOR = 0.15

@@ -14,7 +14,12 @@ from continuon.ota import Updater
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
-from continuon.pipeline.drive import DriveReport, compare, held_out_places
+from continuon.pipeline.drive import (
+    LIMIT_LAPS,
+    DriveReport,
+    compare,
+    held_out_places,
+)
 from continuon.pipeline.gates import ABSENT, Verdict, load_gates
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.phases.bundle import public_key_path, seed_bundle_dir
@@ -74,7 +79,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             progress=progress,
         )
         picture = context.home.reports / "drive.json"
-        write_atomic(picture, json.dumps(_picture(driven)).encode())
+        write_atomic(picture, json.dumps(_picture(driven), default=float).encode())
         outputs.append(picture)
         figures |= _distances(driven)
     notes = [f"{f.code} {f.text}" for f in report.errors]
@@ -171,6 +176,7 @@ def _picture(driven: DriveReport) -> dict[str, Any]:
         )
     return {
         "starts": len(driven.after),
+        "limit_laps": LIMIT_LAPS,
         "distance_ratio": driven.distance_ratio,
         "before": spread(driven.before),
         "after": spread(driven.after),

@@ -162,7 +162,7 @@ def _driving(drive: Any) -> str:
         f"<p>On tracks that it never saw, the deployed policy drove "
         f"<b>{drive['distance_ratio']:.1f} times</b> as far as the seed before leaving "
         "the lane (mean and spread over "
-        f"{drive['starts']} starts; a run ends at {drive['limit_m']:.0f} m). Orange is "
+        f"{drive['starts']} starts; a run ends after {drive['limit_laps']:g} laps). Orange is "
         "the seed, blue what was deployed; a cross marks the end.</p>"
         '<table class="facts"><tr><th></th><th>distance, m</th>'
         f"<th>lateral error, m</th><th>stayed to the end</th></tr>{rows}</table>"
