@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from continuon.ota.compat import Device
+    from continuon.ota.delta import make_deltas
     from continuon.ota.download import Downloader
+    from continuon.ota.entitlement import GrantEntitlement
     from continuon.ota.gate import GateReport, judge
+    from continuon.ota.grant import RobotIdentity
     from continuon.ota.repository import (
         Expiry,
         PublishReport,
         publish,
         refresh_timestamp,
+        rotate,
         withdraw,
     )
     from continuon.ota.repository_keys import (
@@ -29,27 +33,35 @@ __all__ = [
     "Downloader",
     "Expiry",
     "GateReport",
+    "GrantEntitlement",
     "PublishReport",
     "RepositoryKeys",
+    "RobotIdentity",
     "Updater",
     "generate_repository_keys",
     "judge",
     "load_repository_keys",
+    "make_deltas",
     "new_repository_keys",
     "publish",
     "refresh_timestamp",
+    "rotate",
     "withdraw",
 ]
 
 _HOMES = {
     "compat": ("Device",),
+    "delta": ("make_deltas",),
     "download": ("Downloader",),
+    "entitlement": ("GrantEntitlement",),
     "gate": ("GateReport", "judge"),
+    "grant": ("RobotIdentity",),
     "repository": (
         "Expiry",
         "PublishReport",
         "publish",
         "refresh_timestamp",
+        "rotate",
         "withdraw",
     ),
     "repository_keys": (

@@ -8,6 +8,7 @@ from continuon.bundle.canonical import canonical_json, parse_strict
 from continuon.bundle.paths import check_relative_path, is_hex_digest
 from continuon.bundle.structure import structure, unstructure
 from continuon.errors import ContractError
+from continuon.ota.rollout import in_rollout
 
 __all__ = ["Channel", "Offer", "channel_path", "dump_channel", "parse_channel"]
 
@@ -41,14 +42,28 @@ class Channel:
     name: str
     offers: tuple[Offer, ...] = ()
 
-    def newest(self, model_name: str | None = None) -> Offer | None:
-        """Return the offer with the highest release counter that is not halted."""
+    def newest(
+        self, model_name: str | None = None, *, robot_id: str | None = None
+    ) -> Offer | None:
+        """Return the newest offer that this robot may have by now.
+
+        Halted offers are left out, and those of a rollout that has not come to this
+        robot; one that has no id waits until everybody may have it.
+        """
         fitting = [
             item
             for item in self.offers
-            if not item.halted and model_name in {None, item.model_name}
+            if not item.halted
+            and model_name in {None, item.model_name}
+            and _turn_has_come(item, robot_id)
         ]
         return max(fitting, key=lambda item: item.release_counter, default=None)
+
+
+def _turn_has_come(offer: Offer, robot_id: str | None) -> bool:
+    if offer.rollout_percent >= 100 or robot_id is None:
+        return offer.rollout_percent >= 100
+    return in_rollout(robot_id, offer.bundle, offer.rollout_percent)
 
 
 def channel_path(name: str) -> str:

@@ -57,6 +57,7 @@ class Downloader:
         metadata_dir: Path,
         *,
         channel: str = "stable",
+        robot_id: str | None = None,
         clock: Clock | None = None,
         limits: FetchLimits | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class Downloader:
         self.root = root
         self.metadata_dir = metadata_dir
         self.channel = channel
+        self.robot_id = robot_id
         self.clock = clock or SystemClock()
         self.limits = limits or FetchLimits()
 
@@ -77,8 +79,9 @@ class Downloader:
         return self._client(t_floor_ns).channel(self.channel)
 
     def newest(self, model_name: str | None, *, t_floor_ns: int = 0) -> Offer | None:
-        """Return the newest offer, or None."""
-        return self.offers(t_floor_ns=t_floor_ns).newest(model_name)
+        """Return the newest offer that this robot may have, or None."""
+        channel = self.offers(t_floor_ns=t_floor_ns)
+        return channel.newest(model_name, robot_id=self.robot_id)
 
     def statement(
         self, offer: Offer, public_keys: Sequence[VerifyingKey], *, threshold: int

@@ -35,7 +35,14 @@ from continuon.ota.disk import DiskStore
 from continuon.ota.payload_io import payload_path
 from continuon.ota.repository_keys import ROLES, RepositoryKeys
 
-__all__ = ["Expiry", "PublishReport", "publish", "refresh_timestamp", "withdraw"]
+__all__ = [
+    "Expiry",
+    "PublishReport",
+    "publish",
+    "refresh_timestamp",
+    "rotate",
+    "withdraw",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -157,6 +164,27 @@ def refresh_timestamp(
     return repository.close()
 
 
+def rotate(
+    repository_dir: Path,
+    keys: RepositoryKeys,
+    new_keys: RepositoryKeys,
+    *,
+    clock: Clock | None = None,
+) -> dict[str, int]:
+    """Put `new_keys` in the place of `keys`; return the new metadata versions.
+
+    The new root is signed by enough old root keys and enough new ones, so robots follow
+    it; everything else is signed by the new keys alone.
+
+    Raises:
+        UsageError: E-OTA-KEYS-001, too few old or new keys are here.
+    """
+    repository = _Repository(repository_dir, keys, Expiry(), clock or SystemClock())
+    repository.open()
+    repository.adopt(new_keys)
+    return repository.close()
+
+
 class _Repository:
     """The metadata of one repository while it is being changed."""
 
@@ -169,6 +197,7 @@ class _Repository:
         self.clock = clock
         self.roles: dict[str, Any] = {}
         self.changed: set[str] = set()
+        self.also_root: list[Any] = []
 
     def open(self) -> None:
         """Load the newest metadata, or make the first."""
@@ -218,6 +247,18 @@ class _Repository:
         self._sign_and_write("timestamp")
         return {role: item.signed.version for role, item in self.roles.items()}
 
+    def adopt(self, new_keys: RepositoryKeys) -> None:
+        """Name other keys in the root; the old ones sign it once more."""
+        root = self.roles["root"].signed
+        self.also_root = self.keys.signers("root")
+        for role in ROLES:
+            for key_id in list(root.roles[role].keyids):
+                root.revoke_key(key_id, role)
+            for signer in new_keys.signers(role):
+                root.add_key(signer.public_key, role)
+        self.keys = new_keys
+        self.changed = {"root", "targets"}
+
     def _create(self) -> None:
         tuf = _tuf()
         root = tuf.Root(consistent_snapshot=True)
@@ -243,7 +284,8 @@ class _Repository:
         days = getattr(self.expiry, role)
         metadata.signed.expires = now + timedelta(days=days)
         metadata.signatures.clear()
-        for signer in self.keys.signers(role):
+        extra = self.also_root if role == "root" else []
+        for signer in (*self.keys.signers(role), *extra):
             metadata.sign(signer, append=True)
         name = f"{metadata.signed.version}.{role}.json"
         folder = self.path / "metadata"

@@ -377,3 +377,64 @@ def test_a_patch_is_fetched_instead_of_the_file_and_its_result_is_verified(
     assert fetched.fetched_bytes < 0.7 * len(tuned)
     updater.stage()
     assert updater.activate().bundle == fetched.bundle
+
+
+@pytest.mark.req("R-OTA-19")
+def test_a_rollout_reaches_a_robot_when_its_turn_has_come(published, updater):
+    from continuon.ota.channel import Channel, Offer
+    from continuon.ota.rollout import in_rollout
+
+    offer = Offer(
+        bundle="b" * 64, model_name="hope", version="1.0.0", release_counter=1, total_bytes=1,
+        manifest_sha256="c" * 64, target="t/model.sig", rollout_percent=50.0,
+    )  # fmt: skip
+    channel = Channel(name="stable", offers=(offer,))
+    assert channel.newest() is None
+    robots = [f"robot-{number}" for number in range(40)]
+    served = {robot for robot in robots if channel.newest(robot_id=robot)}
+    assert served == {
+        robot for robot in robots if in_rollout(robot, offer.bundle, 50.0)
+    }
+    halted = attrs.evolve(
+        channel, offers=(attrs.evolve(offer, rollout_percent=100.0, halted=True),)
+    )
+    assert halted.newest(robot_id="robot-1") is None
+
+
+@pytest.mark.req("R-OTA-09")
+def test_robots_follow_a_rotation_of_all_keys_and_refuse_the_old_ones_afterwards(
+    published, updater, make, tmp_path
+):
+    from continuon.ota import rotate
+
+    clock = ManualClock(wall_offset_ns=NOW_NS)
+    published(1)
+    assert updater.check().newer
+    fresh = generate_repository_keys()
+    assert rotate(tmp_path / "repository", KEYS, fresh, clock=clock)["root"] == 2
+    assert updater.check().newer
+    publish(
+        make(2), tmp_path / "repository", fresh, bundle_keys=[KEY.public], clock=clock
+    )
+    assert updater.check().release_counter == 2
+    publish(
+        make(3), tmp_path / "repository", KEYS, bundle_keys=[KEY.public], clock=clock
+    )
+    with pytest.raises(TrustError, match="TUF-001"):
+        updater.check()
+
+
+@pytest.mark.req("R-OTA-08")
+def test_a_withdrawn_bundle_is_no_longer_offered(published, updater, tmp_path):
+    from continuon.ota import withdraw
+
+    report = published(1)
+    withdraw(
+        report.bundle,
+        tmp_path / "repository",
+        KEYS,
+        clock=ManualClock(wall_offset_ns=NOW_NS),
+    )
+    assert updater.check().why_not == "nothing is on offer"
+    with pytest.raises(UsageError, match="REPO-004"):
+        updater.fetch()
