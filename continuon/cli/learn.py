@@ -81,8 +81,8 @@ def prove(
     *,
     rlds_dir: Path | None = None,
     output: Path = Path("proof_of_learning.json"),
-    num_steps: int = 80,
-    seeds: int = 3,
+    num_steps: int = 150,
+    seeds: int = 5,
 ) -> Result:
     """Prove learning on held-out episodes against two controls; 3 if it is not proven.
 
@@ -125,7 +125,7 @@ def train(
     trainer: Literal["jax"] = "jax",
     mode: Literal["local", "tpu"] = "local",
     config_preset: str = "nano",
-    num_steps: int = 400,
+    num_steps: int = 700,
     seed: int = 0,
 ) -> Result:
     """Train a policy; a killed run goes on where it was.

@@ -35,8 +35,8 @@ class Context:
 
     SHORT: ClassVar[dict[str, Any]] = {
         "episode_s": 6.0,
-        "num_steps": 250,
-        "proof_seeds": 3,
+        "num_steps": 300,
+        "proof_seeds": 4,
         "starts": 4,
     }
 
@@ -49,10 +49,10 @@ class Context:
     episodes: int = 16
     episode_s: float = 8.0
     preset: str = "nano"
-    num_steps: int = 400
+    num_steps: int = 700
     sanity_steps: int = 8
     batch_size: int = 4
-    proof_seeds: int = 3
+    proof_seeds: int = 5
     starts: int = 10
     soak_ticks: int = 150
     workers: int = 2

@@ -145,6 +145,11 @@ def _again(robot: LiveRobot, installed: Path | None) -> dict[str, Any]:
     }
 
 
+def _scheduling(grants: dict[str, Any]) -> str:
+    """Say in plain words how the loop's process was scheduled."""
+    return "SCHED_FIFO" if grants["fifo"] else "ordinary, SCHED_FIFO was refused"
+
+
 def _outcome(
     context: Context, figures: dict[str, Any], robot: LiveRobot, notes: list[str]
 ) -> Outcome:
@@ -156,7 +161,7 @@ def _outcome(
         "period_ms": robot.control.config.period_ns / 1e6,
         "lateness_us": [float(value) / 1000 for value in rows["lateness_ns"]],
         "swap_ticks": list(timing.swap_ticks),
-        "scheduling": robot.control.status().get("realtime"),
+        "scheduling": _scheduling(robot.control.status()["grants"]),
     }
     write_atomic(picture, json.dumps(data, default=str).encode())
     return Outcome(

@@ -120,7 +120,7 @@ def _strip(receipts: Sequence[Receipt]) -> str:
             )
             continue
         rows = "".join(
-            f"<tr><td>{escape(check.figure)}</td>"
+            f"<tr><td>{_breakable(check.figure)}</td>"
             f"<td>{escape(_value(check.measured))}</td></tr>"
             for check in receipt.checks
             if check.verdict is not Verdict.SKIPPED
@@ -133,6 +133,11 @@ def _strip(receipts: Sequence[Receipt]) -> str:
             f"<table>{rows}</table>{error}</div>"
         )
     return f'<div class="strip">{"".join(cells)}</div>'
+
+
+def _breakable(name: str) -> str:
+    """Return a figure's name that may break after each underscore."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def _driving(drive: Any) -> str:
@@ -162,8 +167,8 @@ def _driving(drive: Any) -> str:
         f"<p>On tracks that it never saw, the deployed policy drove "
         f"<b>{drive['distance_ratio']:.1f} times</b> as far as the seed before leaving "
         "the lane (mean and spread over "
-        f"{drive['starts']} starts; a run ends after {drive['limit_laps']:g} laps). Orange is "
-        "the seed, blue what was deployed; a cross marks the end.</p>"
+        f"{drive['starts']} starts; a run ends after {drive['limit_laps']:g} laps). "
+        "Orange is the seed, blue what was deployed; a cross marks the end.</p>"
         '<table class="facts"><tr><th></th><th>distance, m</th>'
         f"<th>lateral error, m</th><th>stayed to the end</th></tr>{rows}</table>"
         f'<div class="row" style="margin-top:12px">{"".join(plots)}</div>'

@@ -10,7 +10,8 @@ import attrs
 
 __all__ = ["Series", "histogram", "line_chart", "track_plot"]
 
-MARGIN_LEFT_PX, MARGIN_BOTTOM_PX, MARGIN_TOP_PX, MARGIN_RIGHT_PX = 52, 34, 12, 12
+FLOOR = 0.01
+MARGIN_LEFT_PX, MARGIN_BOTTOM_PX, MARGIN_TOP_PX, MARGIN_RIGHT_PX = 64, 34, 12, 12
 
 
 @attrs.frozen
@@ -32,6 +33,7 @@ class _Axes:
     y_low: float
     y_high: float
     log_y: bool = False
+    log_x: bool = False
 
     def x(self, value: float) -> float:
         span = (self.x_high - self.x_low) or 1.0
@@ -83,26 +85,30 @@ def histogram(
     marked: Sequence[float] = (),
     limit: float | None = None,
     x_label: str,
-    bins: int = 48,
+    bins: int = 60,
     width: int = 620,
     height: int = 220,
 ) -> str:
-    """Return a histogram on a logarithmic count axis.
+    """Return a histogram of positive values, both axes logarithmic.
 
     `marked` values (the swap's own ticks) are drawn as vertical lines over it, and
-    `limit` as the budget's line.
+    `limit` as the budget's line. Values below a hundredth stand in the first bin.
     """
-    finite = [v for v in values if math.isfinite(v)]
+    finite = [max(v, FLOOR) for v in values if math.isfinite(v)]
     if not finite:
         return '<p class="absent">not measured</p>'
-    top = max([*finite, *marked, limit or 0.0])
-    low = min(0.0, *finite)
-    step = (top - low) / bins or 1.0
+    places = [math.log10(v) for v in finite]
+    marks = [math.log10(max(v, FLOOR)) for v in marked]
+    edge = math.log10(limit) if limit else max(places)
+    low, high = math.log10(FLOOR), max([*places, *marks, edge]) + 0.15
+    step = (high - low) / bins
     counts = [0] * bins
-    for value in finite:
-        counts[min(bins - 1, int((value - low) / step))] += 1
-    axes = _Axes(width, height, low, top, 0.6, max(counts) * 1.3, log_y=True)
-    body = [_frame(axes, x_label, "ticks (log)")]
+    for place in places:
+        counts[min(bins - 1, int((place - low) / step))] += 1
+    axes = _Axes(
+        width, height, low, high, 0.6, max(counts) * 1.6, log_y=True, log_x=True
+    )
+    body = [_frame(axes, x_label, "ticks")]
     floor = axes.y(0.6)
     for index, count in enumerate(counts):
         if count:
@@ -112,9 +118,9 @@ def histogram(
                 f'<rect class="bar" x="{x0:.1f}" y="{y:.1f}" '
                 f'width="{max(0.8, x1 - x0 - 0.6):.1f}" height="{floor - y:.1f}"/>'
             )
-    body += [_vertical(axes, value, "mark", "swap") for value in marked]
+    body += [_vertical(axes, place, "mark", "swap") for place in marks]
     if limit is not None:
-        body.append(_vertical(axes, limit, "limit", "one period"))
+        body.append(_vertical(axes, edge, "limit", "one period"))
     return _svg(width, height, body)
 
 
@@ -169,11 +175,10 @@ def _frame(axes: _Axes, x_label: str, y_label: str) -> str:
         f"{tick} {x_place}>{escape(x_label)}</text>",
         f"{tick} {y_place}>{escape(y_label)}</text>",
     ]
-    for index in range(5):
-        value = axes.x_low + (axes.x_high - axes.x_low) * index / 4
+    for value, label in _x_ticks(axes):
         out.append(
             f'<text class="tick" x="{axes.x(value):.0f}" y="{bottom + 14}" '
-            f'text-anchor="middle">{value:.3g}</text>'
+            f'text-anchor="middle">{label}</text>'
         )
     for value in _y_ticks(axes):
         y = axes.y(value)
@@ -185,12 +190,30 @@ def _frame(axes: _Axes, x_label: str, y_label: str) -> str:
     return "".join(out)
 
 
+def _x_ticks(axes: _Axes) -> list[tuple[float, str]]:
+    if axes.log_x:
+        powers = range(math.ceil(axes.x_low), math.floor(axes.x_high) + 1)
+        return [(float(power), f"{10.0**power:g}") for power in powers]
+    return [(value, f"{value:g}") for value in _round_ticks(axes.x_low, axes.x_high)]
+
+
 def _y_ticks(axes: _Axes) -> list[float]:
     if not axes.log_y:
-        return [axes.y_low + (axes.y_high - axes.y_low) * i / 4 for i in range(5)]
-    low = math.ceil(math.log10(max(axes.y_low, 1e-12)))
-    high = math.floor(math.log10(max(axes.y_high, 1e-12)))
-    return [10.0**power for power in range(low, high + 1)]
+        return _round_ticks(axes.y_low, axes.y_high)
+    low, high = max(axes.y_low, 1e-12), max(axes.y_high, 1e-12)
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    ticks = [part * 10.0**power for power in powers for part in (1, 2, 5)]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Return about five round values within the range."""
+    rough = (high - low) / 5 or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(part * power for part in (1, 2, 5, 10) if part * power >= rough)
+    first = math.ceil(low / step)
+    count = math.floor(high / step) - first + 1
+    return [round((first + index) * step, 12) for index in range(count)]
 
 
 def _legend(series: Sequence[Series], width: int) -> str:
