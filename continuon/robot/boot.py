@@ -87,7 +87,7 @@ class _Outputs:
         chip = getattr(self.rig, "chip", None)
         pulses = chip.pulses_us() if chip else servos_of(self.rig).read_pulses_us()
         values = pulses.values() if isinstance(pulses, Mapping) else pulses
-        now = sum(us != 0.0 for us in values)
+        now = len([us for us in values if us != 0.0])
         self.looked += 1
         self.driven = max(self.driven, now)
         return now

@@ -24,6 +24,7 @@ __all__ = ["GuardHandle", "GuardReport", "shared_memory_folder"]
 _START_TIMEOUT_NS = 20_000_000_000
 _STOP_TIMEOUT_S = 3.0
 _WAIT_NS = 5_000_000
+_HUNG_NS = 3_000_000_000
 _PREFIX = "continuon-board-"
 
 
@@ -178,6 +179,20 @@ class GuardHandle:
             off_delay_ms=status.off_delay_ns / 1e6,
             driven_channels=sum(us != 0.0 for us in status.read_back_us),
         )
+
+    def kill_if_hung(self) -> bool:
+        """Kill a guard that has not looked for three seconds; returns whether it was.
+
+        A bus call may hold it for one second; a guard that was stopped holds for ever.
+        """
+        status = self.status()
+        if status is None or not self.alive or self._process is None:
+            return False
+        if self._clock.monotonic_ns() - status.poll_ns < _HUNG_NS:
+            return False
+        self._process.kill()
+        self._process.wait()
+        return True
 
     def stop_without_guard(self) -> bool:
         """Turn the outputs off from a process of its own, the guard being dead.

@@ -139,6 +139,7 @@ class Supervisor:
         the guard is dead, outputs are turned off in its place until that is proven.
         """
         with self._lock:
+            self.guard.kill_if_hung()
             if not self.guard.alive and not self._stopped_without_guard:
                 self._stopped_without_guard = self.guard.stop_without_guard()
             if not (self.guard.alive and self.control.alive):

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from continuon.clock import SystemClock
+from continuon.clock import ManualClock, SystemClock
 from continuon.errors import ContinuonError, ContractError
 from continuon.home import Home
 from continuon.robot.bodies import Body, open_body
@@ -96,9 +96,12 @@ def test_dead_parts_disarm_the_robot(robot):
     assert not robot.readiness().ready
     wait_for(lambda: not robot.guard.report().driving)
     assert "control" not in robot.status()
-    os.kill(robot.guard.pid, signal.SIGKILL)
-    wait_for(lambda: not robot.guard.alive)
+    os.kill(robot.guard.pid, signal.SIGSTOP)
     robot.watch()
+    assert robot.guard.alive
+    robot.guard._clock = ManualClock(SystemClock().monotonic_ns() + 4_000 * MS)
+    robot.watch()
+    assert not robot.guard.alive
     assert not robot.readiness().parts["guard"]
     assert robot._stopped_without_guard
 
