@@ -27,4 +27,4 @@ def main(states: int, length: int) -> int:
 
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[1:]]
-    sys.exit(main(*(numbers + [1_000_000, 4][len(numbers) :])))
+    sys.exit(main(*(numbers + [1_000_000, 5][len(numbers) :])))
