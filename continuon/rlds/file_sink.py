@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 as hex."""
+    """Return a file's SHA-256 as hex, hashed in place where it is not empty."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if not os.fstat(file.fileno()).st_size:
+            return hashlib.sha256().hexdigest()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return hashlib.sha256(data).hexdigest()

@@ -22,7 +22,7 @@ __all__ = [
     "IMAGE_SCHEMA_NAME",
     "clock_offset_message",
     "clock_offset_schema",
-    "decode_vector",
+    "decode_vectors",
     "image_descriptor_set",
     "image_message",
     "image_range",
@@ -33,6 +33,10 @@ __all__ = [
 
 IMAGE_SCHEMA_NAME = "foxglove.CompressedImage"
 _DEVICE_NS_FIELD = 1001
+_DATA_KEY = 2 << 3 | LENGTH
+_DEVICE_NS_KEY = _DEVICE_NS_FIELD << 3
+_HEAD_BYTES = 128
+_MAX_UINT64 = (1 << 64) - 1
 _FORMATS = {Codec.JPEG: b"jpeg", Codec.PNG16: b"png"}
 _INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
 
@@ -61,15 +65,54 @@ def image_range(message: memoryview) -> tuple[int, int, int | None]:
     Raises:
         DataError: not such a message.
     """
+    known = _range_at_end(bytes(message[:_HEAD_BYTES]), len(message))
+    if known is not None:
+        return known
     start = end = 0
     device_ns = None
     for number, value, at in fields(message):
         if isinstance(value, int):
             if number == _DEVICE_NS_FIELD:
-                device_ns = value - (1 << 64) if value >> 63 else value
+                device_ns = _signed(value)
         elif number == 2:
             start, end = at, at + len(value)
     return start, end, device_ns
+
+
+def _range_at_end(head: bytes, size: int) -> tuple[int, int, int | None] | None:
+    """Return the same for a message that ends with its blob, as ours do; else None."""
+    at, device_ns = 0, None
+    try:
+        while True:
+            key, at = _varint(head, at)
+            value, at = _varint(head, at)
+            if key == _DATA_KEY:
+                return (at, size, device_ns) if at + value == size else None
+            if key == _DEVICE_NS_KEY:
+                device_ns = _signed(value)
+            elif key & 7 == LENGTH:
+                at += value
+            elif key & 7:
+                return None
+    except IndexError:
+        return None
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    byte = data[at]
+    if byte < 128:
+        return byte, at + 1
+    value, shift = byte & 127, 7
+    while byte > 127 and shift < 70:
+        at += 1
+        byte = data[at]
+        value |= (byte & 127) << shift
+        shift += 7
+    return value & _MAX_UINT64, at + 1
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def vector_message(
@@ -86,24 +129,34 @@ class _Vector(msgspec.Struct):
 
 
 _VECTOR = msgspec.json.Decoder(_Vector)
+_VECTORS = msgspec.json.Decoder(list[_Vector])
 
 
-def decode_vector(
-    message: memoryview, names: Sequence[str]
-) -> tuple[list[float], int | None]:
-    """Return (values in the order of `names`, device_ns); null and absent are NaN.
+def decode_vectors(
+    messages: Sequence[memoryview], names: Sequence[str]
+) -> tuple[NDArray[np.float32], list[int | None]]:
+    """Return (float32 [messages, names], device_ns each); null and absent are NaN.
 
     Raises:
-        DataError: not a vector message.
+        DataError: one is not a vector message.
     """
     try:
-        sample = _VECTOR.decode(message)
+        samples = _VECTORS.decode(b"".join((b"[", b",".join(messages), b"]")))
+        if len(samples) != len(messages):
+            samples = [_VECTOR.decode(message) for message in messages]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             "E-RLDS-VECTOR-001", f"not a vector message: {error}"
         ) from error
-    values = [sample.values.get(name) for name in names]
-    return [float("nan") if v is None else v for v in values], sample.device_ns
+    order = list(names)
+    rows = [
+        list(sample.values.values())
+        if list(sample.values) == order
+        else [sample.values.get(name) for name in order]
+        for sample in samples
+    ]
+    vectors = np.array(rows, np.float32).reshape(len(rows), len(order))
+    return vectors, [sample.device_ns for sample in samples]
 
 
 def vector_schema(spec: StreamSpec) -> bytes:

@@ -7,18 +7,20 @@ touches message bodies just for the CRC, so an episode opens in milliseconds.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import attrs
 
 from continuon.errors import DataError
+from continuon.rlds.checksum import crc32
 from continuon.rlds.mcap_write import MAGIC, Opcode
 
 __all__ = ["Channel", "ChunkAt", "McapContents", "MessageAt", "Schema", "scan_mcap"]
 
 _RECORD = struct.Struct("<BQ")
-_MESSAGE = struct.Struct("<HIQQ")
+_MESSAGE = struct.Struct("<BQHIQQ")
+_INDEX_HEAD = struct.Struct("<BQH")
 
 
 @attrs.frozen
@@ -42,8 +44,7 @@ class Channel:
     metadata: Mapping[str, str]
 
 
-@attrs.frozen(eq=False)
-class MessageAt:
+class MessageAt(NamedTuple):
     """Where a message's content lies in the file, and its stamps."""
 
     channel: int
@@ -95,10 +96,13 @@ class McapContents:
     damage: str | None = None
 
 
-def scan_mcap(data: memoryview, *, verify: bool = True) -> McapContents:
+def scan_mcap(
+    data: memoryview, *, verify: bool = True, until_chunk: bool = False
+) -> McapContents:
     """Walk an MCAP file and return what is in it, up to the first damage.
 
     Never raises on damage: `damage` and `is_finished` say how far the file is whole.
+    `until_chunk` stops where the samples begin.
 
     Raises:
         DataError: not an MCAP file at all, or one that is compressed.
@@ -120,7 +124,12 @@ def scan_mcap(data: memoryview, *, verify: bool = True) -> McapContents:
                 found.is_finished = True
                 return found
             opcode, start, end = _record_at(data, position)
-            if opcode == Opcode.FOOTER:
+            if until_chunk and opcode == Opcode.CHUNK:
+                return found
+            if opcode == Opcode.MESSAGE_INDEX:
+                if in_data and found.chunks:
+                    _take_index(found.chunks[-1], data, position, end)
+            elif opcode == Opcode.FOOTER:
                 _check_footer(data, position, start, verify=verify)
                 has_footer = True
             elif opcode == Opcode.DATA_END:
@@ -168,17 +177,16 @@ def _take(
     if opcode == Opcode.CHUNK:
         _take_chunk(found, data, start, end, verify=verify)
     elif opcode == Opcode.MESSAGE:
-        found.messages.append(_message(data, start, end))
+        message = _message_inside(data, start - _RECORD.size, end)
+        if message is None:
+            raise _DamageError(f"the message at byte {start} is too short")
+        found.messages.append(message)
     elif opcode == Opcode.METADATA:
         name, at = _text(data, start)
         table, at = _table(data, at)
         _all_read(at, end)
         found.metadata.append((name, table))
         found.tables.append((start - _RECORD.size, end - start + _RECORD.size, name))
-    elif opcode == Opcode.MESSAGE_INDEX and found.chunks:
-        (number,) = struct.unpack_from("<H", data, start)
-        found.chunks[-1].index_offsets[number] = start - _RECORD.size
-        found.chunks[-1].index_end = end
     elif opcode == Opcode.SCHEMA:
         (number,) = struct.unpack_from("<H", data, start)
         name, at = _text(data, start + 2)
@@ -217,26 +225,47 @@ def _take_chunk(
     body = at + 8
     if body + length != end or length != size:
         raise _DamageError(f"the chunk at byte {start} has contradictory lengths")
-    if verify and crc and zlib.crc32(data[body:end]) != crc:
+    if verify and crc and crc32(data[body:end]) != crc:
         raise _DamageError(f"the CRC of the chunk at byte {start} is wrong")
-    position, inside = body, data[:end]
-    messages = []
+    inside = data[:end]
+    messages: list[MessageAt] = []
+    position = body
     while position < end:
+        quick = _message_inside(inside, position, end)
+        if quick is not None:
+            messages.append(quick)
+            position = quick.end
+            continue
         opcode, content, after = _record_at(inside, position)
         if opcode == Opcode.MESSAGE:
-            messages.append(_message(data, content, after))
-        elif opcode in {Opcode.SCHEMA, Opcode.CHANNEL}:
+            raise _DamageError(f"the message at byte {position} is too short")
+        if opcode in {Opcode.SCHEMA, Opcode.CHANNEL}:
             _take(found, inside, opcode, content, after, verify=verify)
         position = after
     found.chunks.append(ChunkAt(start - _RECORD.size, end, messages, {}, end))
     found.messages += messages
 
 
-def _message(data: memoryview, start: int, end: int) -> MessageAt:
-    if end - start < _MESSAGE.size:
-        raise _DamageError(f"the message at byte {start} is too short")
-    channel, sequence, log_ns, publish_ns = _MESSAGE.unpack_from(data, start)
-    return MessageAt(channel, sequence, log_ns, publish_ns, start + 22, end)
+def _take_index(chunk: ChunkAt, data: memoryview, position: int, end: int) -> None:
+    _, _, number = _INDEX_HEAD.unpack_from(data, position)
+    chunk.index_offsets[number] = position
+    chunk.index_end = end
+
+
+def _message_inside(data: memoryview, position: int, end: int) -> MessageAt | None:
+    """Return the whole message whose record starts here, None if it is none."""
+    start = position + _MESSAGE.size
+    if start > end:
+        return None
+    opcode, length, channel, sequence, log_ns, publish_ns = _MESSAGE.unpack_from(
+        data, position
+    )
+    after = position + _RECORD.size + length
+    if opcode != Opcode.MESSAGE or not start <= after <= end:
+        return None
+    if log_ns >> 63:
+        raise _DamageError(f"the message at byte {position} has no possible time")
+    return MessageAt(channel, sequence, log_ns, publish_ns, start, after)
 
 
 def _check_footer(data: memoryview, position: int, start: int, *, verify: bool) -> None:
@@ -245,7 +274,7 @@ def _check_footer(data: memoryview, position: int, start: int, *, verify: bool) 
         raise _DamageError("the footer points past itself")
     if verify and crc and summary_start:
         summary = data[summary_start : start + 16]
-        if zlib.crc32(summary) != crc:
+        if crc32(summary) != crc:
             raise _DamageError("the CRC of the summary is wrong")
 
 

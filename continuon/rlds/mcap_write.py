@@ -7,12 +7,12 @@ torn file finds every chunk that was whole. Values in, bytes out: no clock, no t
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
+from continuon.rlds.checksum import crc32
 from continuon.rlds.wire import Buffer
 
 __all__ = ["MAGIC", "ChunkEntry", "McapWriter", "MessageRecord", "Opcode", "Sink"]
@@ -188,7 +188,7 @@ class McapWriter:
                 _PAIR.pack(message.log_ns, size)
             )
             for part in (head, *message.parts):
-                crc = zlib.crc32(part, crc)
+                crc = crc32(part, crc)
                 body.append(part)
             size += 31 + message.size
         start_ns = min(message.log_ns for message in messages)
@@ -245,7 +245,7 @@ class McapWriter:
         tail = b"".join(summary) + b"".join(offsets)
         offset_start = summary_start + sum(map(len, summary))
         foot = struct.pack("<BQQQ", Opcode.FOOTER, 20, summary_start, offset_start)
-        crc = zlib.crc32(foot, zlib.crc32(tail))
+        crc = crc32(foot, crc32(tail))
         self._write([last, end, tail, foot, crc.to_bytes(4, "little"), MAGIC])
 
     def _summary(

@@ -47,15 +47,12 @@ def percentiles_ms(times_ns: NDArray[np.int64]) -> dict[str, float] | None:
 def duplicate_frames(images: Sequence[bytes]) -> int:
     """Return how many frames are byte for byte the one before."""
     if isinstance(images, BlobSequence):
-        views = (images.view(i) for i in range(len(images)))
+        sizes, views = images.sizes(), images.views()
     else:
-        views = (memoryview(blob) for blob in images)
-    repeated, previous = 0, memoryview(b"")
-    for view in views:
-        same_size = len(view) == len(previous) > 0
-        repeated += same_size and bytes(view) == bytes(previous)
-        previous = view
-    return repeated
+        sizes = np.array([len(blob) for blob in images], np.int64)
+        views = [memoryview(blob) for blob in images]
+    alike = np.flatnonzero((sizes[1:] == sizes[:-1]) & (sizes[1:] > 0))
+    return sum(bytes(views[row + 1]) == bytes(views[row]) for row in alike.tolist())
 
 
 def image_problems(stream: Stream) -> Iterator[tuple[str, int, str]]:
@@ -66,8 +63,7 @@ def image_problems(stream: Stream) -> Iterator[tuple[str, int, str]]:
     is_jpeg = stream.spec.codec is Codec.JPEG
     end = b"\xff\xd9" if is_jpeg else b"IEND\xae\x42\x60\x82"
     wanted = (stream.spec.width, stream.spec.height)
-    for row in range(len(stream)):
-        view = stream.blobs.view(row)
+    for row, view in enumerate(stream.blobs.views()):
         if not len(view):
             yield "IMAGE-001", row, "0 bytes"
             continue
@@ -76,7 +72,7 @@ def image_problems(stream: Stream) -> Iterator[tuple[str, int, str]]:
         except DataError as error:
             yield "IMAGE-002", row, error.what
             continue
-        if bytes(view[-len(end) - 8 :]).rstrip(b"\x00")[-len(end) :] != end:
+        if not bytes(view[-len(end) - 8 :]).rstrip(b"\x00").endswith(end):
             yield "IMAGE-002", row, "no end marker"
         elif not is_jpeg and bytes(view[24:26]) != b"\x10\x00":
             yield "IMAGE-002", row, "not 16 bits grey"

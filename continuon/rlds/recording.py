@@ -24,7 +24,14 @@ from continuon.rlds.layout import (
 )
 from continuon.rlds.mcap_read import McapContents, MessageAt, scan_mcap
 
-__all__ = ["BlobSequence", "Recording", "Stream", "map_file", "open_recording"]
+__all__ = [
+    "BlobSequence",
+    "Recording",
+    "Stream",
+    "map_file",
+    "open_recording",
+    "read_metadata",
+]
 
 
 class BlobSequence(Sequence[bytes]):
@@ -59,6 +66,10 @@ class BlobSequence(Sequence[bytes]):
     def views(self) -> list[memoryview]:
         """Return all blobs in place."""
         return [self._data[start:end] for start, end in self.ranges.tolist()]
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return int64 [n], the blobs' lengths in bytes."""
+        return self.ranges[:, 1] - self.ranges[:, 0]
 
     def view(self, index: int) -> memoryview:
         """Return one blob in place."""
@@ -172,6 +183,16 @@ def open_recording(path: Path, *, verify: bool = True) -> Recording:
     )
 
 
+def read_metadata(path: Path) -> EpisodeMetadata:
+    """Return what a recording, whole or not, says at its start; no sample is read.
+
+    Raises:
+        DataError: absent, no MCAP file, or damaged before its first sample.
+    """
+    contents = scan_mcap(map_file(path), verify=False, until_chunk=True)
+    return read_opening(contents, where=path).metadata
+
+
 def map_file(path: Path) -> memoryview:
     """Map a file into memory, read-only.
 
@@ -199,22 +220,26 @@ def _by_channel(contents: McapContents) -> dict[int, list[MessageAt]]:
 
 def _stream(spec: StreamSpec, data: memoryview, messages: list[MessageAt]) -> Stream:
     count = len(messages)
-    device_ns = np.empty(count, np.int64)
+    columns = np.array(messages, np.int64).reshape(count, len(MessageAt._fields))
+    _, sequence, capture_ns, _, start, end = columns.T.copy()
     ranges = np.empty((count if spec.is_image else 0, 2), np.int64)
     vectors = np.empty((count, len(spec.names)), np.float32)
-    for row, at in enumerate(messages):
-        body = data[at.start : at.end]
-        if spec.is_image:
-            start, end, stamp = foxglove.image_range(body)
-            ranges[row] = at.start + start, at.start + end
-        else:
-            vectors[row], stamp = foxglove.decode_vector(body, spec.names)
-        device_ns[row] = at.log_ns if stamp is None else stamp
+    spans = zip(start.tolist(), end.tolist(), strict=True)
+    bodies = [data[first:last] for first, last in spans]
+    stamps: list[int | None]
+    if spec.is_image:
+        found = [foxglove.image_range(body) for body in bodies]
+        ranges[:, 0] = start + np.array([first for first, _, _ in found], np.int64)
+        ranges[:, 1] = start + np.array([last for _, last, _ in found], np.int64)
+        stamps = [stamp for _, _, stamp in found]
+    else:
+        vectors, stamps = foxglove.decode_vectors(bodies, spec.names)
+    own = zip(capture_ns.tolist(), stamps, strict=True)
     return Stream(
         spec=spec,
-        capture_ns=np.array([at.log_ns for at in messages], np.int64),
-        device_ns=device_ns,
-        sequence=np.array([at.sequence for at in messages], np.int64),
+        capture_ns=capture_ns,
+        device_ns=np.array([at if ns is None else ns for at, ns in own], np.int64),
+        sequence=sequence,
         vectors=vectors,
         blobs=BlobSequence(data, ranges),
     )

@@ -28,7 +28,12 @@ from continuon.rlds.episode import (
     EpisodeMetadata,
 )
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX
-from continuon.rlds.recording import Recording, Stream, open_recording
+from continuon.rlds.recording import (
+    Recording,
+    Stream,
+    open_recording,
+    read_metadata,
+)
 
 __all__ = [
     "MAX_BRACKET_NS",
@@ -282,9 +287,9 @@ def recordings_in(path: Path) -> list[Path]:
 
 
 def _start_of(path: Path) -> tuple[int, str]:
-    """Return the sort key of a recording; a damaged one comes first, under its name."""
+    """Return the sort key of a recording; one without a start comes first."""
     try:
-        metadata = open_recording(path, verify=False).metadata
+        metadata = read_metadata(path)
     except DataError:
         return (-1, path.name)
     return (metadata.start_wall_ns, metadata.episode_id)

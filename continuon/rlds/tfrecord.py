@@ -11,9 +11,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import google_crc32c
-
 from continuon.errors import DataError
+from continuon.rlds.checksum import crc32c
 from continuon.rlds.recording import map_file
 from continuon.rlds.wire import Buffer
 
@@ -29,7 +28,7 @@ def masked_crc32c(parts: Sequence[Buffer]) -> int:
     """Return the masked CRC-32C of buffers one after the other."""
     crc = 0
     for part in parts:
-        crc = google_crc32c.extend(crc, bytes(part))
+        crc = crc32c(part, crc)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
