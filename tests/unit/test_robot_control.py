@@ -2,6 +2,8 @@ import os
 import signal
 import threading
 
+import attrs
+import msgspec
 import pytest
 
 from continuon._specs.robot.fakes import FakeRig
@@ -68,9 +70,9 @@ class Bench:
         self.ticks(ticks)
         return self.mine.poll()
 
-    def swap(self, name):
+    def swap(self, name, **more):
         self.ids += 1
-        message = {"id": self.ids, "do": "swap", "backend": "litert"}
+        message = {"id": self.ids, "do": "swap", "backend": "litert", **more}
         self.mine.send(message | {"artifact_dir": name})
         answer = None
         while answer is None:
@@ -183,6 +185,17 @@ def test_a_policy_that_may_not_drive_leaves_the_old_one_driving(bench, name, cod
     bench.ticks(5)
     assert set(bench.log.rows()["policy"]) == {1}
     assert bench.board.read_command().enabled
+
+
+@pytest.mark.req("R-KERNEL-03", "R-SWAP-03")
+def test_a_bundles_own_limits_hold_from_its_first_tick_until_it_leaves(bench):
+    tight = attrs.evolve(car_limits(), high=(0.02, 0.01))
+    bench.ask("start", motion="policy", epoch=1, ticks=10)
+    bench.swap("gain-0.05", limits=msgspec.to_builtins(tight))
+    bench.ticks(10)
+    assert bench.process._loop.last_command == pytest.approx((0.02, 0.01))
+    bench.ask("swap_back", ticks=10)
+    assert bench.process._loop.last_command[1] == pytest.approx(0.1)
 
 
 def test_going_back_needs_somewhere_to_go(bench):
