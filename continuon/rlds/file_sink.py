@@ -61,6 +61,12 @@ class FileSink:
         """Bring what was appended to the disk."""
         os.fdatasync(self._fd)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of all that was appended, as hex."""
+        if self._sha256 is None:
+            return sha256_of(self.path)
+        return self._sha256.hexdigest()
+
     def publish(self, final: Path) -> str:
         """Sync, give the file its final name, close it; returns its SHA-256 as hex."""
         os.fsync(self._fd)

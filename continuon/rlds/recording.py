@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import Protocol, Self, overload, runtime_checkable
 
 import attrs
 import numpy as np
@@ -23,15 +23,27 @@ from continuon.rlds.layout import (
     read_opening,
 )
 from continuon.rlds.mcap_read import McapContents, MessageAt, scan_mcap
+from continuon.rlds.wire import Buffer
 
 __all__ = [
     "BlobSequence",
+    "InPlace",
     "Recording",
     "Stream",
+    "buffers",
     "map_file",
     "open_recording",
     "read_metadata",
 ]
+
+
+@runtime_checkable
+class InPlace(Protocol):
+    """Blobs that lie in a mapped file."""
+
+    def views(self) -> list[memoryview]:
+        """Return all blobs in place."""
+        ...
 
 
 class BlobSequence(Sequence[bytes]):
@@ -209,6 +221,11 @@ def map_file(path: Path) -> memoryview:
     except ValueError as error:
         raise DataError("E-RLDS-FILE-004", "the file is empty", where=path) from error
     return memoryview(mapping)
+
+
+def buffers(blobs: Sequence[bytes]) -> Sequence[Buffer]:
+    """Return blobs in place where they lie in a mapped file, so none is copied."""
+    return blobs.views() if isinstance(blobs, InPlace) else blobs
 
 
 def _by_channel(contents: McapContents) -> dict[int, list[MessageAt]]:

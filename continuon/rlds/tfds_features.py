@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from continuon.rlds.episode import metadata_to_json
 from continuon.rlds.example import Feature
 from continuon.rlds.images import jpeg_size, png_size
-from continuon.rlds.recording import BlobSequence
+from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps
-from continuon.rlds.wire import Buffer
 
 __all__ = ["EpisodeShape", "episode_features", "features_json", "shape_of"]
 
@@ -89,7 +88,7 @@ def episode_features(
     at = np.arange(count)
     task = steps.metadata.task.encode()
     features: dict[str, Feature] = {
-        "steps/observation/image": _buffers(steps.image[rows]),
+        "steps/observation/image": buffers(steps.image[rows]),
         "steps/observation/stamp_ns": steps.stamp_ns[rows],
         "steps/action": steps.action[rows],
         "steps/valid": steps.valid[rows].astype(np.int64),
@@ -108,15 +107,10 @@ def episode_features(
     if steps.state_names:
         features["steps/observation/state"] = steps.state[rows]
     if steps.depth is not None:
-        features["steps/observation/depth"] = _buffers(steps.depth[rows])
+        features["steps/observation/depth"] = buffers(steps.depth[rows])
     for name, skew in steps.skew_ns.items():
         features[f"steps/skew_ns/{name}"] = skew[rows]
     return features
-
-
-def _buffers(blobs: Sequence[bytes]) -> Sequence[Buffer]:
-    """Return blobs in place where they lie in a mapped file, so none is copied."""
-    return blobs.views() if isinstance(blobs, BlobSequence) else blobs
 
 
 def _shape(dimensions: tuple[int, ...]) -> dict[str, Any]:

@@ -206,6 +206,10 @@ class _Blobs(Sequence[bytes]):
             return _Blobs(self._views[index])
         return bytes(self._views[index])
 
+    def views(self) -> list[memoryview]:
+        """Return all blobs in place."""
+        return list(self._views)
+
 
 def _load(path: Path) -> Any:
     try:

@@ -10,7 +10,7 @@ import pytest
 
 from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
 from continuon.errors import DataError, UsageError
-from continuon.rlds import tfds_write
+from continuon.rlds import tfds_shards, tfds_write
 from continuon.rlds.example import encode_example, parse_example
 from continuon.rlds.steps import read_steps
 from continuon.rlds.tfds_read import find_tfds, open_tfds, read_columns
@@ -87,7 +87,7 @@ def test_nothing_half_written_is_published(tmp_path, monkeypatch):
     def pull_the_plug(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tfds_write, "_compare", pull_the_plug)
+    monkeypatch.setattr(tfds_write, "check_equal", pull_the_plug)
     with pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "out")
     assert find_tfds(tmp_path / "out" / "continuon" / "1.0.0") is None
@@ -100,14 +100,14 @@ def test_a_difference_on_reading_back_is_an_error_and_publishes_nothing(
     tmp_path, monkeypatch
 ):
     source = episodes(tmp_path / "in")
-    honest = tfds_write.episode_features
+    honest = tfds_shards.episode_features
 
     def faulty(steps, **span):
         features = honest(steps, **span)
         features["steps/action"] = features["steps/action"] + np.float32(1e-7)
         return features
 
-    monkeypatch.setattr(tfds_write, "episode_features", faulty)
+    monkeypatch.setattr(tfds_shards, "episode_features", faulty)
     with pytest.raises(DataError, match="E-RLDS-CONVERT-003"):
         convert(source, tmp_path / "out")
     assert not (tmp_path / "out" / "continuon" / "1.0.0").exists()
