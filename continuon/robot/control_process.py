@@ -19,10 +19,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from continuon.clock import Clock
-from continuon.errors import ContinuonError, HardwareError, UsageError
+from continuon.errors import ContinuonError, UsageError
 from continuon.rig.calibration import CarCalibration, car_pulses_us
-from continuon.rig.protocols import Camera, Frame, Rig
+from continuon.rig.protocols import Rig
 from continuon.rlds.episode import ActionSource
 from continuon.robot.board import Board
 from continuon.robot.channel import Channel
@@ -31,9 +30,10 @@ from continuon.robot.kernel import Decision, Reason, SafetyLimits
 from continuon.robot.loop import ControlLoop, Tick, run_periodic
 from continuon.robot.modes import Motion
 from continuon.robot.outputs import BoardOutput
-from continuon.robot.pilots import Intent, PolicyPilot, Senses, TeleopPilot
+from continuon.robot.pilots import Intent, TeleopPilot
 from continuon.robot.policies import ActiveModel, load_checked
 from continuon.robot.realtime import Grants, Wishes, make_real_time
+from continuon.robot.steady import SteadyBrain, SteadyEye
 from continuon.robot.swapper import Swapper
 from continuon.robot.ticklog import (
     EXECUTING,
@@ -45,56 +45,6 @@ from continuon.robot.ticklog import (
 )
 
 __all__ = ["ControlProcess", "main"]
-
-
-class _Eye:
-    """A camera whose failures are counted and reported, not raised into the loop."""
-
-    def __init__(self, camera: Camera) -> None:
-        self._camera = camera
-        self.failures = 0
-        self.last_failure: str | None = None
-
-    def poll(self) -> Frame | None:
-        try:
-            return self._camera.poll()
-        except HardwareError as error:
-            self.failures += 1
-            self.last_failure = str(error)
-            return None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._camera, name)
-
-
-class _Brain:
-    """The active policy as a pilot; a policy that raises is one that says nothing."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._pilot: PolicyPilot | None = None
-        self.failures = 0
-        self.failed = False
-        self.last_failure: str | None = None
-
-    def use(self, model: ActiveModel) -> None:
-        self._pilot = PolicyPilot(model.policy, self._clock.monotonic_ns)
-
-    def reset(self) -> None:
-        if self._pilot is not None:
-            self._pilot.reset()
-
-    def __call__(self, senses: Senses) -> Intent | None:
-        self.failed = False
-        if self._pilot is None:
-            return None
-        try:
-            return self._pilot(senses)
-        except (ContinuonError, ValueError, RuntimeError) as error:
-            self.failures += 1
-            self.failed = True
-            self.last_failure = f"{type(error).__name__}: {error}"
-            return None
 
 
 class ControlProcess:
@@ -124,7 +74,7 @@ class ControlProcess:
         self._log = log
         self._channel = channel
         self._grants = grants
-        self._eye = _Eye(rig.camera) if rig.camera is not None else None
+        self._eye = SteadyEye(rig.camera) if rig.camera is not None else None
         self._output = BoardOutput(board)
         calibration = config.calibration or getattr(rig, "calibration", None)
         self._loop = ControlLoop(
@@ -135,7 +85,7 @@ class ControlProcess:
             limits=config.limits,
             always_think=True,
         )
-        self._brain = _Brain(self._clock)
+        self._brain = SteadyBrain(self._clock)
         self._hand = TeleopPilot()
         self._motion = Motion.NONE
         self._running = True

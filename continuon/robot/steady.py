@@ -1,0 +1,67 @@
+"""A camera and a policy whose failures are counted, and never end the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from continuon.clock import Clock
+from continuon.errors import ContinuonError, HardwareError
+from continuon.rig.protocols import Camera, Frame
+from continuon.robot.pilots import Intent, PolicyPilot, Senses
+from continuon.robot.policies import ActiveModel
+
+__all__ = ["SteadyBrain", "SteadyEye"]
+
+
+class SteadyEye:
+    """A camera whose failures are counted and reported, not raised into the loop."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._camera = camera
+        self.failures = 0
+        self.last_failure: str | None = None
+
+    def poll(self) -> Frame | None:
+        """Return a fresh frame; None also where the camera failed."""
+        try:
+            return self._camera.poll()
+        except HardwareError as error:
+            self.failures += 1
+            self.last_failure = str(error)
+            return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._camera, name)
+
+
+class SteadyBrain:
+    """The active policy as a pilot; a policy that raises is one that says nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pilot: PolicyPilot | None = None
+        self.failures = 0
+        self.failed = False
+        self.last_failure: str | None = None
+
+    def use(self, model: ActiveModel) -> None:
+        """Think with this policy from the next call on."""
+        self._pilot = PolicyPilot(model.policy, self._clock.monotonic_ns)
+
+    def reset(self) -> None:
+        """Forget everything, as at the start of an episode."""
+        if self._pilot is not None:
+            self._pilot.reset()
+
+    def __call__(self, senses: Senses) -> Intent | None:
+        """Return what the policy wants, None where it has nothing to say."""
+        self.failed = False
+        if self._pilot is None:
+            return None
+        try:
+            return self._pilot(senses)
+        except (ContinuonError, ValueError, RuntimeError) as error:
+            self.failures += 1
+            self.failed = True
+            self.last_failure = f"{type(error).__name__}: {error}"
+            return None
