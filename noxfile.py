@@ -1,8 +1,7 @@
-#!/usr/bin/env -S uv run --script
 # /// script
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""The pipeline's face. Sessions install a family and call the library; no logic here."""
+"""The pipeline's face: sessions install a family and call the library."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CITED = re.compile(r"R-[A-Z0-9]+(?:-[A-Z0-9]+)*-\d+")
-DEFINED = re.compile(r"^\s*(?:[-*|]\s*)?\**`?(R-[A-Z0-9]+(?:-[A-Z0-9]+)*-\d+)`?\**", re.M)
+DEFINED = re.compile(
+    r"^\s*(?:[-*|]\s*)?\**`?(R-[A-Z0-9]+(?:-[A-Z0-9]+)*-\d+)`?\**", re.MULTILINE
+)
 
 
 def requirements() -> dict[str, list[str]]:
@@ -34,8 +36,10 @@ def build(site: Path) -> int:
     from markdown_it import MarkdownIt
 
     render = MarkdownIt("commonmark").enable("table")
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    pages += sorted((ROOT / "specs").rglob("*.md"))
+    folders = ("docs", "specs")
+    pages = [ROOT / "README.md"]
+    for name in folders:
+        pages += sorted((ROOT / name).rglob("*.md"))
     for page in pages:
         target = site / page.relative_to(ROOT).with_suffix(".html")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +49,8 @@ def build(site: Path) -> int:
             f"<title>{escape(page.stem)}</title>"
             "<style>body{max-width:46em;margin:2em auto;padding:0 1em;"
             "font:16px/1.55 system-ui,sans-serif}pre,code{background:#f3f3f0}"
-            "pre{padding:.6em;overflow:auto}td,th{border:1px solid #ccc;padding:3px 8px}"
+            "pre{padding:.6em;overflow:auto}"
+            "td,th{border:1px solid #ccc;padding:3px 8px}"
             f"table{{border-collapse:collapse}}</style>{body}",
             "utf-8",
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from continuon.cli.render import Result
+from continuon.environment import read_environment
 from continuon.errors import DataError
 from continuon.home import Home
 
@@ -228,7 +228,7 @@ def export(
         episodes_dir or home.episodes,
         output_dir or home.export,
         secret=export_secret(home),
-        origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
+        origin_tag=read_environment().export_origin,
     )
     return Result(data=report, exit_code=report.exit_code)
 

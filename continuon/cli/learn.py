@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from continuon.cli.render import Result
+from continuon.environment import read_environment
 from continuon.errors import UsageError
 from continuon.home import Home
 
@@ -55,6 +56,8 @@ def sanity(
     """
     from continuon.learn import run_sanity
 
+    read_environment().require_jax()
+
     home = Home.from_environment()
     report = run_sanity(
         rlds_dir or home.episodes,
@@ -98,6 +101,8 @@ def prove(
         How many seeds, at least three.
     """
     from continuon.learn import run_proof
+
+    read_environment().require_jax()
 
     report = run_proof(
         rlds_dir or Home.from_environment().episodes,
@@ -149,6 +154,8 @@ def train(
     """
     from continuon.cli.progress import Counter
     from continuon.learn import train as run_training
+
+    read_environment().require_jax()
 
     del trainer
     home = Home.from_environment()

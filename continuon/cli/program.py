@@ -25,6 +25,8 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; never raises for a user's mistake."""
+    if argv[:1] == ["tuf"]:
+        return _tuf(argv[1:])
     common, tokens = split_common(argv)
     try:
         return _dispatch(common, tokens)
@@ -39,6 +41,17 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is taken for whole", file=sys.stderr)
         return 130
+
+
+def _tuf(argv: Sequence[str]) -> int:
+    """Run the TUF client's own command line: its contract has exit codes 0 and 1."""
+    from continuon.ota.tuf_cli import main as tuf_main
+
+    try:
+        return tuf_main(list(argv))
+    except (ContinuonError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(common: Common, tokens: list[str]) -> int:
@@ -100,6 +113,8 @@ def _help(prefix: str) -> str:
         "usage: continuon COMMAND [OPTIONS]     continuon COMMAND --help",
         "",
         *(f"  {command.words:<{width}}  {command.summary}" for command in rows),
+        "",
+        f"  {'tuf':<{width}}  A TUF client: init, refresh, download (exit 0 or 1)",
         "",
         "everywhere: --json [PATH]  --dry-run  --show-config  --quiet  --debug",
         "exit codes: 0 done, 1 failed, 2 usage, 3 gate missed or data lost,",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from continuon.cli.render import Result
+from continuon.environment import read_environment
 from continuon.errors import UsageError
 from continuon.home import Home
 
@@ -19,7 +20,7 @@ def serve(
     rig: Literal["sim", "pi"] = "sim",
     home: Path | None = None,
     name: str | None = None,
-    port: int = 8081,
+    port: int = 8787,
     lan: bool = False,
     pairing: bool = False,
     policy: Path | None = None,
@@ -51,6 +52,7 @@ def serve(
     from continuon.robot.service import ServiceSettings
     from continuon.robot.service import serve as run_service
 
+    read_environment().require_headless()
     place = Home(home) if home is not None else Home.from_environment()
     settings = ServiceSettings(
         home=place,

@@ -15,6 +15,9 @@ from continuon.hope.target import frozen_target
 __all__ = ["Params", "count_parameters", "init", "trainable_mask"]
 
 Params = dict[str, Any]
+_KERNEL_GAINS = (6.0, 2.25)
+"""First and later convolutions. Neighbouring frames differ little: with gains near one
+the encoder's output would vary by a tenth, too small for the soft norms."""
 _KERNELS = (5, 3, 3)
 
 
@@ -79,7 +82,9 @@ def _encoder(draw: _Draw, config: HopeConfig) -> Params:
         for index, filters in enumerate(config.image_channels):
             size = _KERNELS[min(index, len(_KERNELS) - 1)]
             convolutions[str(index)] = {
-                "kernel": draw.dense(size, size, channels, filters, gain=1.5),
+                "kernel": draw.dense(
+                    size, size, channels, filters, gain=_KERNEL_GAINS[index > 0]
+                ),
                 "bias": _full(0.0, filters),
             }
             height, width, channels = -(-height // 2), -(-width // 2), filters

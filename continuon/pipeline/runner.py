@@ -132,7 +132,7 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
     command = [sys.executable, "-m", "continuon.pipeline.worker", name]
     environment = {
         "OMP_NUM_THREADS": "2",
-        "JAX_COMPILATION_CACHE_DIR": str(context.root / "cache" / "jax"),
+        "JAX_COMPILATION_CACHE_DIR": str(_compiled()),
         **os.environ,
     }
     with subprocess.Popen(
@@ -159,6 +159,12 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
         hint=f"its own words stand above; then `continuon pipeline run --only {name}`",
     )
     return {"error": error.as_dict()}
+
+
+def _compiled() -> Path:
+    """Return where compiled programs are kept between runs, for this user."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "continuon" / "jax"
 
 
 def _judge(

@@ -12,7 +12,7 @@ import pytest
 import continuon
 
 PACKAGE = Path(continuon.__file__).parent
-EVERYWHERE = {"errors", "clock", "home", "tensorfile", "testing"}
+EVERYWHERE = {"errors", "clock", "home", "tensorfile", "environment", "testing"}
 CORE = {"rlds", "hope", "bundle"}
 MAY_IMPORT = {
     "rlds": set(),

@@ -71,7 +71,9 @@ def test_picamera2_and_an_all_extra_are_in_no_metadata():
         "beam",
     }
     assert "all" not in extras
-    everything = [*PROJECT["project"]["dependencies"], *sum(extras.values(), [])]
+    everything = list(PROJECT["project"]["dependencies"])
+    for needs in extras.values():
+        everything += needs
     assert not [need for need in everything if "picamera2" in need]
 
 

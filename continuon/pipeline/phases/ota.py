@@ -136,7 +136,7 @@ def _again(robot: LiveRobot, installed: Path | None) -> dict[str, Any]:
         "swapped": True,
         "committed": True,
         "missed_periods_at_swap": timing.missed_periods,
-        "golden_max_abs_error": swap.model.get("golden_max_error"),
+        "golden_max_abs_error": swap.model.get("golden_max_abs_error"),
         "policy_latency_p99_ms": timing.policy_ms.p99,
         "lateness_p99_ms": timing.lateness_ms.p99,
         "lateness_max_ms": timing.lateness_ms.max,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from continuon.environment import read_environment
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
 from continuon.pipeline.phase import Outcome, Progress
@@ -35,7 +35,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             home.episodes,
             package,
             secret=export_secret(home),
-            origin_tag=os.environ.get("CONTINUON_EXPORT_ORIGIN", "pi5"),
+            origin_tag=read_environment().export_origin,
         )
     return Outcome(
         figures={

@@ -199,8 +199,7 @@ def _roll_back_if_missed(
 ) -> list[str]:
     """Judge before the receipt does: a missed gate must not leave it running."""
     gate = next(gate for gate in load_gates() if gate.name == "validate")
-    judged = "imported" if context.imported else origin
-    verdict, checks = gate.check(figures, origin=judged)
+    verdict, checks = gate.check(figures, origin=origin)
     if verdict is Verdict.PASSED:
         return []
     missed = "; ".join(check.sentence() for check in checks if not check.ok)

@@ -1,0 +1,162 @@
+"""The runner: receipts, freshness by content, and stopping at the first missed gate."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from continuon.errors import DataError, UsageError
+from continuon.pipeline import runner
+from continuon.pipeline.context import Context, workspace
+from continuon.pipeline.digest import digest_path
+from continuon.pipeline.gates import GateLine, PhaseGate, Verdict
+from continuon.pipeline.phase import load_phase
+from continuon.pipeline.receipt import read_receipt
+
+GATE = PhaseGate(
+    number=4,
+    name="sanity",
+    title="t",
+    lines=(GateLine(figure="f", op="<=", threshold=5.0, hint="do"),),
+)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A phase of our own: reads `in`, writes `out`, and its worker is a function."""
+    source = tmp_path / "in"
+    source.write_text("one")
+    context = Context(root=tmp_path / "home")
+    result = {"f": 1.0}
+    calls = []
+
+    def worker(name, context, progress):
+        calls.append(name)
+        progress(1, 1, name)
+        out = context.root / "out"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(source.read_text())
+        return {
+            "outcome": {
+                "figures": dict(result),
+                "outputs": [str(out)],
+                "origin": "simulated",
+                "peak_memory_bytes": 7,
+            }
+        }
+
+    fake = SimpleNamespace(ROOMS=(), inputs=lambda context: {"in": source, "seed": "0"})
+    monkeypatch.setattr(runner, "load_phase", lambda name: fake)
+    monkeypatch.setattr(runner, "_run_worker", worker)
+    return SimpleNamespace(source=source, context=context, result=result, calls=calls)
+
+
+@pytest.mark.req("R-RECEIPT-01")
+def test_a_phase_leaves_a_receipt_with_digests_figures_and_verdict(bench):
+    run = runner.run_phase(bench.context, GATE)
+    assert run.exit_code == 0
+    receipt = read_receipt(runner.receipt_path(bench.context, "sanity"))
+    assert receipt == run.receipt
+    assert receipt.verdict is Verdict.PASSED
+    assert receipt.inputs["in"] == digest_path(bench.source)
+    assert set(receipt.outputs) == {"out"}
+    assert receipt.origin == "simulated"
+
+
+@pytest.mark.req("R-RECEIPT-02")
+def test_unchanged_inputs_and_outputs_are_up_to_date(bench):
+    runner.run_phase(bench.context, GATE)
+    run = runner.run_phase(bench.context, GATE)
+    assert not run.fresh
+    assert len(bench.calls) == 1
+
+
+@pytest.mark.parametrize("change", ["input", "output", "lost output", "force"])
+def test_a_changed_byte_runs_the_phase_again(bench, change):
+    runner.run_phase(bench.context, GATE)
+    out = bench.context.root / "out"
+    if change == "input":
+        bench.source.write_text("two")
+    elif change == "output":
+        out.write_text("tampered")
+    elif change == "lost output":
+        out.unlink()
+    assert runner.run_phase(bench.context, GATE, force=change == "force").fresh
+    assert len(bench.calls) == 2
+
+
+@pytest.mark.req("R-GATE-04")
+def test_a_missed_gate_is_exit_three_and_is_tried_again(bench):
+    bench.result["f"] = 9.0
+    run = runner.run_phase(bench.context, GATE)
+    assert run.exit_code == 3
+    assert run.receipt.missed[0].figure == "f"
+    assert runner.run_phase(bench.context, GATE).fresh
+
+
+def test_an_unknown_figure_is_exit_three(bench):
+    bench.result["f"] = None
+    run = runner.run_phase(bench.context, GATE)
+    assert (run.receipt.verdict, run.exit_code) == (Verdict.UNKNOWN, 3)
+
+
+def test_a_missing_input_refuses_the_phase_before_any_work(bench):
+    bench.source.unlink()
+    run = runner.run_phase(bench.context, GATE)
+    assert run.receipt.verdict is Verdict.REFUSED
+    assert run.receipt.error["code"] == "E-PIPE-DIGEST-001"
+    assert run.exit_code == 1
+    assert bench.calls == []
+
+
+def test_the_pipeline_stops_at_the_first_phase_that_does_not_pass(bench):
+    bench.result["f"] = 9.0
+    runs = runner.run_pipeline(bench.context, phases=("sanity", "proof"))
+    assert len(runs) == 1
+
+
+@pytest.mark.req("R-RECEIPT-04")
+def test_a_receipt_that_is_no_receipt_is_named(bench):
+    path = runner.receipt_path(bench.context, "sanity")
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(DataError, match="E-PIPE-RECEIPT-001"):
+        read_receipt(path)
+
+
+@pytest.mark.req("R-RECEIPT-03")
+def test_a_worker_that_dies_is_an_error_not_a_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.sys, "executable", "/bin/false")
+    message = runner._run_worker("sanity", Context(root=tmp_path), print)
+    assert message["error"]["code"] == "E-PIPE-WORKER-001"
+
+
+def test_an_unknown_phase_lists_the_ten():
+    with pytest.raises(UsageError, match="validate"):
+        load_phase("dance")
+
+
+def test_runs_on_different_recordings_never_share_a_home(tmp_path):
+    one, two = tmp_path / "a" / "tub", tmp_path / "b" / "tub"
+    one.mkdir(parents=True)
+    two.mkdir(parents=True)
+    homes = {
+        workspace(tmp_path, None),
+        workspace(tmp_path, one),
+        workspace(tmp_path, two),
+    }
+    assert len(homes) == 3
+    with pytest.raises(UsageError, match="E-PIPE-SOURCE-001"):
+        workspace(tmp_path, tmp_path / "missing")
+
+
+def test_a_folder_s_digest_sees_names_and_contents_but_no_unfinished_file(tmp_path):
+    folder = tmp_path / "d"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    first = digest_path(folder)
+    (folder / "b.part").write_text("half")
+    assert digest_path(folder) == first
+    (folder / "a").rename(folder / "c")
+    assert digest_path(folder) != first
