@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import ContractError, DataError
+from continuon.rlds.checksum import crc32
 
 __all__ = ["decode_depth_png", "encode_depth_png", "png_size"]
 
@@ -49,21 +50,22 @@ def encode_depth_png(depth: NDArray[np.uint16]) -> bytes:
             allowed="uint16 [height, width]",
         )
     height, width = depth.shape
-    rows = np.zeros((height, 1 + 2 * width), np.uint8)
+    rows = np.empty((height, 1 + 2 * width), np.uint8)
+    rows[:, 0] = 0
     rows[:, 1:] = depth.astype(">u2").view(np.uint8).reshape(height, 2 * width)
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    body = _deflate(rows.tobytes())
+    body = _deflate(rows.reshape(-1).data)
     return b"".join(
         (_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", body), _chunk(b"IEND"))
     )
 
 
-def _deflate(rows: bytes) -> bytes:
+def _deflate(rows: memoryview) -> bytes:
     """Deflate with ISA-L where it is installed: a third of zlib's time, same format."""
     engine = _isal()
     if engine is None:
         return zlib.compress(rows, 1)
-    packed: bytes = engine.compress(rows, 2)
+    packed: bytes = engine.compress(rows, 1)
     return packed
 
 
@@ -76,7 +78,7 @@ def _isal() -> ModuleType | None:
 
 
 def _chunk(kind: bytes, data: bytes = b"") -> bytes:
-    crc = zlib.crc32(data, zlib.crc32(kind))
+    crc = crc32(data, crc32(kind))
     return b"".join((len(data).to_bytes(4, "big"), kind, data, crc.to_bytes(4, "big")))
 
 
@@ -140,7 +142,7 @@ def _read_chunks(data: bytes) -> tuple[tuple[int, ...], bytes]:
         kind = data[position + 4 : position + 8]
         content = data[position + 8 : end - 4]
         if (
-            zlib.crc32(data[position + 4 : end - 4]).to_bytes(4, "big")
+            crc32(data[position + 4 : end - 4]).to_bytes(4, "big")
             != data[end - 4 : end]
         ):
             raise _damaged(f"the CRC of a {kind!r} chunk is wrong", 7)
