@@ -254,7 +254,7 @@ def read_steps(path: Path, *, verify: bool = True) -> Iterator[EpisodeSteps]:
     path = Path(path)
     dataset = find_tfds(path) if path.is_dir() else None
     if dataset is not None and not any(path.glob(f"*{SUFFIX}")):
-        yield from _ordered(read_tfds_steps(dataset))
+        yield from _ordered(read_tfds_steps(dataset, verify=verify))
         return
     for file in recordings_in(path):
         yield steps_of(file, verify=verify)

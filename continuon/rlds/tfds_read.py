@@ -103,10 +103,12 @@ def open_tfds(path: Path) -> TfdsDirectory:
     )
 
 
-def read_columns(directory: TfdsDirectory) -> Iterator[dict[str, Any]]:
+def read_columns(
+    directory: TfdsDirectory, *, verify: bool = True
+) -> Iterator[dict[str, Any]]:
     """Yield each record as columns by path: arrays shaped as declared, or blobs.
 
-    A step field has the steps on its first axis.
+    A step field has the steps on its first axis. `verify` checks every CRC.
 
     Raises:
         DataError: a record is torn or does not fit `features.json`, or a shard holds
@@ -114,7 +116,7 @@ def read_columns(directory: TfdsDirectory) -> Iterator[dict[str, Any]]:
     """
     for file, length in directory.shards:
         count = 0
-        for payload in read_records(file):
+        for payload in read_records(file, verify=verify):
             features = parse_example(payload)
             yield {
                 path: _column(features.get(path, []), path, node, file)
@@ -131,7 +133,7 @@ def read_columns(directory: TfdsDirectory) -> Iterator[dict[str, Any]]:
             )
 
 
-def read_tfds_steps(path: Path) -> Iterator[EpisodeSteps]:
+def read_tfds_steps(path: Path, *, verify: bool = True) -> Iterator[EpisodeSteps]:
     """Yield the episodes of a directory that this library wrote, parts in order.
 
     Raises:
@@ -153,7 +155,7 @@ def read_tfds_steps(path: Path) -> Iterator[EpisodeSteps]:
             where=path,
             seen=", ".join(directory.missing[:5]),
         )
-    for columns in read_columns(directory):
+    for columns in read_columns(directory, verify=verify):
         yield _steps(columns, directory)
 
 

@@ -45,8 +45,10 @@ def is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def read_records(path: Path) -> Iterator[memoryview]:
+def read_records(path: Path, *, verify: bool = True) -> Iterator[memoryview]:
     """Yield the payloads of a TFRecord file, plain or gzipped, told by content.
+
+    `verify` checks the CRC of every payload; lengths are always checked.
 
     Raises:
         DataError: torn, a wrong CRC, or gzip inside gzip.
@@ -54,7 +56,7 @@ def read_records(path: Path) -> Iterator[memoryview]:
     if not path.is_file() or not path.stat().st_size:
         raise DataError("E-RLDS-TFRECORD-001", "no such file, or empty", where=path)
     if not is_gzip(path):
-        yield from _records(map_file(path), path)
+        yield from _records(map_file(path), path, verify=verify)
         return
     with gzip.open(path) as unpacked:
         if _first_bytes(unpacked, path) == b"\x1f\x8b":
@@ -62,7 +64,7 @@ def read_records(path: Path) -> Iterator[memoryview]:
                 "E-RLDS-TFRECORD-002", "this file was gzipped twice", where=path
             )
         unpacked.seek(0)
-        yield from _stream_records(unpacked, path)
+        yield from _stream_records(unpacked, path, verify=verify)
 
 
 def _first_bytes(file: gzip.GzipFile, path: Path) -> bytes:
@@ -72,7 +74,7 @@ def _first_bytes(file: gzip.GzipFile, path: Path) -> bytes:
         raise _torn(path, 0, f"its gzip is damaged: {error}") from error
 
 
-def _records(data: memoryview, path: Path) -> Iterator[memoryview]:
+def _records(data: memoryview, path: Path, *, verify: bool) -> Iterator[memoryview]:
     position = number = 0
     while position < len(data):
         if position + 12 > len(data):
@@ -82,12 +84,15 @@ def _records(data: memoryview, path: Path) -> Iterator[memoryview]:
         if end + 4 > len(data):
             raise _torn(path, number, "it ends inside the payload")
         payload = data[position + 12 : end]
-        _check_payload(payload, bytes(data[end : end + 4]), path, number)
+        if verify:
+            _check_payload(payload, bytes(data[end : end + 4]), path, number)
         yield payload
         position, number = end + 4, number + 1
 
 
-def _stream_records(file: gzip.GzipFile, path: Path) -> Iterator[memoryview]:
+def _stream_records(
+    file: gzip.GzipFile, path: Path, *, verify: bool
+) -> Iterator[memoryview]:
     number = 0
     try:
         while head := file.read(12):
@@ -98,7 +103,8 @@ def _stream_records(file: gzip.GzipFile, path: Path) -> Iterator[memoryview]:
             if len(body) < size + 4:
                 raise _torn(path, number, "it ends inside the payload")
             payload = memoryview(body)[:size]
-            _check_payload(payload, body[size:], path, number)
+            if verify:
+                _check_payload(payload, body[size:], path, number)
             yield payload
             number += 1
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

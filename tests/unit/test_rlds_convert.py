@@ -258,3 +258,18 @@ def test_a_data_set_by_tfds_is_read_as_columns_and_its_missing_shard_named():
     assert len(columns[0]["steps/observation/image_0"]) == 10
     with pytest.raises(DataError, match="E-RLDS-TFDS-004"):
         list(read_steps(path))
+
+
+@pytest.mark.req("R-EPISODE-53")
+@pytest.mark.parametrize("compress", [False, True])
+def test_checksums_are_skipped_only_where_that_is_asked_for(tmp_path, compress):
+    source = episodes(tmp_path / "in", count=1)
+    report = convert(source, tmp_path / "out", compress=compress)
+    path = report.directory / "continuon-train.tfrecord-00000-of-00001"
+    data = bytearray(gzip.decompress(path.read_bytes()) if compress else b"")
+    data = data or bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(gzip.compress(data) if compress else data)
+    with pytest.raises(DataError, match="TFRECORD-003"):
+        list(read_steps(tmp_path / "out"))
+    assert len(next(read_steps(tmp_path / "out", verify=False))) == 4
