@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from continuon.rlds.tfds_write import ConversionReport, convert
     from continuon.rlds.tub import ImportReport, import_recording
     from continuon.rlds.validate import validate_recording
+    from continuon.rlds.validate_tfds import DatasetReport, validate_dataset
 
 __all__ = [
     "ActionSource",
     "Codec",
     "ControlRole",
     "ConversionReport",
+    "DatasetReport",
     "EndReason",
     "EpisodeMetadata",
     "EpisodeRecorder",
@@ -71,6 +73,7 @@ __all__ = [
     "read_columns",
     "read_steps",
     "recover_recordings",
+    "validate_dataset",
     "validate_recording",
 ]
 
@@ -103,6 +106,7 @@ _HOMES = {
     "tfds_write": ("ConversionReport", "convert"),
     "tub": ("ImportReport", "import_recording"),
     "validate": ("validate_recording",),
+    "validate_tfds": ("DatasetReport", "validate_dataset"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
