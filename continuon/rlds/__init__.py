@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
     from continuon.rlds.recording import Recording, Stream, open_recording
     from continuon.rlds.recovery import RecoveryReport, recover_recordings
+    from continuon.rlds.statistics import ColumnStatistics, episode_statistics
     from continuon.rlds.steps import EpisodeSteps, align, read_steps
     from continuon.rlds.tfds_read import TfdsDirectory, open_tfds, read_columns
     from continuon.rlds.tfds_write import ConversionReport, convert
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActionSource",
     "Codec",
+    "ColumnStatistics",
     "ControlRole",
     "ConversionReport",
     "DatasetReport",
@@ -65,6 +67,7 @@ __all__ = [
     "decode_jpeg",
     "encode_depth_png",
     "encode_jpeg",
+    "episode_statistics",
     "export_episodes",
     "import_recording",
     "open_recording",
@@ -101,6 +104,7 @@ _HOMES = {
     "recorder": ("EpisodeRecorder", "RecordingSummary"),
     "recording": ("Recording", "Stream", "open_recording"),
     "recovery": ("RecoveryReport", "recover_recordings"),
+    "statistics": ("ColumnStatistics", "episode_statistics"),
     "steps": ("EpisodeSteps", "align", "read_steps"),
     "tfds_read": ("TfdsDirectory", "open_tfds", "read_columns"),
     "tfds_write": ("ConversionReport", "convert"),

@@ -137,9 +137,8 @@ def _judge(
     said = columns.get("episode_metadata/origin")
     origin = _text(said, "unknown")
     figures: dict[str, Any] = {"steps": count, "fields": sorted(columns)}
-    once = {
-        path for path, node in directory.kinds.items() if _ONCE_A_STEP & node.keys()
-    }
+    kinds = directory.kinds.items()
+    once = frozenset(path for path, node in kinds if _ONCE_A_STEP & node.keys())
     findings = list(_structure(steps, count, once))
     if origin not in {member.value for member in Origin}:
         findings.append(_found("013", "episode_metadata", origin))
