@@ -1,0 +1,174 @@
+"""Releases, the export secret, the manager, figures of a capture, replayed frames."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import numpy as np
+import pytest
+
+from continuon.errors import DataError, TrustError
+from continuon.home import Home
+from continuon.pipeline.atomic import write_atomic
+from continuon.pipeline.context import Context
+from continuon.pipeline.gates import ABSENT
+from continuon.pipeline.manage import take_inventory
+from continuon.pipeline.recording import archive
+from continuon.pipeline.releases import SEED_COUNTER, release_counter
+from continuon.pipeline.secret import export_secret
+from continuon.pipeline.worker import decode_context
+
+ROW = {
+    "steps": 240,
+    "duration_s": 8.0,
+    "rgb_rate_hz": 30.0,
+    "state_rate_hz": 100.0,
+    "action_rate_hz": 50.0,
+    "rgb_size": [640, 480],
+    "depth_size": [640, 480],
+    "skew_ms": {"rgb-depth": {"p50": 1.0, "p99": 2.0, "max": 3.0}},
+}
+
+
+def _summarise(rows):
+    from continuon.pipeline.phases.capture import summarise
+
+    return summarise(rows)
+
+
+def test_a_release_counter_only_goes_up_and_stays_with_its_artifacts(tmp_path):
+    path = tmp_path / "releases.json"
+    first = release_counter(path, "aa")
+    second = release_counter(path, "bb")
+    assert SEED_COUNTER < first < second
+    assert release_counter(path, "aa") == first
+
+
+def test_a_damaged_record_of_releases_is_not_guessed_around(tmp_path):
+    path = tmp_path / "releases.json"
+    path.write_text('{"aa": ')
+    with pytest.raises(DataError, match="E-PIPE-RELEASE-001"):
+        release_counter(path, "bb")
+
+
+def test_the_export_secret_is_made_once_and_is_private(tmp_path):
+    home = Home(tmp_path)
+    secret = export_secret(home)
+    assert len(secret) == 32
+    assert export_secret(home) == secret
+    path = home.keys / "export-secret"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_secret_that_others_can_read_is_refused(tmp_path):
+    home = Home(tmp_path)
+    export_secret(home)
+    (home.keys / "export-secret").chmod(0o644)
+    with pytest.raises(TrustError, match="E-KEY-SECRET-001"):
+        export_secret(home)
+
+
+def test_an_empty_home_misses_everything_and_names_each_command(tmp_path):
+    inventory = take_inventory(Home(tmp_path))
+    assert inventory.episodes == 0
+    words = [command.split()[1] for command in inventory.next_commands]
+    assert words == ["record", "convert", "train", "export", "pipeline"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manager_counts_recordings_and_converted_episodes(tmp_path):
+    home = Home(tmp_path)
+    home.episodes.mkdir(parents=True)
+    for index in range(16):
+        (home.episodes / f"{index}.mcap").touch()
+    (home.episodes / "x.mcap.part").touch()
+    folder = home.tfrecord / "continuon" / "1.0.0"
+    folder.mkdir(parents=True)
+    info = {"splits": [{"name": "train", "shardLengths": ["10", "6"]}]}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    inventory = take_inventory(home)
+    assert (inventory.episodes, inventory.unfinished) == (16, 1)
+    assert inventory.tfrecord_episodes == 16
+    steps = {step.name: step.done for step in inventory.steps}
+    assert steps["record"]
+    assert steps["convert"]
+    assert not steps["recover"]
+
+
+def test_the_worst_episode_decides_the_skew_of_a_capture():
+    worse = {**ROW, "skew_ms": {"rgb-depth": {"p99": 6.5}}}
+    assert _summarise([ROW, worse])["skew_p99_ms"] == 6.5
+
+
+def test_what_no_episode_has_is_absent_and_what_differs_is_unknown():
+    tub = {**ROW, "state_rate_hz": None, "depth_size": None, "skew_ms": {}}
+    figures = _summarise([tub, tub])
+    assert figures["depth_size"] == ABSENT
+    assert figures["state_rate_hz"] == ABSENT
+    assert figures["skew_p99_ms"] == ABSENT
+    mixed = _summarise([ROW, {**ROW, "rgb_size": [320, 240]}])
+    assert mixed["rgb_size"] is None
+
+
+def test_recordings_of_other_settings_are_moved_and_never_deleted(tmp_path):
+    target = tmp_path / "episodes"
+    for round_number in (1, 2):
+        target.mkdir()
+        (target / "a.mcap").write_text(str(round_number))
+        archive(target)
+        assert not target.exists()
+    kept = sorted((tmp_path / "archive").rglob("a.mcap"))
+    assert [path.read_text() for path in kept] == ["1", "2"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "receipt.json"
+    write_atomic(path, b"old")
+
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("continuon.pipeline.atomic.os.fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [item.name for item in tmp_path.iterdir()] == ["receipt.json"]
+
+
+def test_a_context_survives_the_way_to_its_worker(tmp_path):
+    import msgspec
+
+    context = Context(root=tmp_path, episodes_from=tmp_path / "tub", seed=3)
+    assert decode_context(msgspec.json.encode(context, enc_hook=str)) == context
+
+
+def test_the_short_form_changes_only_settings_that_exist():
+    assert Context(root=".", **Context.SHORT).episodes == 16
+
+
+def test_places_to_drive_are_on_tracks_that_no_recording_uses():
+    from continuon.pipeline.drive import held_out_places
+    from continuon.pipeline.recording import TRACK_SEED
+
+    places = held_out_places(0, 10)
+    assert len({place.track_seed for place in places}) == 5
+    recorded = {TRACK_SEED + 1000 * seed + k for seed in range(50) for k in range(8)}
+    assert not recorded & {place.track_seed for place in places}
+
+
+def test_the_ratio_of_distances_is_finite_even_for_a_seed_that_goes_nowhere():
+    from continuon.pipeline.drive import DriveReport, Place, Run
+
+    def run(distance_m):
+        return Run(
+            place=Place(1, 0.0),
+            distance_m=distance_m,
+            lateral_rms_m=0.0,
+            stayed=False,
+            path=(),
+        )
+
+    report = DriveReport(before=(run(0.0),), after=(run(3.0), run(5.0)))
+    assert report.distance_ratio == pytest.approx(40.0)
+    assert np.isfinite(report.distance_ratio)
