@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -140,8 +141,9 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
     ) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None
-        worker.stdin.write(msgspec.json.encode(context, enc_hook=str))
-        worker.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # its exit status tells more
+            worker.stdin.write(msgspec.json.encode(context, enc_hook=str))
+            worker.stdin.close()
         message: dict[str, Any] = {}
         for line in worker.stdout:
             event = json.loads(line)
