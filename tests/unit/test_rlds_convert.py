@@ -95,16 +95,33 @@ def test_nothing_half_written_is_published(tmp_path, monkeypatch):
     assert convert(source, tmp_path / "out").is_fresh
 
 
+def swapped(blobs):
+    """Return pictures of the same sizes as these, the last one's bytes turned round."""
+    views = list(map(bytes, blobs))
+    return [*views[:-1], views[-1][::-1]]
+
+
 @pytest.mark.req("R-EPISODE-50")
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("steps/action", lambda v: v + np.float32(1e-7)),
+        ("steps/observation/stamp_ns", lambda v: v + 1),
+        ("steps/skew_ns/depth", lambda v: v + 1),
+        ("steps/valid", lambda v: 1 - v),
+        ("steps/observation/image", swapped),
+        ("steps/observation/depth", swapped),
+    ],
+)
 def test_a_difference_on_reading_back_is_an_error_and_publishes_nothing(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, field, change
 ):
     source = episodes(tmp_path / "in")
     honest = tfds_shards.episode_features
 
     def faulty(steps, **span):
         features = honest(steps, **span)
-        features["steps/action"] = features["steps/action"] + np.float32(1e-7)
+        features[field] = change(features[field])
         return features
 
     monkeypatch.setattr(tfds_shards, "episode_features", faulty)
