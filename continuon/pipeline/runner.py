@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -130,20 +129,17 @@ def _up_to_date(context: Context, before: Receipt, inputs: dict[str, str]) -> bo
 
 
 def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, Any]:
-    command = [sys.executable, "-m", "continuon.pipeline.worker", name]
+    settings = msgspec.json.encode(context, enc_hook=str).decode()
+    command = [sys.executable, "-m", "continuon.pipeline.worker", name, settings]
     environment = {
         "OMP_NUM_THREADS": "2",
         "JAX_COMPILATION_CACHE_DIR": str(_compiled()),
         **os.environ,
     }
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
     ) as worker:
-        assert worker.stdin is not None
         assert worker.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # its exit status tells more
-            worker.stdin.write(msgspec.json.encode(context, enc_hook=str))
-            worker.stdin.close()
         message: dict[str, Any] = {}
         for line in worker.stdout:
             event = json.loads(line)

@@ -1,8 +1,8 @@
 """The process that runs one phase: its memory is its own, and its death is seen.
 
-It reads a context as JSON from standard input and writes one JSON object a line to the
-standard output that it was started with: progress, then an outcome or an error. What
-the phase's libraries print goes to standard error.
+Its arguments are the phase and a context as JSON. It writes one JSON object a line to
+the standard output that it was started with: progress, then an outcome or an error.
+What the phase's libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> int:
     """Run the phase named on the command line."""
     wire = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    context = decode_context(sys.stdin.buffer.read())
+    context = decode_context(sys.argv[2].encode())
 
     def progress(done: int, total: int, label: str) -> None:
         wire.write(json.dumps({"progress": [done, total, label]}) + "\n")
