@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from continuon.cli.render import Result
+from continuon.errors import UsageError
 from continuon.home import Home
 
 __all__ = ["build", "new_key", "show", "sign", "verify"]
@@ -166,6 +167,13 @@ def _created(artifacts_dir: Path, given: int | None) -> int:
         return given
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is not None:
+        if not epoch.isdecimal():
+            raise UsageError(
+                "E-CLI-EPOCH-001",
+                "SOURCE_DATE_EPOCH is no time",
+                seen=epoch,
+                allowed="whole seconds since 1970",
+            )
         return int(epoch) * 1000
     times = [path.stat().st_mtime_ns for path in artifacts_dir.iterdir()]
     return max(times, default=0) // 1_000_000

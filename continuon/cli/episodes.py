@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
 from continuon.environment import read_environment
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.home import Home
 
 __all__ = [
@@ -55,6 +57,14 @@ def record(
     from continuon.cli.progress import Bar
     from continuon.pipeline.recording import record_episodes
 
+    check_at_least_one(count=count, workers=workers)
+    if not 0 < duration_s < math.inf:
+        raise UsageError(
+            "E-CLI-DURATION-001",
+            "an episode's length is out of range",
+            seen=duration_s,
+            allowed="a finite number of seconds above 0",
+        )
     target = output_dir or Home.from_environment().episodes
     report = record_episodes(
         target,
@@ -65,9 +75,11 @@ def record(
         workers=workers,
         progress=Bar().update,
     )
+    lines = [f"{report.recorded} recorded, {report.kept} were there: {target}"]
+    lines += [f"ended early: {text}" for text in report.ended_early]
     return Result(
         data=report,
-        text=f"{report.recorded} recorded, {report.kept} were there: {target}",
+        text="\n".join(lines),
         exit_code=3 if report.ended_early else 0,
     )
 
@@ -105,9 +117,16 @@ def list_(folder: Path | None = None) -> Result:
     """
     from continuon.rlds.recording import open_recording
 
-    rows = []
+    rows: list[dict[str, Any]] = []
+    unread: list[DataError] = []
     for path in _recordings(folder or Home.from_environment().episodes):
-        with open_recording(path) as recording:
+        try:
+            recording = open_recording(path)
+        except DataError as error:
+            unread.append(error)
+            rows.append({"path": str(path), "error": error.as_dict()})
+            continue
+        with recording:
             meta = recording.metadata
             rows.append(
                 {
@@ -121,11 +140,10 @@ def list_(folder: Path | None = None) -> Result:
                     "path": str(path),
                 }
             )
-    text = "\n".join(
-        f"{row['episode_id']:<28} {row['origin']:<10} {row['samples']} {row['end']}"
-        for row in rows
-    )
-    return Result(data=rows, text=text)
+    if len(unread) == len(rows):
+        raise unread[0]
+    text = "\n".join(_line(row) for row in rows)
+    return Result(data=rows, text=text, exit_code=3 if unread else 0)
 
 
 def show(path: Source) -> Result:
@@ -133,6 +151,13 @@ def show(path: Source) -> Result:
     from continuon.rlds.recording import open_recording
     from continuon.rlds.validate import validate_recording
 
+    if path.is_dir():
+        raise UsageError(
+            "E-RLDS-EPISODES-002",
+            "this is a folder, and one recording is shown at a time",
+            where=path,
+            hint=f"`continuon episodes list {path}` names what is in it",
+        )
     with open_recording(path) as recording:
         data: dict[str, Any] = {
             "metadata": recording.metadata,
@@ -233,16 +258,27 @@ def export(
     return Result(data=report, exit_code=report.exit_code)
 
 
+def _line(row: dict[str, Any]) -> str:
+    if "error" in row:
+        error = row["error"]
+        return f"{Path(row['path']).stem:<28} {error['code']} {error['what']}"
+    return f"{row['episode_id']:<28} {row['origin']:<10} {row['samples']} {row['end']}"
+
+
 def _recordings(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     found = sorted(path.glob("*.mcap"))
+    unfinished = len(list(path.glob("*.mcap.part")))
     if not found:
         raise DataError(
             "E-RLDS-EPISODES-001",
             "there are no recordings here",
             where=path,
+            seen=f"{unfinished} unfinished recordings" if unfinished else None,
             allowed="a folder with .mcap files, or one of them",
-            hint="record with `continuon record`, or `continuon import`",
+            hint=f"`continuon episodes recover {path}`"
+            if unfinished
+            else "record with `continuon record`, or `continuon import`",
         )
     return found

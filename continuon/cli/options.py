@@ -13,7 +13,7 @@ import attrs
 
 from continuon.errors import UsageError
 
-__all__ = ["Common", "layer", "split_common"]
+__all__ = ["Common", "check_at_least_one", "layer", "split_common"]
 
 CONFIG_NAME = "continuon.toml"
 END_OF_OPTIONS, JSON = "--", "--json"
@@ -113,6 +113,22 @@ def layer(
         else:
             origins[name] = "default"
     return tokens, origins
+
+
+def check_at_least_one(**counts: int) -> None:
+    """Refuse counts below one.
+
+    Raises:
+        UsageError: names the parameter.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(
+                "E-CLI-COUNT-001",
+                f"{name} is out of range",
+                seen=count,
+                allowed="1 or more",
+            )
 
 
 def _file_table(words: str, env: Mapping[str, str]) -> tuple[dict[str, Any], Path]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from continuon.cli.render import Result
-from continuon.errors import UsageError
+from continuon.errors import DataError, UsageError
 from continuon.home import Home
 
 __all__ = [
@@ -159,7 +159,16 @@ def commit(report: Path, *, key: Keys = None, home: HomeDir = None) -> Result:
 
     from continuon.ota import GateReport
 
-    figures = msgspec.json.decode(report.read_bytes(), type=GateReport)
+    try:
+        figures = msgspec.json.decode(report.read_bytes(), type=GateReport)
+    except msgspec.DecodeError as error:
+        raise DataError(
+            "E-CLI-OTA-003",
+            "this is no report of a health gate",
+            where=report,
+            seen=error,
+            hint="the robot writes one at the end of a trial",
+        ) from error
     done = _updater(home, key).commit(figures)
     return Result(data=done, text=f"committed {done.version}")
 
@@ -175,7 +184,7 @@ def rollback(
         Why; it goes into the record.
     """
     done = _updater(home, key).rollback(reason, code="E-OTA-PERSON-001")
-    return Result(data=done, text=f"runs again: {done.active}")
+    return Result(data=done, text=f"runs again: {done.active or 'nothing'}")
 
 
 def status(*, key: Keys = None, home: HomeDir = None) -> Result:
@@ -234,6 +243,13 @@ def _updater(
                 hint="--repository DIRECTORY or URL, or set it in continuon.toml",
             )
         trust = root or place.keys / "root.json"
+        if not trust.is_file():
+            raise UsageError(
+                "E-CLI-OTA-002",
+                "this robot has no trust root for the repository",
+                where=trust,
+                hint="copy the repository's metadata/1.root.json there, by hand",
+            )
         downloader = Downloader(repository, trust.read_bytes(), place.model / "tuf")
     keys = [load_public_key(path) for path in _keys(place, key)]
     return Updater(place.model, keys, repository=downloader)

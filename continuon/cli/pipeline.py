@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
+from continuon.cli.options import check_at_least_one
 from continuon.cli.progress import Bar
 from continuon.cli.render import Result, say
-from continuon.errors import GateMissedError, UsageError
+from continuon.errors import ContinuonError, GateMissedError, UsageError
 from continuon.home import Home
 
 __all__ = ["manage", "report", "run", "status", "validate"]
@@ -61,11 +63,12 @@ def run(
     force
         Run phases again even if they are up to date.
     """
-    from continuon.pipeline.context import Context
+    from continuon.pipeline.context import Context, workspace
     from continuon.pipeline.phase import PHASES
-    from continuon.pipeline.report import build_report
     from continuon.pipeline.runner import run_pipeline
 
+    workspace(Path(), episodes_from)  # refuses a recording that is not there
+    check_at_least_one(episodes=episodes)
     if only is not None and only not in PHASES:
         raise UsageError(
             "E-PIPE-PHASE-001",
@@ -95,11 +98,10 @@ def run(
         on_done=bar.end_phase,
         progress=bar.update,
     )
-    page = build_report(context.home.reports, context.home.reports / "report.html")
-    say(f"report {page}")
     failed = [item for item in runs if item.exit_code]
     if failed:
         _explain(failed[0])
+    page = _write_report(context.home.reports, needed=not failed)
     total_s = sum(item.receipt.duration_s for item in runs)
     data = {
         "home": context.root,
@@ -116,6 +118,8 @@ def run(
                 "duration_s": item.receipt.duration_s,
                 "peak_memory_bytes": item.receipt.peak_memory_bytes,
                 "figures": item.receipt.figures,
+                "missed": item.receipt.missed,
+                "error": item.receipt.error,
             }
             for item in runs
         ],
@@ -126,14 +130,28 @@ def run(
     return Result(data=data, text=text, exit_code=code)
 
 
+def _write_report(reports: Path, *, needed: bool) -> Path | None:
+    """Write the page; after a failed phase, a full disk only costs the page."""
+    from continuon.pipeline.report import build_report
+
+    try:
+        page = build_report(reports, reports / "report.html")
+    except OSError as error:
+        if needed:
+            raise
+        say(f"no report page: {error}")
+        return None
+    say(f"report {page}")
+    return page
+
+
 def _explain(item: Any) -> None:
     receipt = item.receipt
     if receipt.error is not None:
-        facts = [str(receipt.error["code"]), str(receipt.error["what"])]
-        for key, word in (("seen", "seen"), ("allowed", "allowed"), ("hint", "next")):
-            if key in receipt.error:
-                facts.append(f"{word} {receipt.error[key]}")
-        print(f"error: {'; '.join(facts)}", file=sys.stderr)
+        facts = dict(receipt.error)
+        facts.pop("family", None)
+        stored = ContinuonError(facts.pop("code"), facts.pop("what"), **facts)
+        print(f"error: {stored}", file=sys.stderr)
         return
     for check in receipt.missed:
         error = GateMissedError(
@@ -276,7 +294,8 @@ def manage(
     for name, (asked, words) in places.items():
         if asked:
             say(f"running: continuon {' '.join(words)}")
-            codes[name] = program(words)
+            with redirect_stdout(sys.stderr):
+                codes[name] = program(words)
             if codes[name]:
                 break
     inventory = take_inventory(root, episodes_dir=episodes, tfrecord_dir=tfrecord)

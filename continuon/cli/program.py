@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -20,7 +21,13 @@ __all__ = ["main", "run"]
 
 def main() -> None:
     """Run the program on the command line that it was started with."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in `continuon ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -35,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
             raise
         return emit_error(error, common)
     except OSError as error:
-        if common.debug or error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        if common.debug or isinstance(error, BrokenPipeError):
             raise
         return emit_error(_medium_error(error), common)
     except KeyboardInterrupt:
@@ -60,9 +67,7 @@ def _dispatch(common: Common, tokens: list[str]) -> int:
         return 0
     command, rest = _find(tokens)
     if command is None:
-        words = " ".join(token for token in tokens if token[:1] != "-")
-        print(_help(words))
-        return 0 if not words or any(t in ("--help", "-h") for t in tokens) else 2
+        return _overview(tokens, common)
     module, _, name = command.target.partition(":")
     function = getattr(import_module(f"continuon.cli.{module}"), name)
     if any(token in ("--help", "-h") for token in rest):
@@ -101,6 +106,30 @@ def _find(tokens: Sequence[str]) -> tuple[Command | None, list[str]]:
         "there is no such command",
         seen=words,
         allowed=", ".join(near) if near else "see `continuon --help`",
+    )
+
+
+def _overview(tokens: Sequence[str], common: Common) -> int:
+    """Print the table of commands; without --help a group alone is a usage error."""
+    words = " ".join(token for token in tokens if token[:1] != "-")
+    flags = [token for token in tokens if token[:1] == "-"]
+    unknown = [flag for flag in flags if flag not in ("--help", "-h")]
+    if unknown:
+        raise UsageError(
+            "E-CLI-USAGE-001",
+            f"Unknown option: {unknown[0]}.",
+            hint="`continuon --help`",
+        )
+    if flags or not words:
+        print(_help(words))
+        return 0
+    if not common.json:
+        print(_help(words))
+    raise UsageError(
+        "E-CLI-COMMAND-002",
+        "this is a group of commands, and none of them was named",
+        seen=words,
+        allowed=", ".join(c.words for c in COMMANDS if c.words.startswith(f"{words} ")),
     )
 
 
@@ -183,7 +212,11 @@ def _plan(command: Command, values: dict[str, Any]) -> Result:
     if not command.writes:
         data = {"command": command.words, "would_write": [], "done": False}
         return Result(data=data, text=f"{command.words} only reads; nothing was done")
-    targets = {name: str(values.get(name)) for name in command.writes}
+    targets = {
+        name: "its default (see --help)" if values.get(name) is None else str(value)
+        for name in command.writes
+        for value in [values.get(name)]
+    }
     data = {
         "command": command.words,
         "would_write": targets,
@@ -194,18 +227,32 @@ def _plan(command: Command, values: dict[str, Any]) -> Result:
     return Result(data=data, text="\n".join([*lines, "dry run: nothing was done"]))
 
 
+_MEDIUM = {
+    errno.ENOSPC: ("E-IO-FULL-001", "the disk is full", "free space and run again"),
+    errno.EROFS: (
+        "E-IO-READONLY-002",
+        "the disk is mounted read-only",
+        "check the card: a failing one is remounted read-only",
+    ),
+    errno.EACCES: (
+        "E-IO-DENIED-003",
+        "this user may not read or write here",
+        "choose another folder or set CONTINUON_HOME",
+    ),
+    errno.ENOENT: (
+        "E-IO-MISSING-004",
+        "there is no such file or folder",
+        "check the name",
+    ),
+    errno.EEXIST: ("E-IO-KIND-005", "a file stands where a folder must be", None),
+    errno.ENOTDIR: ("E-IO-KIND-005", "a file stands where a folder must be", None),
+    errno.EISDIR: ("E-IO-KIND-005", "a folder stands where a file must be", None),
+}
+
+
 def _medium_error(error: OSError) -> DataError:
-    what = {
-        errno.ENOSPC: ("E-IO-FULL-001", "the disk is full", "free space and run again"),
-        errno.EROFS: (
-            "E-IO-READONLY-002",
-            "the disk is mounted read-only",
-            "check the card: a failing one is remounted read-only",
-        ),
-        errno.EACCES: (
-            "E-IO-DENIED-003",
-            "this user may not write here",
-            "choose another folder or set CONTINUON_HOME",
-        ),
-    }[error.errno or 0]
-    return DataError(what[0], what[1], where=error.filename, hint=what[2])
+    code, what, hint = _MEDIUM.get(
+        error.errno or 0, ("E-IO-OTHER-006", "the system refused", None)
+    )
+    seen = error if error.errno not in _MEDIUM else None
+    return DataError(code, what, where=error.filename, seen=seen, hint=hint)

@@ -71,7 +71,10 @@ def emit_error(error: ContinuonError, common: Common) -> int:
         if common.json_path is None:
             print(text)
         else:
-            _write(common.json_path, text + "\n")
+            try:
+                _write(common.json_path, text + "\n")
+            except OSError as failed:
+                say(f"not written: {failed}")
     return error.exit_code
 
 
