@@ -8,9 +8,17 @@ from continuon.bundle.canonical import canonical_json, parse_strict
 from continuon.bundle.paths import check_relative_path, is_hex_digest
 from continuon.bundle.structure import structure, unstructure
 from continuon.errors import ContractError
+from continuon.ota.record import Record
 from continuon.ota.rollout import in_rollout
 
-__all__ = ["Channel", "Offer", "channel_path", "dump_channel", "parse_channel"]
+__all__ = [
+    "Channel",
+    "Offer",
+    "channel_path",
+    "dump_channel",
+    "parse_channel",
+    "reason_to_wait",
+]
 
 SCHEMA = "continuon.channel/1"
 MAX_CHANNEL_BYTES = 1 << 20
@@ -64,6 +72,17 @@ def _turn_has_come(offer: Offer, robot_id: str | None) -> bool:
     if offer.rollout_percent >= 100 or robot_id is None:
         return offer.rollout_percent >= 100
     return in_rollout(robot_id, offer.bundle, offer.rollout_percent)
+
+
+def reason_to_wait(offer: Offer | None, record: Record) -> str | None:
+    """Return why the newest offer is nothing new for a device, None if it is new."""
+    if offer is None:
+        return "nothing is on offer"
+    if offer.bundle in record.roles:
+        return "it is installed already"
+    if offer.release_counter <= record.release_high:
+        return f"release {record.release_high} was committed here"
+    return None
 
 
 def channel_path(name: str) -> str:

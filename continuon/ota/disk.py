@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from continuon.errors import BudgetError
+from continuon.errors import BudgetError, ContinuonError
 from continuon.ota.store import Space
 
-__all__ = ["DiskStore", "drop_page_cache"]
+__all__ = ["DiskStore", "drop_page_cache", "no_space", "plain_io"]
 
 _BLOCK_BYTES = 1 << 20
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -163,3 +165,18 @@ def no_space(error: OSError, where: object) -> BudgetError:
         hint="free some space, or replace the medium; what runs is not touched",
         exit_code=1,
     )
+
+
+@contextlib.contextmanager
+def plain_io(where: Path) -> Iterator[None]:
+    """Turn a medium's refusal into an error that a person understands.
+
+    Raises:
+        BudgetError: E-OTA-IO-001 for any OSError within; errors of our own pass.
+    """
+    try:
+        yield
+    except ContinuonError:
+        raise
+    except OSError as error:
+        raise no_space(error, where) from error
