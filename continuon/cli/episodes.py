@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import attrs
 from cyclopts import Parameter
 
 from continuon.cli.options import check_at_least_one
@@ -13,6 +15,9 @@ from continuon.cli.render import Result
 from continuon.environment import read_environment
 from continuon.errors import DataError, UsageError
 from continuon.home import Home
+
+if TYPE_CHECKING:
+    from continuon.rlds.findings import EpisodeReport
 
 __all__ = [
     "convert",
@@ -181,14 +186,32 @@ def validate(
     Parameters
     ----------
     path
-        A recording or a folder of recordings.
+        Recordings: one, a folder of them, or a TFDS directory.
     profile
         `strict` for our own recordings, `lenient` for what others wrote.
     """
     from continuon.rlds.validate import validate_recording
 
+    if path.is_dir() and not any(path.glob("*.mcap")):
+        from continuon.rlds.tfds_read import find_tfds
+
+        if find_tfds(path) is not None:
+            return _validate_dataset(path, profile)
     reports = [validate_recording(item, profile=profile) for item in _recordings(path)]
-    lines = []
+    return _judged(reports, [])
+
+
+def _validate_dataset(path: Path, profile: Literal["strict", "lenient"]) -> Result:
+    from continuon.rlds.validate_tfds import validate_dataset
+
+    report = validate_dataset(path, profile=profile)
+    lines = [f"error {f.code} {f.text} ({f.where})" for f in report.errors]
+    lines += [f"warning {f.code} {f.text} ({f.where})" for f in report.warnings]
+    judged = _judged(report.episodes, lines)
+    return attrs.evolve(judged, data=report.as_dict(), exit_code=0 if report.ok else 3)
+
+
+def _judged(reports: Sequence[EpisodeReport], lines: list[str]) -> Result:
     for report in reports:
         lines.append(f"{'ok ' if report.ok else 'BAD'} {report.episode_id}")
         lines += [f"    {f.code} {f.text} ({f.where})" for f in report.errors]

@@ -18,8 +18,9 @@ __all__ = ["manage", "report", "run", "status", "validate"]
 
 
 def _home(home: Path | None, episodes_from: Path | None) -> Path:
-    from continuon.pipeline.context import workspace
+    from continuon.pipeline.context import require_source, workspace
 
+    require_source(episodes_from)
     named = home or os.environ.get("CONTINUON_HOME")
     return Path(named) if named else workspace(Path("continuon-home"), episodes_from)
 

@@ -12,7 +12,7 @@ import attrs
 from continuon.errors import UsageError
 from continuon.home import Home
 
-__all__ = ["Context", "workspace"]
+__all__ = ["Context", "require_source", "workspace"]
 
 
 @attrs.frozen(kw_only=True)
@@ -86,16 +86,25 @@ def workspace(base: Path, episodes_from: Path | None) -> Path:
     Raises:
         UsageError: the recording to import does not exist.
     """
+    require_source(episodes_from)
     if episodes_from is None:
         return base / "sim"
-    if not episodes_from.exists():
+    whole = episodes_from.resolve()
+    tag = hashlib.sha256(str(whole).encode()).hexdigest()[:8]
+    name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(whole.parts[-2:])).strip("-")
+    return base / f"{name}-{tag}"
+
+
+def require_source(episodes_from: Path | None) -> None:
+    """Refuse a recording that is not there.
+
+    Raises:
+        UsageError: E-PIPE-SOURCE-001.
+    """
+    if episodes_from is not None and not episodes_from.exists():
         raise UsageError(
             "E-PIPE-SOURCE-001",
             "there is no recording to import",
             where=episodes_from,
             hint="give the folder that holds manifest.json and its catalogs",
         )
-    whole = episodes_from.resolve()
-    tag = hashlib.sha256(str(whole).encode()).hexdigest()[:8]
-    name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(whole.parts[-2:])).strip("-")
-    return base / f"{name}-{tag}"
