@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 import msgspec
@@ -28,6 +29,9 @@ from continuon.pipeline.receipt import (
 )
 
 __all__ = ["PhaseRun", "receipt_path", "run_phase", "run_pipeline"]
+
+_CHATTER = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",)
+_WORDS_S = 5.0
 
 
 @attrs.frozen(kw_only=True)
@@ -137,9 +141,16 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
         **os.environ,
     }
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
     ) as worker:
         assert worker.stdout is not None
+        assert worker.stderr is not None
+        words = threading.Thread(target=_pass_on, args=(worker.stderr,), daemon=True)
+        words.start()
         message: dict[str, Any] = {}
         for line in worker.stdout:
             event = json.loads(line)
@@ -148,6 +159,7 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
             else:
                 message = event
         code = worker.wait()
+        words.join(_WORDS_S)
     if message:
         return message
     error = DataError(
@@ -157,6 +169,14 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
         hint=f"its own words stand above; then `continuon pipeline run --only {name}`",
     )
     return {"error": error.as_dict()}
+
+
+def _pass_on(words: IO[bytes]) -> None:
+    """Pass on what a worker says, but for a library's one line of chatter."""
+    for line in words:
+        if line.strip() not in _CHATTER:
+            sys.stderr.write(line.decode("utf-8", "replace"))
+            sys.stderr.flush()
 
 
 def _compiled() -> Path:
