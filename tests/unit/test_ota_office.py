@@ -164,6 +164,7 @@ def web(office):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.req("R-OTA-19")
 @pytest.mark.filterwarnings("ignore")
 def test_the_companion_apps_way_from_claim_to_grant(office, web):

@@ -43,6 +43,7 @@ def test_canonical_json_reads_back_equal_and_is_a_fixed_point(value):
     assert canonical_json(again) == data
 
 
+@pytest.mark.slow
 @pytest.mark.req("R-BUNDLE-01")
 @few
 @given(manifests())
@@ -75,6 +76,7 @@ def test_merging_only_ever_tightens(base, manifest):
     assert parse_safety(dump_safety(merged)) == merged
 
 
+@pytest.mark.slow
 @pytest.mark.req("R-BUNDLE-08")
 @few
 @given(safety_manifests(), safety_manifests(2))
@@ -103,6 +105,7 @@ def signed(tmp_path_factory):
     return info.directory, files, [key.public for key in keys]
 
 
+@pytest.mark.slow
 @pytest.mark.req("R-BUNDLE-14")
 @settings(
     max_examples=80,
