@@ -90,3 +90,11 @@ def test_what_runs_on_the_robot_never_imports_jax(room):
 def test_no_file_is_longer_than_four_hundred_lines():
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text("utf-8").splitlines()) <= 400, path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "phase", ["health", "boot", "capture", "tfrecord", "bundle", "ota", "validate"]
+)
+def test_a_phase_of_the_edge_family_needs_no_jax(phase):
+    assert not _loaded(f"import continuon.pipeline.phases.{phase}") & {"jax", "flax"}

@@ -22,39 +22,23 @@ from continuon.home import Home
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
 from continuon.pipeline.phase import Outcome, Progress
-from continuon.pipeline.phases.proof import proof_path
-from continuon.pipeline.phases.train import artifacts, seed_artifacts
+from continuon.pipeline.places import (
+    artifacts,
+    bundle_dir,
+    proof_path,
+    public_key_path,
+    seed_artifacts,
+    seed_bundle_dir,
+)
 from continuon.pipeline.receipt import read_receipt
 from continuon.pipeline.releases import SEED_COUNTER, release_counter
 from continuon.pipeline.runner import receipt_path
 
-__all__ = [
-    "ROOMS",
-    "bundle_dir",
-    "inputs",
-    "public_key_path",
-    "run",
-    "seed_bundle_dir",
-]
+__all__ = ["ROOMS", "inputs", "run"]
 
 ROOMS = ("bundle",)
 MODEL_NAME = "continuon-hope"
 SEED_CREATED_UNIX_MS = 1_700_000_000_000
-
-
-def bundle_dir(context: Context) -> Path:
-    """Return where the trained bundle lies."""
-    return context.root / "bundles" / "trained"
-
-
-def seed_bundle_dir(context: Context) -> Path:
-    """Return where the seed bundle lies, which a new robot starts with."""
-    return context.root / "bundles" / "seed"
-
-
-def public_key_path(home: Home) -> Path:
-    """Return the public half of the key that signs releases."""
-    return home.keys / "release.pub.pem"
 
 
 def inputs(context: Context) -> dict[str, Path | str]:

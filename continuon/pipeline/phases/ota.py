@@ -19,7 +19,7 @@ from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import Outcome, Progress
-from continuon.pipeline.phases.bundle import (
+from continuon.pipeline.places import (
     bundle_dir,
     public_key_path,
     seed_bundle_dir,

@@ -7,15 +7,11 @@ from pathlib import Path
 from continuon.learn import run_proof
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
+from continuon.pipeline.places import proof_path
 
-__all__ = ["ROOMS", "inputs", "proof_path", "run"]
+__all__ = ["ROOMS", "inputs", "run"]
 
 ROOMS = ("rlds", "hope", "learn")
-
-
-def proof_path(context: Context) -> Path:
-    """Return where the proof lies."""
-    return context.root / "proof_of_learning.json"
 
 
 def inputs(context: Context) -> dict[str, Path | str]:

@@ -16,25 +16,16 @@ from continuon.learn import EvaluationReport, TrainReport, train
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
+from continuon.pipeline.places import artifacts, seed_artifacts
 from continuon.rlds.images import decode_jpeg, policy_image
 from continuon.rlds.steps import read_steps
 
-__all__ = ["ROOMS", "artifacts", "inputs", "run", "seed_artifacts"]
+__all__ = ["ROOMS", "inputs", "run"]
 
 ROOMS = ("rlds", "hope", "learn", "export", "edge")
 FRAMES_SHOWN = 12
 GOLDEN_TICKS = 32
 STEERING = "steering"
-
-
-def artifacts(context: Context) -> Path:
-    """Return where the trained policy's artifacts lie."""
-    return context.home.checkpoints / "artifacts"
-
-
-def seed_artifacts(context: Context) -> Path:
-    """Return where the untrained seed's artifacts lie."""
-    return context.home.checkpoints / "seed-artifacts"
 
 
 def inputs(context: Context) -> dict[str, Path | str]:

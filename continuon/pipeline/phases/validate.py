@@ -22,7 +22,7 @@ from continuon.pipeline.drive import (
 )
 from continuon.pipeline.gates import ABSENT, Verdict, load_gates
 from continuon.pipeline.phase import Outcome, Progress
-from continuon.pipeline.phases.bundle import public_key_path, seed_bundle_dir
+from continuon.pipeline.places import public_key_path, seed_bundle_dir
 from continuon.pipeline.policy_log import record_policy
 from continuon.rlds.validate import validate_recording
 from continuon.robot.modes import Motion
