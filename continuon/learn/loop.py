@@ -22,7 +22,7 @@ from continuon.learn.update import (
     make_update,
     start,
 )
-from continuon.learn.windows import Batch, WindowSampler
+from continuon.learn.windows import Batch, Sampler, WindowSampler
 
 __all__ = ["LossRow", "fixed_loss", "max_parameter_delta", "run_steps", "seed_steps"]
 
@@ -51,7 +51,7 @@ Hook = Callable[[Training, LossRow], None]
 def run_steps(
     state: Training,
     update: Callable[[Training, Batch], tuple[Training, Any]],
-    sampler: WindowSampler,
+    sampler: Sampler,
     *,
     until: int,
     hook: Hook | None = None,

@@ -99,7 +99,10 @@ def run_sanity(
     recipe: Recipe | None = None,
     monitor: ResourceMonitor | None = None,
 ) -> SanityReport:
-    """Train a few steps and report; the report says whether the gates were met.
+    """Train a few steps on one batch and report whether the gates were met.
+
+    One batch, because eight steps on eight different ones say nothing about whether a
+    network can learn, while one that cannot fit a single batch is broken.
 
     Args:
         rlds_dir: recordings; there is no synthetic fallback.
@@ -171,7 +174,7 @@ def sanity_of(
     from continuon.hope import preset, save_checkpoint
     from continuon.learn.loop import fixed_loss, run_steps
     from continuon.learn.update import make_update, start
-    from continuon.learn.windows import WindowSampler
+    from continuon.learn.windows import OneBatch, WindowSampler
 
     dims = _dims(arrays[0], obs_dim, action_dim)
     config = preset(
@@ -182,7 +185,6 @@ def sanity_of(
         action=arrays[0].action_names,
         **(overrides or {}),
     )
-    sampler = WindowSampler(tuple(arrays), recipe, seed)
     fixed = WindowSampler(tuple(arrays), recipe.plain(), seed).batch(_FIXED_STEP)
     state = start(config, seed)
     update = make_update(config, recipe, max_steps)
@@ -198,7 +200,9 @@ def sanity_of(
     after, checkpoint = None, None
     try:
         monitor.check()
-        state, _ = run_steps(state, update, sampler, until=max_steps, hook=watch)
+        state, _ = run_steps(
+            state, update, OneBatch(fixed), until=max_steps, hook=watch
+        )
         after = fixed_loss(state, update, fixed)
     except (BudgetError, DataError) as error:
         stopped.append(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -13,7 +14,15 @@ from continuon.learn.augment import Window, augment
 from continuon.learn.data import EpisodeArrays, check_like
 from continuon.learn.recipe import Recipe
 
-__all__ = ["Batch", "WindowSampler", "cut", "scrambled", "stack"]
+__all__ = [
+    "Batch",
+    "OneBatch",
+    "Sampler",
+    "WindowSampler",
+    "cut",
+    "scrambled",
+    "stack",
+]
 
 
 @attrs.frozen(eq=False)
@@ -60,6 +69,25 @@ def stack(windows: Sequence[Window]) -> Batch:
         np.stack([w.valid for w in windows]),
         np.stack([w.follows for w in windows]),
     )
+
+
+class Sampler(Protocol):
+    """Gives batch k for step k, the same one whenever it is asked."""
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        ...
+
+
+@attrs.frozen
+class OneBatch:
+    """The same batch at every step: a network that cannot fit it cannot learn."""
+
+    only: Batch
+
+    def batch(self, step: int) -> Batch:  # noqa: ARG002
+        """Return the one batch."""
+        return self.only
 
 
 @attrs.frozen
