@@ -1,7 +1,5 @@
 """Power cuts on a real filesystem, replayed from a log of its block writes.
 
-    python -m continuon._specs.stager.powerloss SCRATCH ext4|xfs|btrfs [RANDOM] [MAX]
-
 A loop device lies on a file that a small FUSE process serves; it logs every write and
 every flush. Each crash image (what was flushed, and some of what was not) is mounted by
 the kernel, recovered, and judged. Needs root, /dev/fuse, loop devices and `mfusepy`.
@@ -10,7 +8,9 @@ the kernel, recovered, and judged. Needs root, /dev/fuse, loop devices and `mfus
 # ruff: noqa: ARG002, S311 - FUSE's own signatures; a seeded choice of cuts
 from __future__ import annotations
 
+import argparse
 import importlib
+import importlib.util
 import os
 import random
 import shutil
@@ -228,8 +228,39 @@ def images(
                 yield position + 1, base, choice
 
 
-def main(scratch: Path, kind: str, rounds: int, most: int) -> int:
-    """Run one filesystem; print the counts; return 1 if an image was bad."""
+def main(arguments: list[str]) -> int:
+    """Run one filesystem and print the counts; return 1 if an image was bad."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+    parser.description = __doc__
+    parser.add_argument(
+        "scratch", metavar="SCRATCH", type=Path, help="a folder, emptied first"
+    )
+    parser.add_argument("kind", choices=sorted(MAKE))
+    parser.add_argument(
+        "random",
+        metavar="RANDOM",
+        type=int,
+        nargs="?",
+        default=4,
+        help="random choices of unflushed writes at each write (4)",
+    )
+    parser.add_argument(
+        "most",
+        metavar="MAX",
+        type=int,
+        nargs="?",
+        default=100_000,
+        help="images to judge, at most (100000)",
+    )
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec("mfusepy") is None:
+        parser.error("mfusepy is not installed")
+    return replay(options.scratch, options.kind, options.random, options.most)
+
+
+def replay(scratch: Path, kind: str, rounds: int, most: int) -> int:
+    """Judge every crash image of one filesystem; return 1 if one was bad."""
+    began_s = time.perf_counter()
     bench = Bench(scratch, kind)
     start, marks, end = record_workload(bench)
     log = entries(bench)[:end]
@@ -262,14 +293,15 @@ def main(scratch: Path, kind: str, rounds: int, most: int) -> int:
         ) as error:
             bad.append(f"{position} {extra}: {type(error).__name__}: {error}")
     writes = len(log) - flushes
-    print(f"{kind}: {writes} writes, {flushes} flushes, {count} images, {len(bad)} bad")
-    for text in bad[:5]:
-        print("  ", text)
+    took_s = time.perf_counter() - began_s
+    for text in bad[:10]:
+        print("BAD", text)
+    print(
+        f"powerloss {kind}: {writes} writes, {flushes} flushes, {count} images, "
+        f"{len(bad)} bad, {took_s:.0f} s"
+    )
     return int(bool(bad))
 
 
 if __name__ == "__main__":
-    folder, name = sys.argv[1:3]
-    per_write = int(sys.argv[3]) if len(sys.argv) > 3 else 4
-    limit = int(sys.argv[4]) if len(sys.argv) > 4 else 100_000
-    sys.exit(main(Path(folder), name, per_write, limit))
+    sys.exit(main(sys.argv[1:]))

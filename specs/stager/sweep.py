@@ -1,7 +1,5 @@
 """Kill or refuse the stager at each of its state-changing system calls, one at a time.
 
-    python -m continuon._specs.stager.sweep SCRATCH kill|enospc|eio [EVERY]
-
 Needs `strace`. The victim is the shipping stager on a real directory: one update that
 is committed, one that is rolled back. After each injection the device must recover,
 keep every invariant, and take a fresh update.
@@ -9,11 +7,13 @@ keep every invariant, and take a fresh update.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import attrs
@@ -146,20 +146,43 @@ def judge(root: Path, before: Reported) -> None:
     check_invariants(slots, before, superseded=True)
 
 
+def main(arguments: list[str]) -> int:
+    """Sweep once and print what was found; return 1 if anything was bad."""
+    if arguments[:1] == ["victim"]:
+        one_update(real_slots(Path(arguments[1])), Reported())
+        return 0
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+    parser.description = __doc__
+    parser.add_argument(
+        "scratch", metavar="SCRATCH", type=Path, help="a folder; SCRATCH/seed is lost"
+    )
+    parser.add_argument("mode", choices=sorted(INJECT))
+    parser.add_argument(
+        "every",
+        metavar="EVERY",
+        type=int,
+        nargs="?",
+        default=1,
+        help="inject at every n-th call only (1)",
+    )
+    options = parser.parse_args(arguments)
+    if shutil.which("strace") is None:
+        parser.error("strace is not installed")
+    began_s = time.perf_counter()
+    found = sweep(options.scratch, options.mode, every=options.every)
+    took_s = time.perf_counter() - began_s
+    for text in found.bad[:10]:
+        print("BAD", text)
+    print(
+        f"sweep {options.mode}: {found.points} points, "
+        f"{found.took_effect} took effect, {len(found.bad)} bad, {took_s:.0f} s"
+    )
+    return int(bool(found.bad) or not found.points)
+
+
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "victim":
-        one_update(real_slots(Path(sys.argv[2])), Reported())
-    else:
-        step = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-        result = sweep(Path(sys.argv[1]), sys.argv[2], every=step)
-        print(
-            f"{sys.argv[2]}: {result.points} points, {result.took_effect} took effect, "
-            f"{len(result.bad)} bad outcomes"
-        )
-        for text in result.bad[:10]:
-            print("  ", text)
-        sys.exit(bool(result.bad))
+    sys.exit(main(sys.argv[1:]))
