@@ -144,7 +144,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types on the package."""
-    install(session, EDGE, "lint")
+    install(session, ("pi", "ota", "train"), "lint")
     session.run("mypy")
 
 
