@@ -1,0 +1,391 @@
+"""Every command does its work on a tiny input and says what it did."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from importlib import import_module
+
+import attrs
+import numpy as np
+import pytest
+
+from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
+from continuon.cli.program import run
+from continuon.cli.table import COMMANDS
+from continuon.rlds.images import encode_jpeg
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A working directory of our own, a home below it, a clean environment."""
+    for name in list(os.environ):
+        if name.startswith("CONTINUON_") or name == "SOURCE_DATE_EPOCH":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CONTINUON_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def text(capsys):
+    """Run a command; returns what it said, having checked its exit status."""
+
+    def call(*argv, status=0):
+        capsys.readouterr()
+        code = run([str(word) for word in argv])
+        captured = capsys.readouterr()
+        assert code == status, captured.err
+        return captured.out
+
+    return call
+
+
+@pytest.fixture
+def data(text):
+    """Run a command with --json; returns the one object that it wrote."""
+
+    def call(*argv, status=0):
+        return json.loads(text(*argv, "--json", status=status))
+
+    return call
+
+
+def tub(folder, count=6):
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for index in range(count):
+        name = f"{index}_cam_image_array_.jpg"
+        image = np.full((12, 16, 3), index * 9, np.uint8)
+        (folder / "images" / name).write_bytes(encode_jpeg(image))
+        rows.append(
+            {
+                "_index": index,
+                "_session_id": "s0",
+                "_timestamp_ms": 1_650_000_000_000 + 50 * index,
+                "cam/image_array": name,
+                "user/angle": 0.25,
+                "user/mode": "user",
+                "user/throttle": 0.5,
+            }
+        )
+    (folder / "catalog_0.catalog").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    inputs = ["cam/image_array", "user/angle", "user/throttle", "user/mode"]
+    table = {"paths": ["catalog_0.catalog"], "deleted_indexes": []}
+    types = ["image_array", "float", "float", "str"]
+    facts = [inputs, types, {}, {"created_at": 1.0}, table | {"max_len": 1000}]
+    (folder / "manifest.json").write_text("\n".join(map(json.dumps, facts)) + "\n")
+    return folder
+
+
+def episodes(folder, count=2):
+    folder.mkdir(parents=True)
+    for index in range(count):
+        start = 1_700_000_000_000_000_000 + index * 10**9
+        metadata = legal_metadata(episode_id=f"e{index}", start_wall_ns=start)
+        write_draft(attrs.evolve(legal_draft(8), metadata=metadata), folder)
+    return folder
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+# Episodes.
+
+
+def test_import_turns_a_tub_into_episodes(tmp_path, data):
+    source = tub(tmp_path / "tub")
+    out = tmp_path / "out"
+    report = data("import", source, "--output-dir", out, "--episode-steps", 4)
+    assert report["steps"] == 6
+    assert report["losses"] == []
+    assert files(out) == [path.rsplit("/", 1)[1] for path in report["episodes"]]
+
+
+def test_list_and_show_say_what_recordings_hold(tmp_path, text, data):
+    folder = episodes(tmp_path / "e")
+    assert text("episodes", "list", folder).count("simulated") == 2
+    rows = data("episodes", "list", folder)
+    assert [row["episode_id"] for row in rows] == ["e0", "e1"]
+    assert rows[0]["samples"]["rgb"] == 8
+    shown = data("episodes", "show", folder / "e0.mcap")
+    assert shown["metadata"]["origin"] == "simulated"
+    assert shown["streams"]["depth"]["samples"] == 8
+    assert shown["figures"]["steps"] == 8
+
+
+def test_commands_read_the_home_where_no_folder_is_named(home, data):
+    episodes(home / "rlds" / "episodes")
+    assert len(data("episodes", "list")) == 2
+
+
+def test_validate_judges_and_recover_finds_nothing_to_save(tmp_path, text, data):
+    folder = episodes(tmp_path / "e")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    said = text("episodes", "validate", folder)
+    assert said.endswith("2 of 2 episodes keep the contract\n")
+    assert data("episodes", "recover", folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_convert_reads_back_equal_and_is_up_to_date_the_next_time(tmp_path, data):
+    folder, out = episodes(tmp_path / "e"), tmp_path / "tf"
+    argv = ("convert", "--input-dir", folder, "--output-dir", out, "--compress")
+    first = data(*argv)
+    assert first["read_back_equal"]
+    assert (first["episodes"], first["steps"], first["origins"]) == (
+        2,
+        16,
+        ["simulated"],
+    )
+    assert first["is_fresh"]
+    assert not data(*argv)["is_fresh"]
+
+
+def test_export_writes_anonymous_episodes_with_a_secret_made_once(tmp_path, home, data):
+    folder = episodes(tmp_path / "e")
+    one = data("export", "--episodes-dir", folder, "--output-dir", tmp_path / "x1")
+    two = data("export", "--episodes-dir", folder, "--output-dir", tmp_path / "x2")
+    assert len(one["episodes"]) == 2
+    assert files(tmp_path / "x1") == files(tmp_path / "x2")
+    assert one["package_id"] == two["package_id"]
+    assert not any(name.startswith("e0") for name in files(tmp_path / "x1"))
+    assert (home / "keys" / "export-secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_record_fills_a_folder_once(tmp_path, data):
+    argv = ("record", "--output-dir", tmp_path / "r", "--count", 1, "--workers", 1)
+    first = data(*argv, "--duration-s", 0.3)
+    assert (first["recorded"], first["kept"], first["drops"]) == (1, 0, 0)
+    again = data(*argv, "--duration-s", 0.3)
+    assert (again["recorded"], again["kept"]) == (0, 1)
+
+
+# Bundles, keys and updates.
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    for name in ("policy.tflite", "policy.weights", "spec.json", "golden.json"):
+        (folder / name).write_bytes(name.encode() * 9)
+    return folder
+
+
+@pytest.fixture
+def release(tmp_path, artifacts, text):
+    """Return what builds and signs a release with the home's key."""
+    text("keys", "new")
+
+    def build(number=1):
+        folder = tmp_path / f"bundle-{number}"
+        place = ("--artifacts-dir", artifacts, "--output-dir", folder)
+        facts = ("--version", f"1.0.{number}", "--release-counter", number)
+        text("bundle", "build", *place, *facts, "--origins", "simulated")
+        text("bundle", "sign", folder)
+        return folder
+
+    return build
+
+
+def test_a_new_key_is_private_and_its_fingerprint_is_shown(tmp_path, data):
+    key = data("keys", "new", tmp_path / "k.pem", "--algorithm", "ed25519")
+    assert (tmp_path / "k.pem").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "k.pub.pem").is_file()
+    assert len(key["fingerprint"]) == 64
+    assert "PRIVATE" not in json.dumps(key)
+
+
+def test_a_bundle_is_built_signed_verified_and_shown(release, artifacts, data, text):
+    folder = release()
+    verified = data("bundle", "verify", folder)
+    assert verified["manifest"]["version"] == "1.0.1"
+    assert len(verified["bundle_id"]) == 64
+    assert text("bundle", "verify", folder).startswith("verified continuon-hope 1.0.1")
+    shown = data("bundle", "show", folder)
+    assert shown["origins"] == ["simulated"]
+    assert data("bundle", "show", folder, "--legacy") != shown
+    sizes = {path.name: path.stat().st_size for path in artifacts.iterdir()}
+    assert all((folder / name).stat().st_size == size for name, size in sizes.items())
+
+
+def test_the_same_inputs_and_epoch_build_the_same_bytes(
+    artifacts, tmp_path, text, monkeypatch
+):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")
+    digests = set()
+    for name in ("one", "two"):
+        place = ("--artifacts-dir", artifacts, "--output-dir", tmp_path / name)
+        facts = ("--version", "1.0.0", "--release-counter", 1, "--origins", "real")
+        text("bundle", "build", *place, *facts)
+        manifest = (tmp_path / name / "edge_manifest.json").read_bytes()
+        digests.add(hashlib.sha256(manifest).hexdigest())
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_a_release_travels_from_publish_to_rollback(
+    tmp_path, home, release, data, text
+):
+    repository = tmp_path / "repository"
+    published = data("ota", "publish", release(), "--repository", repository)
+    assert (published["version"], published["channel"]) == ("1.0.1", "stable")
+    shutil.copy(repository / "metadata" / "1.root.json", home / "keys" / "root.json")
+    remote = ("--repository", repository)
+    assert text("ota", "check", *remote).startswith("newer: 1.0.1")
+    assert data("ota", "fetch", *remote)["version"] == "1.0.1"
+    staged = data("ota", "stage")
+    assert staged["version"] == "1.0.1"
+    status = data("ota", "status")
+    assert status["staged"]["version"] == "1.0.1"
+    assert status["active"] is None
+    tried = data("ota", "activate")["bundle"]
+    report = {
+        "bundle": tried,
+        "golden_max_error": 0.0,
+        "latency_p99_ms": 5.0,
+        "ticks": 250,
+        "veto_fraction": 0.0,
+        "non_finite": 0,
+        "missed_periods": 0,
+        "elapsed_s": 5.0,
+    }
+    (tmp_path / "gate.json").write_text(json.dumps(report))
+    assert text("ota", "commit", tmp_path / "gate.json") == "committed 1.0.1\n"
+    assert text("ota", "check", *remote).startswith("nothing to do")
+    text("ota", "stage", release(2))
+    text("ota", "activate")
+    assert text("ota", "rollback").strip() == f"runs again: {tried}"
+    after = data("ota", "status")
+    assert after["good"]["bundle"] == tried
+    assert after["failed"][0]["code"] == "E-OTA-PERSON-001"
+    assert data("ota", "recover")["rolled_back"] is None
+
+
+# Hardware, robot and machine.
+
+
+def test_doctor_looks_at_this_machine_and_changes_nothing(tmp_path, data, capsys):
+    status = run(["doctor", "--quick", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert status in (0, 3, 4)
+    assert {check["name"] for check in report["checks"]} >= {"python", "page size"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_health_and_rig_validate_are_labelled_simulated(tmp_path, capsys):
+    log = tmp_path / "log.json"
+    assert run(
+        ["health", "--rig", "sim", "--quick", "--json", str(tmp_path / "h")]
+    ) in (0, 3)
+    report = json.loads((tmp_path / "h").read_text())
+    assert report["origin"] == "simulated"
+    assert "simulated" in capsys.readouterr().out
+    assert run(["rig", "validate", "--log-json", str(log), "--quiet"]) in (0, 3)
+    assert json.loads(log.read_text())["origin"] == "simulated"
+
+
+def test_scan_names_each_kind_of_device_it_looked_for(data):
+    kinds = {found["kind"] for found in data("rig", "scan")["found"]}
+    assert {"i2c", "camera"} <= kinds
+
+
+def test_install_writes_one_unit_and_leaves_the_rest_to_a_person(tmp_path, text):
+    units = tmp_path / "units"
+    would = text("robot", "install", "--unit", units, "--dry-run")
+    assert "dry run" in would
+    assert not units.exists()
+    said = text("robot", "install", "--unit", units, "--rig", "sim", status=4)
+    assert "systemctl enable --now continuon.service" in said
+    assert files(units) == ["continuon.service"]
+    assert "CONTINUON_HEADLESS=1" in (units / "continuon.service").read_text()
+
+
+# The pipeline and its manager.
+
+
+def test_status_of_a_new_home_is_ten_phases_not_run(tmp_path, data):
+    rows = data("pipeline", "status", "--home", tmp_path / "none")
+    assert [row["phase"] for row in rows] == list(range(1, 11))
+    assert {row["verdict"] for row in rows} == {"not run"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manager_counts_names_the_next_commands_and_runs_nothing(home, data):
+    episodes(home / "rlds" / "episodes")
+    before = files(home)
+    report = data("manage")
+    assert report["dry_run"]
+    assert report["inventory"]["episodes"] == 2
+    assert any(line.startswith("continuon convert ") for line in report["next"])
+    assert files(home) == before
+
+
+def test_the_manager_runs_the_flagged_steps_alone_and_writes_one_object(home, data):
+    episodes(home / "rlds" / "episodes")
+    report = data("manage", "--convert-tfrecord", "--export")
+    assert report["ran"] == {"convert": 0, "export": 0}
+    assert report["inventory"]["tfrecord_episodes"] == 2
+    assert report["inventory"]["exported"] == 1
+    assert report["inventory"]["checkpoints"] == 0
+
+
+# What every command takes.
+
+REQUIRED = {
+    "rig validate": ["--log-json", "l.json"],
+    "robot clear-estop": ["--reason", "r"],
+    "import": ["tub", "--output-dir", "o"],
+    "episodes show": ["p"],
+    "episodes validate": ["p"],
+    "episodes recover": ["p"],
+    "infer": ["--model-path", "p"],
+    "bundle build": [
+        *("--artifacts-dir", "a", "--output-dir", "o", "--version", "1.0.0"),
+        *("--release-counter", "1", "--origins", "real"),
+    ],
+    "bundle sign": ["b"],
+    "bundle verify": ["b"],
+    "bundle show": ["b"],
+    "ota publish": ["b", "--repository", "r"],
+    "ota commit": ["report"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.words)
+def test_a_dry_run_writes_nothing_and_names_what_it_would_write(
+    command, tmp_path, data
+):
+    argv = [*command.words.split(), *REQUIRED.get(command.words, [])]
+    plan = data(*argv, "--dry-run")
+    assert plan["done"] is False
+    assert set(plan["would_write"]) == set(command.writes)
+    assert "None" not in dict(plan["would_write"] or {}).values()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.words)
+def test_the_configuration_is_shown_with_each_value_s_origin(command, tmp_path, data):
+    argv = [*command.words.split(), *REQUIRED.get(command.words, [])]
+    shown = data(*argv, "--show-config")
+    origins = [value["origin"] for value in shown.values()]
+    assert set(origins) <= {"flag", "default"}
+    assert ("flag" in origins) == (command.words in REQUIRED)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.words)
+def test_help_names_every_parameter(command, capsys):
+    assert run([*command.words.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    module, _, name = command.target.partition(":")
+    function = getattr(import_module(f"continuon.cli.{module}"), name)
+    for parameter in inspect.signature(function).parameters:
+        assert f"--{parameter.strip('_').replace('_', '-')}" in out
