@@ -42,13 +42,11 @@ SEED_CREATED_UNIX_MS = 1_700_000_000_000
 
 
 def inputs(context: Context) -> dict[str, Path | str]:
-    """Return both sets of artifacts, the evidence and the public key."""
-    key = public_key_path(context.home)
+    """Return both sets of artifacts and the evidence; the key is an output."""
     return {
         "artifacts": artifacts(context),
         "seed": seed_artifacts(context),
         "proof": proof_path(context),
-        "key": key.read_text("ascii") if key.exists() else "none yet",
         "soak": str(context.soak_ticks),
     }
 
@@ -103,7 +101,11 @@ def run(context: Context, progress: Progress) -> Outcome:
             "bundle_id": trained.bundle_id,
             "bundle_bytes": trained.total_bytes,
         },
-        outputs=(bundle_dir(context), seed_bundle_dir(context)),
+        outputs=(
+            bundle_dir(context),
+            seed_bundle_dir(context),
+            public_key_path(context.home),
+        ),
         origin=context.origin,
         notes=tuple(notes),
     )
