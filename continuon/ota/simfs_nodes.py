@@ -92,9 +92,10 @@ class Nodes:
         number = 0
         for name in path.split("/") if path else ():
             node = self.by_number[number]
-            if not isinstance(node, Folder) or name not in node.visible:
+            found = node.visible.get(name) if isinstance(node, Folder) else None
+            if found is None:
                 raise FileNotFoundError(errno.ENOENT, "no such file", path)
-            number = node.visible[name]
+            number = found
         return number
 
     def parent(self, path: str) -> tuple[int, str]:
