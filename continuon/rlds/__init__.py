@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         encode_jpeg,
         policy_image,
     )
+    from continuon.rlds.importers.report import ImportReport
     from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
     from continuon.rlds.recording import Recording, Stream, open_recording
     from continuon.rlds.recovery import RecoveryReport, recover_recordings
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from continuon.rlds.steps import EpisodeSteps, align, read_steps
     from continuon.rlds.tfds_read import TfdsDirectory, open_tfds, read_columns
     from continuon.rlds.tfds_write import ConversionReport, convert
-    from continuon.rlds.tub import ImportReport, import_recording
+    from continuon.rlds.tub import import_recording
     from continuon.rlds.validate import validate_recording
     from continuon.rlds.validate_tfds import DatasetReport, validate_dataset
 
@@ -101,6 +102,7 @@ _HOMES = {
         "encode_jpeg",
         "policy_image",
     ),
+    "importers.report": ("ImportReport",),
     "recorder": ("EpisodeRecorder", "RecordingSummary"),
     "recording": ("Recording", "Stream", "open_recording"),
     "recovery": ("RecoveryReport", "recover_recordings"),
@@ -108,7 +110,7 @@ _HOMES = {
     "steps": ("EpisodeSteps", "align", "read_steps"),
     "tfds_read": ("TfdsDirectory", "open_tfds", "read_columns"),
     "tfds_write": ("ConversionReport", "convert"),
-    "tub": ("ImportReport", "import_recording"),
+    "tub": ("import_recording",),
     "validate": ("validate_recording",),
     "validate_tfds": ("DatasetReport", "validate_dataset"),
 }

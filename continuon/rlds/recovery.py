@@ -27,6 +27,9 @@ from continuon.rlds.mcap_read import ChunkAt, McapContents, scan_mcap
 from continuon.rlds.mcap_write import ChunkEntry, McapWriter, MessageRecord
 from continuon.rlds.recording import map_file
 
+_COMPRESSED = "E-RLDS-MCAP-002"
+"""Another program's file, which this library neither writes nor mends."""
+
 __all__ = ["Outcome", "RecoveredEpisode", "RecoveryReport", "recover_recordings"]
 
 
@@ -114,9 +117,13 @@ def recover_recordings(path: Path) -> RecoveryReport:
 
 
 def _is_torn(path: Path) -> bool:
+    """Return whether a file needs help; what is no MCAP at all is reported with it."""
     if not path.stat().st_size:
         return True
-    return not scan_mcap(map_file(path), verify=False).is_finished
+    try:
+        return not scan_mcap(map_file(path), verify=False).is_finished
+    except DataError as error:
+        return error.code != _COMPRESSED
 
 
 def _recover_file(source: Path) -> RecoveredEpisode:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import attrs
 
 import continuon
 from continuon.errors import DataError, UsageError
@@ -18,57 +16,32 @@ from continuon.rlds.episode import (
     ActionSource,
     Codec,
     ControlRole,
-    EndReason,
     EpisodeMetadata,
     Origin,
     StreamSpec,
     XrMode,
 )
-from continuon.rlds.file_sink import FileSink
 from continuon.rlds.images import decode_jpeg
-from continuon.rlds.layout import PART_SUFFIX
-from continuon.rlds.recorder import EpisodeRecorder
-from continuon.rlds.recording import open_recording
+from continuon.rlds.importers.report import (
+    ImportReport,
+    Loss,
+    judge_import,
+    name_losses,
+)
+from continuon.rlds.importers.write import ImportedEpisode, Reading, write_episode
 from continuon.rlds.tub_files import Tub, open_tub
 from continuon.rlds.tub_rows import (
     LOSSES,
     Demonstration,
-    Loss,
+    backward_steps,
     judge_rows,
     segments,
     stamp_source,
 )
 
-__all__ = ["ImportReport", "Loss", "import_recording"]
+__all__ = ["import_recording"]
 
 _FORMAT = "donkeycar-tub-v2"
-
-
-@attrs.frozen(kw_only=True)
-class ImportReport:
-    """What came out of a source, and what did not."""
-
-    source: Path
-    episodes: tuple[Path, ...]
-    steps: int
-    losses: tuple[Loss, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """0 where all was imported, 3 where something was lost."""
-        return 3 if self.losses else 0
-
-    def as_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        return {
-            "source": str(self.source),
-            "episodes": [str(path) for path in self.episodes],
-            "steps": self.steps,
-            "losses": [loss.as_dict() for loss in self.losses],
-            "notes": list(self.notes),
-            "exit_code": self.exit_code,
-        }
 
 
 def import_recording(
@@ -96,6 +69,15 @@ def import_recording(
         rows = [row for row in rows if row.position in images]
         if not rows:
             raise _refused(source, tub, losses, deleted)
+        losses["E-RLDS-TUB-019"] = backward_steps(rows)
+        if 2 * losses["E-RLDS-TUB-019"] > len(rows) - 1:
+            raise DataError(
+                "E-RLDS-TUB-002",
+                "time runs backwards through this tub, so its stamps are no clock's",
+                where=source,
+                seen=f"{losses['E-RLDS-TUB-019']} of {len(rows) - 1} steps",
+                allowed="fewer than half",
+            )
         stamps = stamp_source(rows)
         output_dir.mkdir(parents=True, exist_ok=True)
         paths: list[Path] = []
@@ -105,12 +87,15 @@ def import_recording(
                 size = images[part[0].position]
                 paths.append(_write(tub, part, size, metadata, output_dir))
         notes = _notes(tub, rows, deleted, repeated, stamps)
+        named = _name(losses, tub)
     return ImportReport(
         source=source,
+        format=_FORMAT,
         episodes=tuple(paths),
         steps=len(rows),
-        losses=_name(losses, tub),
+        losses=named,
         notes=notes,
+        verdict=judge_import(paths),
     )
 
 
@@ -125,10 +110,10 @@ def _load_sizes(
         if path is None or not path.is_file():
             losses["E-RLDS-TUB-016"] += 1
             continue
-        blob = path.read_bytes()
         try:
+            blob = path.read_bytes()
             height, width, _ = decode_jpeg(blob).shape
-        except DataError:
+        except (DataError, OSError):
             losses["E-RLDS-TUB-017"] += 1
             continue
         sizes[row.position] = (width, height)
@@ -167,45 +152,21 @@ def _write(
             clock="wall",
         ),
     )
-    recorder = EpisodeRecorder(directory, metadata, streams, lossless_pacing=True)
-    if recorder.path.exists():
-        _check_same(recorder.path, metadata, len(rows))
-        return recorder.path
-    part = directory / f"{metadata.episode_id}{PART_SUFFIX}"
-    if part.exists():
-        FileSink(part, create=False).close()
-        part.unlink()
-    recorder.open()
-    for row in rows:
-        path = tub.image_path(row.image)
-        assert path is not None
-        recorder.rgb(path.read_bytes(), capture_ns=row.stamp_ns)
-        command = (row.steering, row.throttle)
-        recorder.vector(ACTION, command, capture_ns=row.stamp_ns)
-    summary = recorder.close(EndReason.SLICE)
-    if summary.counts[RGB] != len(rows):
-        raise DataError(
-            "E-RLDS-IMPORT-006",
-            "the disk did not hold the episode",
-            where=summary.path,
-            seen=f"{summary.counts[RGB]} of {len(rows)} steps, {summary.end_reason}",
-            hint="make room, delete this file, and import again",
-        )
-    return summary.path
 
+    def readings() -> Iterator[Reading]:
+        for row in rows:
+            path = tub.image_path(row.image)
+            assert path is not None
+            yield Reading(RGB, path.read_bytes(), row.stamp_ns)
+            yield Reading(ACTION, (row.steering, row.throttle), row.stamp_ns)
 
-def _check_same(path: Path, metadata: EpisodeMetadata, steps: int) -> None:
-    there = open_recording(path)
-    software = there.metadata.software
-    same = attrs.evolve(there.metadata, software=metadata.software) == metadata
-    if not same or len(there.streams[RGB]) != steps:
-        raise DataError(
-            "E-RLDS-IMPORT-007",
-            "another episode of this name is there already",
-            where=path,
-            seen=f"written by {dict(software)}",
-            hint="import into an empty directory",
-        )
+    episode = ImportedEpisode(
+        metadata=metadata,
+        streams=streams,
+        readings=readings,
+        counts={RGB: len(rows), ACTION: len(rows)},
+    )
+    return write_episode(episode, directory)
 
 
 def _metadata(
@@ -256,12 +217,10 @@ def _name(losses: Counter[str], tub: Tub) -> tuple[Loss, ...]:
     details = {
         "E-RLDS-TUB-010": tub.missing_catalogs,
         "E-RLDS-TUB-011": tub.stale_catalogs,
+        "E-RLDS-TUB-018": tub.unused_images,
+        "E-RLDS-TUB-020": tub.dropped_members,
     }
-    named = []
-    for code, count in sorted(losses.items()):
-        files = ", ".join(details.get(code, ())[:5])
-        named.append(Loss(code, LOSSES[code] + (f": {files}" if files else ""), count))
-    return tuple(named)
+    return name_losses(losses, LOSSES, details)
 
 
 def _notes(

@@ -25,8 +25,11 @@ from continuon.errors import DataError
 __all__ = ["Tub", "TubRow", "open_tub"]
 
 _MANIFEST = "manifest.json"
+_IMAGES = (".jpg", ".jpeg", ".png")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _MAX_UNPACKED_BYTES = 8 << 30
+_MAX_NAME_BYTES = 255
+"""Of a file name on every file system that a Pi or a PC uses."""
 
 
 @attrs.frozen
@@ -46,6 +49,8 @@ class Tub:
         rows: of the catalogs in the manifest, in its order.
         missing_catalogs: named by the manifest, absent on disk.
         stale_rows: rows of catalogs on disk that the manifest does not name.
+        unused_images: files in `images/` that no record of any catalog names.
+        dropped_members: of an archive: links, devices, and names that lead out of it.
         digest: SHA-256 over manifest and catalogs.
     """
 
@@ -58,6 +63,8 @@ class Tub:
     missing_catalogs: tuple[str, ...]
     stale_catalogs: tuple[str, ...]
     stale_rows: int
+    unused_images: tuple[str, ...]
+    dropped_members: tuple[str, ...]
     digest: str
 
     @property
@@ -72,9 +79,7 @@ class Tub:
 
     def image_path(self, name: str) -> Path | None:
         """Return where an image lies; None for a name that is not a plain file name."""
-        if PurePosixPath(name).name != name or name in {"", ".", ".."}:
-            return None
-        return self.root / "images" / name
+        return self.root / "images" / name if _is_file_name(name) else None
 
 
 @contextmanager
@@ -98,7 +103,7 @@ def open_tub(source: Path) -> Iterator[Tub]:
             allowed="a Donkeycar tub v2: a folder with manifest.json, or its .tar.gz",
         )
     with TemporaryDirectory(prefix="continuon-tub-") as unpacked:
-        _unpack(archive, Path(unpacked))
+        dropped = _unpack(archive, Path(unpacked))
         root = _find_root(Path(unpacked))
         if root is None:
             raise DataError(
@@ -110,7 +115,7 @@ def open_tub(source: Path) -> Iterator[Tub]:
         name = archive.name
         for suffix in _ARCHIVES:
             name = name.removesuffix(suffix)
-        yield _read(root, name)
+        yield _read(root, name, dropped)
 
 
 def _find_root(source: Path) -> Path | None:
@@ -155,15 +160,18 @@ def _describe(source: Path) -> str:
     return "a file that is no archive" if source.is_file() else "nothing"
 
 
-def _unpack(archive: Path, target: Path) -> None:
-    """Write out regular files with harmless names; links and the rest are left."""
+def _unpack(archive: Path, target: Path) -> tuple[str, ...]:
+    """Write out regular files with harmless names; returns the names left behind."""
     total = 0
+    dropped: list[str] = []
     try:
         with tarfile.open(archive) as packed:
             for member in packed:
                 path = PurePosixPath(member.name)
-                litter = path.name.startswith("._")
-                if not member.isfile() or litter or _leads_out(path):
+                if member.isdir() or path.name.startswith("._"):
+                    continue
+                if not member.isfile() or not _is_path(path):
+                    dropped.append(member.name)
                     continue
                 total += member.size
                 if total > _MAX_UNPACKED_BYTES:
@@ -182,13 +190,24 @@ def _unpack(archive: Path, target: Path) -> None:
         raise DataError(
             "E-RLDS-IMPORT-004", f"this archive is damaged: {error}", where=archive
         ) from error
+    return tuple(dropped)
 
 
-def _leads_out(path: PurePosixPath) -> bool:
-    return path.is_absolute() or ".." in path.parts
+def _is_path(path: PurePosixPath) -> bool:
+    """Return whether a relative path stays below its folder and a disk can hold it."""
+    return bool(path.parts) and all(map(_is_file_name, path.parts))
 
 
-def _read(root: Path, name: str) -> Tub:
+def _is_file_name(name: str) -> bool:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    plain = name not in {".", ".."} and "/" not in name and "\0" not in name
+    return plain and 0 < size <= _MAX_NAME_BYTES
+
+
+def _read(root: Path, name: str, dropped: tuple[str, ...] = ()) -> Tub:
     manifest = (root / _MANIFEST).read_bytes()
     digest = hashlib.sha256(manifest)
     inputs, types, table = _parse_manifest(manifest, root / _MANIFEST)
@@ -197,7 +216,7 @@ def _read(root: Path, name: str) -> Tub:
     missing = []
     for path in paths:
         file = root / path
-        if _leads_out(PurePosixPath(path)) or not file.is_file():
+        if not _is_path(PurePosixPath(path)) or not file.is_file():
             missing.append(path)
             continue
         content = file.read_bytes()
@@ -208,7 +227,12 @@ def _read(root: Path, name: str) -> Tub:
         for file in root.glob("*.catalog")
         if file.name not in paths and not file.name.startswith("._")
     )
-    return Tub(
+    left = [
+        row
+        for file in stale
+        for row in _parse_catalog(file, (root / file).read_bytes())
+    ]
+    tub = Tub(
         name=name,
         root=root,
         inputs=tuple(map(str, inputs)),
@@ -217,10 +241,30 @@ def _read(root: Path, name: str) -> Tub:
         rows=tuple(rows),
         missing_catalogs=tuple(missing),
         stale_catalogs=tuple(stale),
-        stale_rows=sum(
-            len(_parse_catalog(file, (root / file).read_bytes())) for file in stale
-        ),
+        stale_rows=len(left),
+        unused_images=(),
+        dropped_members=dropped,
         digest=digest.hexdigest(),
+    )
+    return attrs.evolve(tub, unused_images=_unused_images(tub, left))
+
+
+def _unused_images(tub: Tub, stale: list[TubRow]) -> tuple[str, ...]:
+    named = {
+        row.fields.get(tub.image_field)
+        for row in (*tub.rows, *stale)
+        if row.fields is not None and isinstance(row.fields.get(tub.image_field), str)
+    }
+    images = tub.root / "images"
+    there = (path.name for path in images.iterdir()) if images.is_dir() else ()
+    return tuple(
+        sorted(
+            name
+            for name in there
+            if name not in named
+            and not name.startswith(".")
+            and name.lower().endswith(_IMAGES)
+        )
     )
 
 
@@ -231,7 +275,7 @@ def _parse_manifest(
         lines = [
             msgspec.json.decode(line) for line in data.splitlines() if line.strip()
         ]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad_manifest(f"a line is no JSON: {error}", where) from error
     tables = [line for line in lines if isinstance(line, dict) and "paths" in line]
     if len(lines) < 3 or not isinstance(lines[0], list) or not tables:
@@ -259,7 +303,7 @@ def _parse_catalog(name: str, data: bytes) -> list[TubRow]:
             continue
         try:
             fields = json.loads(line)  # as its writer did: NaN is a number to both
-        except ValueError:
+        except (ValueError, RecursionError):
             fields = None
         rows.append(TubRow(name, number, fields if isinstance(fields, dict) else None))
     return rows

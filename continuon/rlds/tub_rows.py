@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,14 @@ import numpy as np
 
 from continuon.rlds.tub_files import Tub, TubRow
 
-__all__ = ["LOSSES", "Demonstration", "Loss", "judge_rows", "segments", "stamp_source"]
+__all__ = [
+    "LOSSES",
+    "Demonstration",
+    "backward_steps",
+    "judge_rows",
+    "segments",
+    "stamp_source",
+]
 
 MAX_GAP_NS = 1_000_000_000
 MIN_CAMERA_DT_NS = 8_000_000
@@ -28,20 +35,10 @@ LOSSES = {
     "E-RLDS-TUB-015": "rows whose steering or throttle is absent, not finite or > 1",
     "E-RLDS-TUB-016": "rows whose image is missing",
     "E-RLDS-TUB-017": "rows whose image is no whole JPEG",
+    "E-RLDS-TUB-018": "images that no record names",
+    "E-RLDS-TUB-019": "rows at which time runs backwards: the episode is cut there",
+    "E-RLDS-TUB-020": "members of the archive that are no plain files of it",
 }
-
-
-@attrs.frozen
-class Loss:
-    """Something of the source that is not in the result."""
-
-    code: str
-    text: str
-    count: int
-
-    def as_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        return attrs.asdict(self)
 
 
 @attrs.frozen
@@ -73,10 +70,10 @@ def judge_rows(tub: Tub) -> tuple[list[Demonstration], Counter[str], int]:
             losses[judged] += 1
         else:
             deleted += 1
-    if tub.missing_catalogs:
-        losses["E-RLDS-TUB-010"] = len(tub.missing_catalogs)
-    if tub.stale_rows:
-        losses["E-RLDS-TUB-011"] = tub.stale_rows
+    losses["E-RLDS-TUB-010"] = len(tub.missing_catalogs)
+    losses["E-RLDS-TUB-011"] = tub.stale_rows
+    losses["E-RLDS-TUB-018"] = len(tub.unused_images)
+    losses["E-RLDS-TUB-020"] = len(tub.dropped_members)
     return kept, losses, deleted
 
 
@@ -137,7 +134,7 @@ def _image_owners(tub: Tub) -> dict[str, int]:
 def _command(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if not math.isfinite(value) or abs(value) > 1 + _ROUNDING:
+    if not abs(value) <= 1 + _ROUNDING:  # NaN is not; compares whole numbers exactly
         return None
     return max(-1.0, min(1.0, float(value)))
 
@@ -167,6 +164,14 @@ def _breaks(before: Demonstration, after: Demonstration) -> bool:
         or after.index != before.index + 1
         or after.session != before.session
         or not 0 <= step <= MAX_GAP_NS
+    )
+
+
+def backward_steps(rows: Sequence[Demonstration]) -> int:
+    """Return how many rows of one session are stamped before the row they follow."""
+    return sum(
+        after.session == before.session and after.stamp_ns < before.stamp_ns
+        for before, after in itertools.pairwise(rows)
     )
 
 

@@ -447,3 +447,14 @@ def test_a_recording_that_does_not_exist_is_named(tmp_path):
         open_recording(tmp_path / "none.mcap")
     with pytest.raises(DataError, match="E-RLDS-FILE-003"):
         recover_recordings(tmp_path / "none.mcap")
+
+
+def test_a_file_that_is_no_mcap_does_not_stop_the_recovery_of_the_others(tmp_path):
+    record(tmp_path).path.rename(tmp_path / "e1.mcap.part")
+    (tmp_path / "junk.mcap").write_bytes(b"not an mcap file at all")
+    outcomes = {e.source.name: e.outcome for e in recover_recordings(tmp_path).episodes}
+    assert outcomes == {
+        "e1.mcap.part": Outcome.RECOVERED,
+        "junk.mcap": Outcome.UNRECOVERABLE,
+    }
+    assert recover_recordings(tmp_path).exit_code == 3

@@ -1,7 +1,9 @@
 """Importing tubs: every fault is named, nothing is invented, nothing twice."""
 
+import errno
 import io
 import json
+import resource
 import tarfile
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 
 from continuon.errors import DataError, UsageError
 from continuon.rlds.episode import EndReason, Origin
-from continuon.rlds.images import encode_jpeg
+from continuon.rlds.file_sink import FileSink
+from continuon.rlds.images import encode_depth_png, encode_jpeg
 from continuon.rlds.recording import open_recording
 from continuon.rlds.steps import read_steps
 from continuon.rlds.tub import import_recording
@@ -32,6 +35,14 @@ def row(index, **changes):
     }
     merged = facts | changes
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def raw(index, old, new):
+    """Return a catalog line as no JSON writer would make it."""
+    return json.dumps(row(index)).replace(old, new)
+
+
+PNG = encode_depth_png(np.zeros((12, 16), np.uint16))
 
 
 def jpeg(index):
@@ -123,6 +134,15 @@ def test_importing_again_adds_nothing_and_finishes_what_was_killed(tmp_path):
         ([row(0), row(1, **{"cam/image_array": "../../etc/passwd"})], {}, "016", 1, 1),
         ([row(0)], {"manifest": ["catalog_0.catalog", "catalog_7.catalog"]}, "010", 1, 1),
         ([row(0)], {"extra": [("catalog_9.catalog", [row(90), row(91)])]}, "011", 1, 1),
+        ([row(0), raw(1, "0.25", "1" + "0" * 400), row(2)], {}, "015", 2, 2),
+        ([row(0), raw(1, "0.25", "1" + "0" * 5000), row(2)], {}, "012", 2, 2),
+        ([row(0), "[" * 200_000, row(2)], {}, "012", 2, 2),
+        ([row(0), raw(1, "1_cam", "x" * 300)], {}, "016", 1, 1),
+        ([row(0), raw(1, "1_cam", "\\u0000")], {}, "016", 1, 1),
+        ([row(0), raw(1, "1_cam", "\\ud800")], {}, "016", 1, 1),
+        ([row(0)], {"manifest": ["catalog_0.catalog", "y" * 300]}, "010", 1, 1),
+        ([row(0)], {"images": {"9_cam_image_array_.jpg": b"left"}}, "018", 1, 1),
+        ([row(0), row(1)], {"images": {"1_cam_image_array_.jpg": PNG}}, "017", 1, 1),
     ],
 )  # fmt: skip
 def test_each_fault_is_named_counted_and_exits_3(
@@ -167,6 +187,86 @@ def test_episodes_end_at_gaps_session_changes_and_where_time_goes_back(tmp_path)
     report = import_recording(source, tmp_path / "out")
     lengths = [len(open_recording(path).streams["rgb"]) for path in report.episodes]
     assert lengths == [1, 1, 1, 1, 2]
+    assert losses(report) == {"019": 1}
+    assert report.exit_code == 3
+
+
+@pytest.mark.req("R-EPISODE-41")
+def test_a_catalog_left_from_an_earlier_recording_is_no_part_of_this_one(tmp_path):
+    old = [row(i, _timestamp_ms=START_MS - 10**7 + 50 * i) for i in range(5, 9)]
+    source = tub(
+        tmp_path / "tub",
+        [[row(i) for i in range(5)]],
+        extra=[("catalog_1.catalog", old)],
+        images={f"{i}_cam_image_array_.jpg": jpeg(i) for i in range(5, 9)},
+    )
+    report = import_recording(source, tmp_path / "out")
+    assert losses(report) == {"011": 4}
+    assert report.losses[0].text.endswith("catalog_1.catalog")
+    steps = list(read_steps(tmp_path / "out"))
+    assert [len(e) for e in steps] == [5]
+
+
+@pytest.mark.req("R-EPISODE-41")
+def test_every_index_twice_from_two_sessions_leaves_the_later_session(tmp_path):
+    first = [row(i) for i in range(4)]
+    second = [
+        row(i, _session_id="s1", _timestamp_ms=START_MS + 10**6 + 50 * i)
+        for i in range(4)
+    ]
+    report = import_recording(tub(tmp_path / "tub", [first, second]), tmp_path / "out")
+    assert (losses(report), report.steps, len(report.episodes)) == ({"013": 4}, 4, 1)
+    facts = open_recording(report.episodes[0]).metadata.provenance
+    assert facts["session"] == "s1"
+
+
+@pytest.mark.req("R-EPISODE-46")
+def test_a_full_disk_leaves_no_finished_file_and_the_import_can_be_repeated(
+    tmp_path, monkeypatch
+):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(6)]])
+    written = 0
+    append = FileSink.append
+
+    def small(sink, buffers):
+        nonlocal written
+        written += sum(map(len, buffers))
+        if written > 14_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(sink, buffers)
+
+    monkeypatch.setattr(FileSink, "append", small)
+    with pytest.raises(DataError, match="E-RLDS-IMPORT-006") as caught:
+        import_recording(source, tmp_path / "out", episode_steps=3)
+    assert caught.value.exit_code == 1
+    kept = list((tmp_path / "out").iterdir())
+    assert [open_recording(path).end_reason for path in kept] == [EndReason.SLICE]
+    monkeypatch.undo()
+    report = import_recording(source, tmp_path / "out", episode_steps=3)
+    assert (report.exit_code, len(report.episodes)) == (0, 2)
+
+
+@pytest.mark.req("R-EPISODE-46")
+def test_a_file_size_limit_of_the_system_is_met_the_same_way(tmp_path):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(20)]])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, hard))
+    try:
+        with pytest.raises(DataError, match="E-RLDS-IMPORT-006"):
+            import_recording(source, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.req("R-EPISODE-47")
+def test_the_report_says_what_the_validator_thinks_of_the_episodes(tmp_path):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(4)]])
+    report = import_recording(source, tmp_path / "out", episode_steps=2)
+    verdict = report.as_dict()["verdict"]
+    assert (verdict["episodes"], verdict["lenient_ok"]) == (2, 2)
+    assert verdict["lenient_errors"] == {}
+    assert report.as_dict()["format"] == "donkeycar-tub-v2"
 
 
 @pytest.mark.req("R-EPISODE-42")
@@ -189,6 +289,10 @@ def test_deleted_rows_stay_out_and_are_no_loss(tmp_path):
         (lambda d: (d.write_bytes(b"\x1f\x8b broken"), d)[1], "IMPORT-001"),
         (lambda d: (tub(d, [[row(0)]]), (d / "manifest.json").write_text('["a'), d)[2], "TUB-001"),
         (lambda d: (tub(d, [[row(0)]]), (d / "manifest.json").write_text("{}"), d)[2], "TUB-001"),
+        (lambda d: (tub(d, [[row(0)]]), (d / "manifest.json").write_text("[" * 200_000), d)[2], "TUB-001"),
+        (lambda d: tub(d, [[row(i, _timestamp_ms=START_MS - 50 * i) for i in range(9)]]), "TUB-002"),
+        (lambda d: tub(d, [[row(i, **{"user/mode": "local"}) for i in range(3)]]), "IMPORT-008"),
+        (lambda d: tub(d, [[]], images={"1_cam_image_array_.jpg": b"left"}), "IMPORT-008"),
         (lambda d: (tub(d / "a", [[row(0)]]), tub(d / "b", [[row(0)]]), d)[2], "IMPORT-002"),
     ],
 )  # fmt: skip
@@ -227,6 +331,22 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path):
         import_recording(packed, tmp_path / "out")
     assert not (tmp_path / "evil.txt").exists()
     assert not Path("/tmp/continuon-evil.txt").exists()
+
+
+@pytest.mark.req("R-EPISODE-45")
+def test_what_an_archive_holds_beside_plain_files_is_named_as_lost(tmp_path):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(3)]])
+    packed = tmp_path / "tub.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(source, "tub")
+        archive.addfile(tarfile.TarInfo("../evil.txt"))
+        archive.addfile(tarfile.TarInfo("._litter.jpg"))
+        link = tarfile.TarInfo("tub/images/7.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    report = import_recording(packed, tmp_path / "out")
+    assert (report.exit_code, losses(report)) == (3, {"020": 2})
+    assert report.losses[0].text.endswith("../evil.txt, tub/images/7.jpg")
 
 
 def test_an_episode_has_at_least_one_step(tmp_path):

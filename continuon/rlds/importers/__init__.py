@@ -1,0 +1,1 @@
+"""Others' recordings as episodes: told by content, every loss named."""
