@@ -33,7 +33,10 @@ def main() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; never raises for a user's mistake."""
     if argv[:1] == ["tuf"]:
-        return _tuf(argv[1:])
+        # Its contract has exit codes 0 and 1 only, and options of its own.
+        from continuon.ota.tuf_cli import main as tuf_main
+
+        return tuf_main(list(argv[1:]))
     common, tokens = split_common(argv)
     try:
         return _dispatch(common, tokens)
@@ -48,17 +51,6 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is taken for whole", file=sys.stderr)
         return 130
-
-
-def _tuf(argv: Sequence[str]) -> int:
-    """Run the TUF client's own command line: its contract has exit codes 0 and 1."""
-    from continuon.ota.tuf_cli import main as tuf_main
-
-    try:
-        return tuf_main(list(argv))
-    except (ContinuonError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
 
 
 def _dispatch(common: Common, tokens: list[str]) -> int:

@@ -11,6 +11,7 @@ Exit status 0 for success and 1 for anything else, a usage error included.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from continuon.errors import MissingPackageError
 from continuon.ota.metadata_io import MetadataDirectory
 
 __all__ = ["main"]
+
+_MAX_NAME_CHARACTERS = 240
+"""Ordinary filesystems end at 255; the suffix of a part must fit as well."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         from tuf.api.exceptions import DownloadError, RepositoryError
-    except ImportError as error:
-        raise MissingPackageError.for_extra(
-            "tuf", "ota", purpose="the TUF client"
-        ) from error
+    except ImportError:
+        missing = MissingPackageError.for_extra("tuf", "ota", purpose="the TUF client")
+        print(f"error: {missing}", file=sys.stderr)
+        return 1
     try:
         if options.command == "init":
             _init(Path(options.metadata_dir), Path(options.root))
@@ -101,11 +105,19 @@ def _update(options: argparse.Namespace) -> None:
             if target is None:
                 msg = f"there is no target {name!r}"
                 raise ValueError(msg)
-            if updater.find_cached_target(target) is None:
-                final = Path(options.target_dir, quote(target.path, safe=""))
+            final = Path(options.target_dir, _file_name(target.path))
+            if updater.find_cached_target(target, str(final)) is None:
                 part = final.with_name(f"{final.name}.part")
                 updater.download_target(target, str(part))
                 part.replace(final)
+
+
+def _file_name(target: str) -> str:
+    """Return one plain file name for a target, whatever its path holds."""
+    name = quote(target, safe="")
+    if name in {".", ".."} or len(name) > _MAX_NAME_CHARACTERS:
+        return hashlib.sha256(target.encode("utf-8")).hexdigest()
+    return name
 
 
 if __name__ == "__main__":
