@@ -6,6 +6,7 @@ lost, 4 a person must act, 5 refused for safety or trust.
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MissingPackageError",
     "TrustError",
     "UsageError",
+    "system_error",
 ]
 
 
@@ -154,3 +156,35 @@ class MissingPackageError(UsageError, ImportError):
 
 def _short(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+_SYSTEM = {
+    errno.ENOSPC: ("E-IO-FULL-001", "the disk is full", "free space and run again"),
+    errno.EROFS: (
+        "E-IO-READONLY-002",
+        "the disk is mounted read-only",
+        "check the card: a failing one is remounted read-only",
+    ),
+    errno.EACCES: (
+        "E-IO-DENIED-003",
+        "this user may not read or write here",
+        "choose another folder or set CONTINUON_HOME",
+    ),
+    errno.ENOENT: (
+        "E-IO-MISSING-004",
+        "there is no such file or folder",
+        "check the name",
+    ),
+    errno.EEXIST: ("E-IO-KIND-005", "a file stands where a folder must be", None),
+    errno.ENOTDIR: ("E-IO-KIND-005", "a file stands where a folder must be", None),
+    errno.EISDIR: ("E-IO-KIND-005", "a folder stands where a file must be", None),
+}
+
+
+def system_error(error: OSError) -> DataError:
+    """Return what the system refused as one of ours: code, file, next step."""
+    code, what, hint = _SYSTEM.get(
+        error.errno or 0, ("E-IO-OTHER-006", "the system refused", None)
+    )
+    seen = error if error.errno not in _SYSTEM else None
+    return DataError(code, what, where=error.filename, seen=seen, hint=hint)

@@ -57,8 +57,14 @@ def new_key(
     key = generate_key(algorithm)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret = key.private_pem(password.encode("utf-8") if password else None)
-    _write_new(path, secret, mode=0o600)
-    _write_new(public_path, key.public.pem, mode=0o644)
+    try:
+        _write_new(path, secret, mode=0o600)
+        _write_new(public_path, key.public.pem, mode=0o644)
+    except OSError:
+        # Half a pair is no key: both are ours, since neither was there before.
+        path.unlink(missing_ok=True)
+        public_path.unlink(missing_ok=True)
+        raise
     return KeyFiles(
         path,
         public_path,

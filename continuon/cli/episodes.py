@@ -82,6 +82,8 @@ def record(
     )
     lines = [f"{report.recorded} recorded, {report.kept} were there: {target}"]
     lines += [f"ended early: {text}" for text in report.ended_early]
+    if report.archived is not None:
+        lines.append(f"cut-off recordings were moved to {report.archived}")
     return Result(
         data=report,
         text="\n".join(lines),

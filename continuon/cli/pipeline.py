@@ -132,12 +132,12 @@ def run(
 
 
 def _write_report(reports: Path, *, needed: bool) -> Path | None:
-    """Write the page; after a failed phase, a full disk only costs the page."""
+    """Write the page; after a failed phase, what stops the page is no second error."""
     from continuon.pipeline.report import build_report
 
     try:
         page = build_report(reports, reports / "report.html")
-    except OSError as error:
+    except (OSError, ContinuonError) as error:
         if needed:
             raise
         say(f"no report page: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from continuon import __version__
 from continuon.cli.options import Common, layer, split_common
 from continuon.cli.render import Result, emit, emit_error
 from continuon.cli.table import COMMANDS, Command
-from continuon.errors import ContinuonError, DataError, UsageError
+from continuon.errors import ContinuonError, UsageError, system_error
 
 __all__ = ["main", "run"]
 
@@ -47,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         if common.debug or isinstance(error, BrokenPipeError):
             raise
-        return emit_error(_medium_error(error), common)
+        return emit_error(system_error(error), common)
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is taken for whole", file=sys.stderr)
         return 130
@@ -217,34 +216,3 @@ def _plan(command: Command, values: dict[str, Any]) -> Result:
     }
     lines = [f"would write {name}: {path}" for name, path in targets.items()]
     return Result(data=data, text="\n".join([*lines, "dry run: nothing was done"]))
-
-
-_MEDIUM = {
-    errno.ENOSPC: ("E-IO-FULL-001", "the disk is full", "free space and run again"),
-    errno.EROFS: (
-        "E-IO-READONLY-002",
-        "the disk is mounted read-only",
-        "check the card: a failing one is remounted read-only",
-    ),
-    errno.EACCES: (
-        "E-IO-DENIED-003",
-        "this user may not read or write here",
-        "choose another folder or set CONTINUON_HOME",
-    ),
-    errno.ENOENT: (
-        "E-IO-MISSING-004",
-        "there is no such file or folder",
-        "check the name",
-    ),
-    errno.EEXIST: ("E-IO-KIND-005", "a file stands where a folder must be", None),
-    errno.ENOTDIR: ("E-IO-KIND-005", "a file stands where a folder must be", None),
-    errno.EISDIR: ("E-IO-KIND-005", "a folder stands where a file must be", None),
-}
-
-
-def _medium_error(error: OSError) -> DataError:
-    code, what, hint = _MEDIUM.get(
-        error.errno or 0, ("E-IO-OTHER-006", "the system refused", None)
-    )
-    seen = error if error.errno not in _MEDIUM else None
-    return DataError(code, what, where=error.filename, seen=seen, hint=hint)

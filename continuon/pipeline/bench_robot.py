@@ -15,6 +15,7 @@ from continuon.clock import SystemClock
 from continuon.ota import Updater
 from continuon.ota.download import Downloader
 from continuon.pipeline.context import Context
+from continuon.pipeline.origins import learns_from_import
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.envelope import car_limits
@@ -70,7 +71,10 @@ def live_robot(
     """
     with ExitStack() as stack:
         world = None
-        if context.imported:
+        if context.rig == "pi":
+            body = Factory(target="continuon.rig.pi:PiRig")
+            origin, state_names = "real", ()
+        elif learns_from_import(context):
             body = Factory(
                 target="continuon.pipeline.replay:replay_rig",
                 kwargs={
@@ -79,9 +83,6 @@ def live_robot(
                 },
             )
             origin, state_names = "replayed", ()
-        elif context.rig == "pi":
-            body = Factory(target="continuon.rig.pi:PiRig")
-            origin, state_names = "real", ()
         else:
             from continuon.sim.live import start_live_rig
 

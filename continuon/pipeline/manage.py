@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 
+from continuon.errors import DataError
 from continuon.home import Home
 from continuon.pipeline.phase import MINIMUM_EPISODES
 
@@ -115,6 +116,15 @@ def take_inventory(
 def _tfrecord_episodes(folder: Path) -> int:
     total = 0
     for path in sorted(folder.rglob("dataset_info.json")):
-        splits = json.loads(path.read_text("utf-8")).get("splits", [])
-        total += sum(int(n) for split in splits for n in split["shardLengths"])
+        try:
+            splits = json.loads(path.read_text("utf-8"))["splits"]
+            total += sum(int(n) for split in splits for n in split["shardLengths"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                "E-PIPE-MANAGE-001",
+                "this dataset_info.json is damaged",
+                where=path,
+                seen=f"{type(error).__name__} {error}",
+                hint="remove its folder and convert again",
+            ) from error
     return total

@@ -9,6 +9,7 @@ from typing import Any
 from continuon.edge import load_policy
 from continuon.pipeline.bench_robot import held_out_ids
 from continuon.pipeline.context import Context
+from continuon.pipeline.origins import learns_from_import
 from continuon.robot.capture import capture_episodes
 from continuon.robot.capture_episode import EpisodeNotes
 from continuon.robot.factory import Factory
@@ -36,7 +37,9 @@ def record_policy(context: Context, artifact_dir: Path) -> Path:
     """Record one short run of the policy and return the recording."""
     folder = context.root / "rlds" / "policy-log"
     shutil.rmtree(folder, ignore_errors=True)
-    if context.imported:
+    if context.rig == "pi":
+        body = Factory(target="continuon.rig.pi:PiRig")
+    elif learns_from_import(context):
         body = Factory(
             target="continuon.pipeline.replay:replay_rig",
             kwargs={
@@ -44,8 +47,6 @@ def record_policy(context: Context, artifact_dir: Path) -> Path:
                 "episode_ids": held_out_ids(context),
             },
         )
-    elif context.rig == "pi":
-        body = Factory(target="continuon.rig.pi:PiRig")
     else:
         body = Factory(
             target="continuon.sim:SimRig",

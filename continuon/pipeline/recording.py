@@ -8,8 +8,11 @@ from pathlib import Path
 
 import attrs
 
+from continuon.errors import DataError, UsageError
 from continuon.pipeline.phase import Progress, quiet
-from continuon.robot.capture import CaptureReport, capture_episodes
+from continuon.rlds.episode import EndReason
+from continuon.rlds.recording import open_recording
+from continuon.robot.capture import capture_episodes
 from continuon.robot.capture_episode import EpisodeCapture
 from continuon.robot.factory import Factory
 
@@ -18,6 +21,7 @@ __all__ = ["RecordReport", "archive", "record_episodes"]
 TRACK_SEED = 100
 DISTURBANCE = 0.45
 EPISODES_A_TRACK = 2
+PLANNED = (EndReason.COMPLETE, EndReason.TIME_LIMIT)
 
 
 @attrs.frozen(kw_only=True)
@@ -26,12 +30,14 @@ class RecordReport:
 
     Attributes:
         recorded: episodes recorded now; kept: episodes that were there already.
+        archived: where recordings that could not stay were moved; None if none were.
         ended_early: ids of episodes that did not last as asked, with the reason.
     """
 
     directory: Path
     recorded: int
     kept: int
+    archived: Path | None
     ended_early: tuple[str, ...]
     drops: int
     wall_s: float
@@ -45,46 +51,100 @@ def record_episodes(
     count: int,
     duration_s: float,
     workers: int,
+    replace_others: bool = False,
     progress: Progress = quiet,
 ) -> RecordReport:
-    """Record until `target` holds the session's episodes; what is there is kept.
+    """Record until `target` holds the session's episodes, each of them whole.
 
-    On the simulated rig each pair of episodes has a track of its own, the car is pushed
-    off its line now and then, and the expert's intention is what is recorded. A session
-    of other settings that lies in `target` is moved to an archive beside it.
+    A whole episode of this session is kept. One that ended before its time, or cannot
+    be read, is moved to an archive beside the folder and recorded again. On the
+    simulated rig each pair of episodes has a track of its own, the car is pushed off
+    its line now and then, and the expert's intention is what is recorded.
+
+    With `replace_others`, recordings of other sessions are archived, not refused.
 
     Raises:
-        UsageError: a real rig has no expert; a person records there by teleoperation.
+        UsageError: E-PIPE-RECORD-001, recordings of another session lie here; or a
+            real rig has no expert: a person records there by teleoperation.
         BudgetError: a recording process died.
     """
     prefix = f"{rig}-s{seed}-{duration_s:g}s".replace(".", "p")
     names = [f"{prefix}-{index:04d}.mcap" for index in range(count)]
-    present = sorted(path.name for path in target.glob("*.mcap"))
-    if present == names:
-        return RecordReport(
-            directory=target,
-            recorded=0,
-            kept=count,
-            ended_early=(),
-            drops=0,
-            wall_s=0.0,
+    there = sorted(target.glob("*.mcap"))
+    others = [path for path in there if not path.name.startswith(f"{prefix}-")]
+    if others and not replace_others:
+        raise UsageError(
+            "E-PIPE-RECORD-001",
+            "recordings of another session lie in this folder",
+            where=target,
+            seen=f"{len(others)}, such as {others[0].name}",
+            hint="name another --output-dir, or move them away",
         )
+    broken = [path for path in there if path.name in names and not _is_whole(path)]
+    archived = _archive([*others, *broken], target)
+    missing = [
+        index for index, name in enumerate(names) if not (target / name).exists()
+    ]
     fresh = target.with_name(f"{target.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)
-    report = capture_episodes(
-        _rigs(rig, seed, count),
-        Factory(target="continuon.robot.pilots:ExpertPilot"),
-        fresh,
-        count=count,
-        duration_s=duration_s,
-        workers=workers,
-        prefix=prefix,
-        progress=progress,
+    episodes: tuple[EpisodeCapture, ...] = ()
+    wall_s = 0.0
+    if missing:
+        report = capture_episodes(
+            _rigs(rig, seed, count),
+            Factory(target="continuon.robot.pilots:ExpertPilot"),
+            fresh,
+            count=count,
+            indexes=missing,
+            duration_s=duration_s,
+            workers=workers,
+            prefix=prefix,
+            progress=progress,
+        )
+        episodes, wall_s = report.episodes, report.wall_s
+        target.mkdir(parents=True, exist_ok=True)
+        for episode in episodes:
+            episode.path.rename(target / episode.path.name)
+        shutil.rmtree(fresh, ignore_errors=True)
+    return RecordReport(
+        directory=target,
+        recorded=len(episodes),
+        kept=count - len(missing),
+        archived=archived,
+        ended_early=tuple(
+            f"{episode.episode_id}: {episode.end_reason}"
+            for episode in episodes
+            if episode.end_reason not in PLANNED
+        ),
+        drops=sum(sum(episode.drops.values()) for episode in episodes),
+        wall_s=wall_s,
     )
-    archive(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh.rename(target)
-    return _summary(target, report)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with open_recording(path) as recording:
+            return recording.end_reason in PLANNED
+    except DataError:
+        return False
+
+
+def _archive(paths: Sequence[Path], target: Path) -> Path | None:
+    """Move recordings to a folder of their own; nothing is ever deleted."""
+    if not paths:
+        return None
+    folder = _next_archive(target)
+    folder.mkdir(parents=True)
+    for path in paths:
+        path.rename(folder / path.name)
+    return folder
+
+
+def _next_archive(target: Path) -> Path:
+    number = 1
+    while (folder := target.parent / "archive" / f"{number:04d}").exists():
+        number += 1
+    return folder
 
 
 def archive(target: Path) -> None:
@@ -94,9 +154,7 @@ def archive(target: Path) -> None:
     if not any(target.iterdir()):
         target.rmdir()
         return
-    number = 1
-    while (folder := target.parent / "archive" / f"{number:04d}").exists():
-        number += 1
+    folder = _next_archive(target)
     folder.parent.mkdir(parents=True, exist_ok=True)
     target.rename(folder)
 
@@ -116,21 +174,3 @@ def _rigs(rig: str, seed: int, count: int) -> Sequence[Factory] | Factory:
         )
         for index in range(count)
     ]
-
-
-def _summary(target: Path, report: CaptureReport) -> RecordReport:
-    def early(episode: EpisodeCapture) -> bool:
-        return str(episode.end_reason) not in ("complete", "time_limit")
-
-    return RecordReport(
-        directory=target,
-        recorded=len(report.episodes),
-        kept=0,
-        ended_early=tuple(
-            f"{episode.episode_id}: {episode.end_reason}"
-            for episode in report.episodes
-            if early(episode)
-        ),
-        drops=sum(sum(episode.drops.values()) for episode in report.episodes),
-        wall_s=report.wall_s,
-    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import cast
 
 from continuon.pipeline.context import Context
+from continuon.pipeline.origins import learns_from_import
 from continuon.rig.protocols import Rig
 
-__all__ = ["open_rig"]
+__all__ = ["open_rig", "rig_input"]
 
 
 def open_rig(context: Context) -> Rig:
@@ -23,3 +25,11 @@ def open_rig(context: Context) -> Rig:
     from continuon.sim import SimRig
 
     return cast("Rig", SimRig(seed=context.seed))
+
+
+def rig_input(context: Context) -> str:
+    """Return the rig as an input of a phase; a real one is measured on every run."""
+    if context.rig == "pi":
+        return f"pi at {time.time_ns()}"
+    kind = "replayed" if learns_from_import(context) else "sim"
+    return f"{kind} with seed {context.seed}"

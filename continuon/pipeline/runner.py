@@ -20,12 +20,19 @@ from continuon.errors import ContinuonError, DataError
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path, digest_text
 from continuon.pipeline.gates import PhaseGate, Verdict, load_gates
+from continuon.pipeline.lock import hold_home
 from continuon.pipeline.phase import PHASES, Progress, load_phase, quiet
 from continuon.pipeline.receipt import (
     Receipt,
     host_facts,
     read_receipt,
     write_receipt,
+)
+from continuon.pipeline.upstream import (
+    REQUIRES,
+    outputs_match,
+    passed_receipt,
+    receipt_path,
 )
 
 __all__ = ["PhaseRun", "receipt_path", "run_phase", "run_pipeline"]
@@ -51,11 +58,6 @@ class PhaseRun:
         return 3
 
 
-def receipt_path(context: Context, name: str) -> Path:
-    """Return where the receipt of a phase lies."""
-    return context.receipts / f"{PHASES.index(name) + 1:02d}-{name}.json"
-
-
 def run_pipeline(
     context: Context,
     *,
@@ -68,17 +70,24 @@ def run_pipeline(
     """Run phases in order until one does not pass.
 
     A phase is up to date, and skipped, when its receipt passed, its inputs have the
-    digests that stand there, and its outputs are still what it left.
+    digests that stand there, and its outputs are still what it left. A phase whose
+    predecessors have not passed is refused.
+
+    Raises:
+        BudgetError: E-PIPE-BUSY-001, another run works on this home.
     """
     gates = {gate.name: gate for gate in load_gates()}
     runs: list[PhaseRun] = []
-    for name in phases:
-        on_start(gates[name])
-        run = run_phase(context, gates[name], force=force, progress=progress)
-        runs.append(run)
-        on_done(run)
-        if run.exit_code:
-            break
+    with hold_home(context.root) as lock:
+        for name in phases:
+            on_start(gates[name])
+            run = run_phase(
+                context, gates[name], force=force, progress=progress, lock=lock
+            )
+            runs.append(run)
+            on_done(run)
+            if run.exit_code:
+                break
     return tuple(runs)
 
 
@@ -88,12 +97,18 @@ def run_phase(
     *,
     force: bool = False,
     progress: Progress = quiet,
+    lock: int | None = None,
 ) -> PhaseRun:
-    """Run one phase in a process of its own and judge what it measured."""
+    """Run one phase in a process of its own and judge what it measured.
+
+    `lock` is a descriptor that the process inherits and holds for as long as it lives.
+    """
     path = receipt_path(context, gate.name)
     started = time.time_ns() // 1_000_000
     clock = time.monotonic()
     try:
+        for name in REQUIRES[gate.name]:
+            passed_receipt(context, name)
         inputs = _digest_inputs(context, gate)
     except ContinuonError as error:
         message = {"error": error.as_dict()}
@@ -103,7 +118,7 @@ def run_phase(
     before = None if force else read_receipt(path)
     if before is not None and _up_to_date(context, before, inputs):
         return PhaseRun(receipt=before, fresh=False)
-    message = _run_worker(gate.name, context, progress)
+    message = _run_worker(gate.name, context, progress, lock)
     receipt = _judge(gate, context, inputs, message, started=started, clock=clock)
     write_receipt(path, receipt)
     return PhaseRun(receipt=receipt, fresh=True)
@@ -117,6 +132,7 @@ def _digest_inputs(context: Context, gate: PhaseGate) -> dict[str, str]:
     }
     package = Path(continuon.__file__).parent
     sources = [f for room in phase.ROOMS for f in (package / room).rglob("*.py")]
+    sources += [*package.glob("*.py"), *(package / "pipeline").glob("*.py")]
     sources.append(package / "pipeline" / "phases" / f"{gate.name}.py")
     code = [digest_path(source) for source in sorted(sources)]
     return {**named, "code": digest_text("".join(code)), "gate": digest_text(str(gate))}
@@ -125,14 +141,12 @@ def _digest_inputs(context: Context, gate: PhaseGate) -> dict[str, str]:
 def _up_to_date(context: Context, before: Receipt, inputs: dict[str, str]) -> bool:
     if before.verdict is not Verdict.PASSED or before.inputs != inputs:
         return False
-    for name, digest in before.outputs.items():
-        path = context.root / name
-        if not path.exists() or digest_path(path) != digest:
-            return False
-    return True
+    return outputs_match(context, before)
 
 
-def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, Any]:
+def _run_worker(
+    name: str, context: Context, progress: Progress, lock: int | None = None
+) -> dict[str, Any]:
     settings = msgspec.json.encode(context, enc_hook=str).decode()
     command = [sys.executable, "-m", "continuon.pipeline.worker", name, settings]
     environment = {
@@ -146,6 +160,7 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
+        pass_fds=() if lock is None else (lock,),
     ) as worker:
         assert worker.stdout is not None
         assert worker.stderr is not None
@@ -160,7 +175,7 @@ def _run_worker(name: str, context: Context, progress: Progress) -> dict[str, An
                 message = event
         code = worker.wait()
         words.join(_WORDS_S)
-    if message:
+    if "error" in message or (message and code == 0):
         return message
     error = DataError(
         "E-PIPE-WORKER-001",
@@ -197,7 +212,7 @@ def _judge(
     outcome = message.get("outcome", {})
     error = message.get("error")
     figures = outcome.get("figures", {})
-    origin = outcome.get("origin", context.origin)
+    origin = outcome.get("origin", "unknown")
     if error is None:
         verdict, checks = gate.check(figures, origin=origin)
     else:

@@ -7,19 +7,23 @@ What the phase's libraries print goes to standard error.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
-from continuon.errors import ContinuonError
+from continuon.errors import ContinuonError, system_error
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import load_phase
 
 __all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -31,11 +35,13 @@ def main() -> int:
     def progress(done: int, total: int, label: str) -> None:
         wire.write(json.dumps({"progress": [done, total, label]}) + "\n")
 
+    _die_with_parent()
     try:
         outcome = load_phase(sys.argv[1]).run(context, progress)
     except ContinuonError as error:
-        wire.write(json.dumps({"error": error.as_dict()}) + "\n")
-        return error.exit_code
+        return _refuse(wire, error)
+    except OSError as error:
+        return _refuse(wire, system_error(error))
     message = {
         "figures": msgspec.to_builtins(dict(outcome.figures), enc_hook=_plain),
         "outputs": [str(path) for path in outcome.outputs],
@@ -45,6 +51,16 @@ def main() -> int:
     }
     wire.write(json.dumps({"outcome": message}) + "\n")
     return 0
+
+
+def _refuse(wire: TextIO, error: ContinuonError) -> int:
+    wire.write(json.dumps({"error": error.as_dict()}) + "\n")
+    return error.exit_code
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it is gone."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def decode_context(data: bytes) -> Context:

@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 import continuon
-from continuon.errors import DataError, UsageError
+from continuon.errors import ContractError, DataError, UsageError
 from continuon.rlds.episode import (
     ACTION,
     CAR_FRAME,
@@ -136,7 +136,15 @@ def export_episodes(
             held = Skipped(pseudonym(secret, "file", file.name), error.code, error.what)
             skipped.append(held)
             continue
-        summaries.append(_export_one(recording, work, secret, origin_tag))
+        before = set(work.iterdir())
+        try:
+            summaries.append(_export_one(recording, work, secret, origin_tag))
+        except (DataError, ContractError) as error:
+            for litter in set(work.iterdir()) - before:
+                litter.unlink()
+            held = Skipped(pseudonym(secret, "file", file.name), error.code, error.what)
+            skipped.append(held)
+            continue
         windows.append(recording.metadata.start_wall_ns)
     if not summaries:
         shutil.rmtree(work)

@@ -8,11 +8,12 @@ from typing import Any
 
 import attrs
 import msgspec
+import numpy as np
 
 import continuon
 from continuon.errors import DataError, UsageError
 from continuon.rlds.file_sink import sha256_of, sync_directory, write_atomic
-from continuon.rlds.steps import recordings_in, steps_of
+from continuon.rlds.steps import EpisodeSteps, recordings_in, steps_of
 from continuon.rlds.tfds_compare import check_equal
 from continuon.rlds.tfds_shards import VERSION, DatasetWriter
 
@@ -125,6 +126,7 @@ def convert(
         for file in files:
             try:
                 steps = steps_of(file)
+                _require_finite(steps)
                 writer.add(steps, max_segment_bytes)
             except DataError as error:
                 skipped.append(Skipped(file.name, error.code, str(error)))
@@ -160,6 +162,19 @@ def convert(
     write_atomic(work / _MANIFEST, encoded)
     _publish(work, final)
     return _report(final, manifest, is_fresh=True)
+
+
+def _require_finite(steps: EpisodeSteps) -> None:
+    """Refuse an episode with a command that is no number: nobody may learn from it."""
+    bad = np.flatnonzero(~np.isfinite(steps.action).all(axis=1))
+    if bad.size:
+        raise DataError(
+            "E-RLDS-CONVERT-004",
+            "a command of this episode is not finite",
+            where=f"{steps.source_path.name}, step {bad[0]}",
+            seen=f"{bad.size} of {len(steps)} steps",
+            hint="`continuon episodes validate` names each",
+        )
 
 
 def _report(final: Path, manifest: Any, *, is_fresh: bool) -> ConversionReport:

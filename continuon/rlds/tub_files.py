@@ -237,7 +237,7 @@ def _read(root: Path, name: str, dropped: tuple[str, ...] = ()) -> Tub:
         root=root,
         inputs=tuple(map(str, inputs)),
         types=tuple(map(str, types)),
-        deleted=frozenset(i for i in table["deleted_indexes"] if isinstance(i, int)),
+        deleted=frozenset(table["deleted_indexes"]),
         rows=tuple(rows),
         missing_catalogs=tuple(missing),
         stale_catalogs=tuple(stale),
@@ -283,6 +283,12 @@ def _parse_manifest(
     table: dict[str, Any] = {"deleted_indexes": []} | tables[-1]
     if not all(isinstance(table[key], list) for key in ("paths", "deleted_indexes")):
         raise _bad_manifest("paths and deleted_indexes are lists", where)
+    if not all(type(index) is int for index in table["deleted_indexes"]):
+        raise _bad_manifest(
+            "deleted_indexes holds what is no whole number, and a frame that its owner "
+            "deleted must not be imported",
+            where,
+        )
     types = lines[1] if isinstance(lines[1], list) else []
     return lines[0], types, table
 

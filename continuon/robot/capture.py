@@ -90,6 +90,7 @@ def capture_episodes(
     limits: SafetyLimits | None = None,
     prefix: str = "episode",
     lossless: bool = True,
+    indexes: Sequence[int] | None = None,
     clock_s: Callable[[], float] | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, label: None,  # noqa: ARG005
 ) -> CaptureReport:
@@ -106,6 +107,7 @@ def capture_episodes(
         notes: what people say about the episodes.
         limits: the safety envelope; None takes the car's base rules.
         prefix: start of the episodes' names.
+        indexes: record only these of the `count` episodes; None records all.
         lossless: wait for the disk in place of dropping; right for virtual time.
         clock_s: measures the session's own duration.
         progress: told after each episode: done, total, name.
@@ -130,15 +132,15 @@ def capture_episodes(
             lossless=lossless,
             limits=limits,
         )
-        for index in range(count)
+        for index in (range(count) if indexes is None else indexes)
     ]
     if workers <= 1:
         captures = []
         for job in jobs:
             captures.append(run_job(job))
-            progress(len(captures), count, job.episode_id)
+            progress(len(captures), len(jobs), job.episode_id)
     else:
-        captures = _spread(jobs, min(workers, count), progress)
+        captures = _spread(jobs, max(1, min(workers, len(jobs))), progress)
     return CaptureReport(
         episodes=tuple(captures), wall_s=now_s() - began_s, workers=workers
     )

@@ -305,15 +305,15 @@ def test_a_recording_that_is_not_there_is_refused_before_any_phase(tmp_path, fai
     assert not (tmp_path / "home").exists()
 
 
-def test_a_phase_whose_input_is_missing_says_where(tmp_path, capsys):
+def test_a_phase_whose_predecessor_has_not_run_says_which(tmp_path, capsys):
     home = tmp_path / "h"
     argv = ["pipeline", "run", "--only", "sanity", "--home", str(home), "--json"]
     assert run(argv) == 1
     captured = capsys.readouterr()
-    assert LINE.findall(captured.err) == ["E-PIPE-DIGEST-001"]
-    assert str(home / "rlds" / "episodes") in captured.err
+    assert LINE.findall(captured.err) == ["E-PIPE-UPSTREAM-001"]
+    assert "--only capture" in captured.err
     error = json.loads(captured.out)["phases"][0]["error"]
-    assert error["code"] == "E-PIPE-DIGEST-001"
+    assert error["code"] == "E-PIPE-UPSTREAM-001"
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"", b"[]", b'{"schema": 1}'])
@@ -324,10 +324,10 @@ def test_a_corrupt_receipt_is_named_and_not_taken_for_one(
     receipts = tmp_path / "home" / "reports" / "receipts"
     (tmp_path / "home" / "rlds" / "episodes").mkdir(parents=True)
     receipts.mkdir(parents=True)
-    (receipts / "04-sanity.json").write_bytes(content)
+    (receipts / "03-capture.json").write_bytes(content)
     more = ["--only", "sanity"] if verb == "run" else []
     assert fails("pipeline", verb, *more) == (1, "E-PIPE-RECEIPT-001")
-    assert (receipts / "04-sanity.json").read_bytes() == content
+    assert (receipts / "03-capture.json").read_bytes() == content
 
 
 def test_a_report_of_nothing_is_refused(tmp_path, fails):

@@ -31,7 +31,7 @@ def bench(tmp_path, monkeypatch):
     result = {"f": 1.0}
     calls = []
 
-    def worker(name, context, progress):
+    def worker(name, context, progress, lock=None):
         calls.append(name)
         progress(1, 1, name)
         out = context.root / "out"
@@ -49,6 +49,7 @@ def bench(tmp_path, monkeypatch):
     fake = SimpleNamespace(ROOMS=(), inputs=lambda context: {"in": source, "seed": "0"})
     monkeypatch.setattr(runner, "load_phase", lambda name: fake)
     monkeypatch.setattr(runner, "_run_worker", worker)
+    monkeypatch.setattr(runner, "REQUIRES", dict.fromkeys(runner.REQUIRES, ()))
     return SimpleNamespace(source=source, context=context, result=result, calls=calls)
 
 

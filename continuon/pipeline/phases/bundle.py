@@ -21,6 +21,7 @@ from continuon.bundle import (
 from continuon.home import Home
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
+from continuon.pipeline.origins import learnt_origin
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.places import (
     artifacts,
@@ -30,9 +31,8 @@ from continuon.pipeline.places import (
     seed_artifacts,
     seed_bundle_dir,
 )
-from continuon.pipeline.receipt import read_receipt
 from continuon.pipeline.releases import SEED_COUNTER, release_counter
-from continuon.pipeline.runner import receipt_path
+from continuon.pipeline.upstream import passed_receipt
 
 __all__ = ["ROOMS", "inputs", "run"]
 
@@ -48,6 +48,7 @@ def inputs(context: Context) -> dict[str, Path | str]:
         "seed": seed_artifacts(context),
         "proof": proof_path(context),
         "soak": str(context.soak_ticks),
+        "origin": learnt_origin(context),
     }
 
 
@@ -55,8 +56,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     """Build, sign and verify both bundles."""
     home = context.home
     made = _ensure_key(home)
-    train = read_receipt(receipt_path(context, "train"))
-    created = SEED_CREATED_UNIX_MS if train is None else train.started_unix_ms
+    train = passed_receipt(context, "train")
     evidence = {
         "proof_of_learning": proof_path(context),
         "sanity_metrics": home.trainer_logs / "sanity_metrics.csv",
@@ -82,7 +82,7 @@ def run(context: Context, progress: Progress) -> Outcome:
         artifacts(context),
         version=f"0.{counter}.0",
         counter=counter,
-        created=created,
+        created=train.started_unix_ms,
         evidence={name: path for name, path in evidence.items() if path.is_file()},
     )
     manifest = trained.manifest
@@ -106,7 +106,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             seed_bundle_dir(context),
             public_key_path(context.home),
         ),
-        origin=context.origin,
+        origin=train.origin,
         notes=tuple(notes),
     )
 
@@ -143,7 +143,7 @@ def _bundle(
         release_counter=counter,
         source="continuon pipeline",
         created_at_unix_ms=created,
-        origins=(context.origin,),
+        origins=(learnt_origin(context),),
         compat=attrs.evolve(Compat(), control_rate_hz=50.0),
         evidence=evidence,
         health_gate=gate,

@@ -11,6 +11,7 @@ import numpy as np
 
 from continuon.pipeline.context import Context
 from continuon.pipeline.gates import ABSENT
+from continuon.pipeline.origins import agreed_origin
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.recording import archive, record_episodes
 from continuon.rlds.tub import import_recording
@@ -48,7 +49,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     return Outcome(
         figures=figures,
         outputs=(context.home.episodes,),
-        origin=context.origin,
+        origin=agreed_origin([r.origin for r in reports], context),
         notes=tuple(notes),
     )
 
@@ -100,6 +101,10 @@ def _capture(context: Context, progress: Progress) -> list[str]:
         count=context.episodes,
         duration_s=context.episode_s,
         workers=context.workers,
+        replace_others=True,
         progress=progress,
     )
-    return [f"ended early: {text}" for text in report.ended_early]
+    notes = [f"ended early: {text}" for text in report.ended_early]
+    if report.archived is not None:
+        notes.append(f"recordings that could not stay are in {report.archived.name}")
+    return notes

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from continuon.bundle import load_public_key, verify_bundle
+from continuon.bundle import VerifiedBundle, load_public_key, verify_bundle
 from continuon.errors import ContinuonError
 from continuon.ota import Updater, publish
 from continuon.ota.download import Downloader
@@ -24,7 +24,9 @@ from continuon.pipeline.places import (
     public_key_path,
     seed_bundle_dir,
 )
-from continuon.robot.update import HotSwapReport, hot_swap_update
+from continuon.pipeline.rigs import rig_input
+from continuon.robot.health_gate import watch_trial
+from continuon.robot.update import HotSwapReport, choose_backend, hot_swap_update
 
 __all__ = ["ROOMS", "inputs", "run"]
 
@@ -37,6 +39,7 @@ def inputs(context: Context) -> dict[str, Path | str]:
         "bundle": bundle_dir(context),
         "seed": seed_bundle_dir(context),
         "key": public_key_path(context.home),
+        "rig": rig_input(context),
     }
 
 
@@ -67,7 +70,7 @@ def run(context: Context, progress: Progress) -> Outcome:
         status = updater.status()
         if status.active is not None and status.active.bundle == offered.bundle_id:
             notes.append("the robot had this bundle already; it was swapped in again")
-            return _outcome(context, _again(robot, installed), robot, notes)
+            return _outcome(context, _again(robot, updater, offered), robot, notes)
         robot.control.start_executing()
         robot.run_for(1.0)
         progress(2, 4, "fetching and verifying")
@@ -150,27 +153,62 @@ def _require(first: HotSwapReport) -> None:
         )
 
 
-def _again(robot: LiveRobot, installed: Path | None) -> dict[str, Any]:
-    """Measure a swap to the bundle that runs already: same loop, same figures."""
+def _again(
+    robot: LiveRobot, updater: Updater, offered: VerifiedBundle
+) -> dict[str, Any]:
+    """Measure a swap to the bundle that the robot has: every figure is measured anew.
+
+    Raises:
+        TrustError: the slot that is to run does not verify.
+    """
+    status = updater.status()
+    installed = updater.active_slot()
     assert installed is not None
+    verify_bundle(installed, updater.public_keys, threshold=updater.threshold)
     robot.control.start_executing()
-    first, _ = robot.run_for(1.0)
-    swap = robot.control.swap(installed, "litert")
-    robot.run_for(3.0)
+    robot.run_for(1.0)
+    requested_tick = robot.control.log.count
+    trips_before = robot.guard.report().trips
+    swap = robot.control.swap(installed, choose_backend(offered.manifest))
+    health = watch_trial(
+        robot.control,
+        robot.guard,
+        swap,
+        bundle=offered.bundle_id,
+        gate=offered.manifest.health_gate,
+        requested_tick=requested_tick,
+        trips_before=trips_before,
+    )
     robot.control.stop_executing()
-    timing = robot.control.timing(first)
+    committed = status.good is not None and status.good.bundle == offered.bundle_id
     return {
         "staged": True,
-        "swapped": True,
-        "committed": True,
-        "missed_periods_at_swap": timing.missed_periods,
-        "golden_max_abs_error": swap.model.get("golden_max_abs_error"),
-        "policy_latency_p99_ms": timing.policy_ms.p99,
-        "lateness_p99_ms": timing.lateness_ms.p99,
-        "lateness_max_ms": timing.lateness_ms.max,
-        "health_gate": "passed",
-        "previous_bundle_verifies": True,
+        "swapped": swap.tick > requested_tick,
+        "committed": committed,
+        "missed_periods_at_swap": health.report.missed_periods,
+        "golden_max_abs_error": health.report.golden_max_error,
+        "policy_latency_p99_ms": health.report.latency_p99_ms,
+        "lateness_p99_ms": health.timing.lateness_ms.p99,
+        "lateness_max_ms": health.timing.lateness_ms.max,
+        "veto_fraction": health.report.veto_fraction,
+        "soak_ticks": health.report.ticks,
+        "health_gate": "passed" if health.passed and committed else "missed",
+        "previous_bundle_verifies": _previous_verifies(updater),
     }
+
+
+def _previous_verifies(updater: Updater) -> bool:
+    """Verify from the medium what there is to go back to; nothing there is a no."""
+    previous = updater.status().previous
+    if previous is None:
+        return False
+    try:
+        verify_bundle(
+            previous.directory, updater.public_keys, threshold=updater.threshold
+        )
+    except ContinuonError:
+        return False
+    return True
 
 
 def _scheduling(grants: dict[str, Any]) -> str:
@@ -194,7 +232,11 @@ def _outcome(
     write_atomic(picture, json.dumps(data, default=str).encode())
     return Outcome(
         figures={**figures, "ticks": timing.ticks, "loop_rate_hz": timing.rate_hz},
-        outputs=(picture, context.home.model / "state"),
+        outputs=(
+            picture,
+            context.home.model / "state",
+            context.home.model / "slots",
+        ),
         origin=robot.origin,
         notes=tuple(notes),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from continuon.environment import read_environment
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
+from continuon.pipeline.origins import agreed_origin
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.secret import export_secret
 from continuon.rlds.export import export_episodes
@@ -19,7 +20,10 @@ ROOMS = ("rlds",)
 
 def inputs(context: Context) -> dict[str, Path | str]:
     """Return the episodes."""
-    return {"episodes": context.home.episodes}
+    return {
+        "episodes": context.home.episodes,
+        "export origin": read_environment().export_origin,
+    }
 
 
 def run(context: Context, progress: Progress) -> Outcome:
@@ -29,13 +33,14 @@ def run(context: Context, progress: Progress) -> Outcome:
     progress(0, 2, "writing TFRecord")
     report = convert(home.episodes, home.tfrecord)
     progress(1, 2, "writing the anonymised export")
-    package = home.export / digest_path(home.episodes)[:12]
+    tag = read_environment().export_origin
+    package = home.export / f"{tag}-{digest_path(home.episodes)[:12]}"
     if not (package / "manifest.json").exists():
         export_episodes(
             home.episodes,
             package,
             secret=export_secret(home),
-            origin_tag=read_environment().export_origin,
+            origin_tag=tag,
         )
     return Outcome(
         figures={
@@ -47,6 +52,6 @@ def run(context: Context, progress: Progress) -> Outcome:
             "bytes": report.bytes,
         },
         outputs=(report.directory, package),
-        origin=context.origin,
+        origin=agreed_origin(report.origins, context),
         notes=tuple(f"not converted: {item}" for item in report.skipped),
     )

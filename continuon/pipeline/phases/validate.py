@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
 import numpy as np
 
+from continuon.bundle import verify_bundle
 from continuon.edge import check_golden, load_policy
+from continuon.errors import UsageError
 from continuon.ota import Updater
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
@@ -24,6 +28,9 @@ from continuon.pipeline.gates import ABSENT, Verdict, load_gates
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.places import public_key_path, seed_bundle_dir
 from continuon.pipeline.policy_log import record_policy
+from continuon.pipeline.receipt import read_receipt
+from continuon.pipeline.rigs import rig_input
+from continuon.pipeline.upstream import receipt_path
 from continuon.rlds.validate import validate_recording
 from continuon.robot.modes import Motion
 
@@ -34,25 +41,69 @@ Profile = Literal["strict", "lenient"]
 AUTONOMOUS_S = 6.0
 TELEOP_S = 2.0
 TELEOP_PERIOD_S = 0.05
+TELEOP_ACTION = (0.0, 0.2)
 
 
 def inputs(context: Context) -> dict[str, Path | str]:
-    """Return the record of what runs, and the settings."""
+    """Return what runs, every byte of it, what it is compared with, and the rig."""
     return {
         "state": context.home.model / "state",
+        "slots": context.home.model / "slots",
+        "seed": seed_bundle_dir(context),
         "settings": f"{context.starts} {context.seed}",
+        "rig": rig_input(context),
     }
 
 
 def run(context: Context, progress: Progress) -> Outcome:
-    """Drive with the deployed bundle; a missed gate rolls it back and keeps it."""
+    """Drive with the deployed bundle; what does not prove itself is rolled back.
+
+    Raises:
+        UsageError: E-PIPE-VALIDATE-002, nothing is deployed.
+        ContinuonError: the measurement itself failed; a bundle that had not passed
+            before is rolled back all the same.
+    """
     updater = make_updater(context, public_key_path(context.home))
     updater.recover()
     active = updater.active_slot()
-    assert active is not None, "phase 9 leaves an active slot"
+    if active is None:
+        raise UsageError(
+            "E-PIPE-VALIDATE-002",
+            "nothing is deployed here",
+            where=context.home.model,
+            hint="continuon pipeline run --only ota",
+        )
+    measured = False
+    try:
+        outcome = _measure(context, updater, active, progress)
+        measured = True
+    finally:
+        if not measured and not _proven(context, active):
+            updater.rollback(
+                "its validation ended with an error", code="E-PIPE-VALIDATE-003"
+            )
+    notes = _roll_back_if_missed(context, updater, outcome.figures, outcome.origin)
+    return attrs.evolve(outcome, notes=(*outcome.notes, *notes))
+
+
+def _proven(context: Context, active: Path) -> bool:
+    """Whether this very bundle passed its validation before."""
+    receipt = read_receipt(receipt_path(context, "validate"))
+    return (
+        receipt is not None
+        and receipt.verdict is Verdict.PASSED
+        and receipt.figures.get("bundle") == active.name
+    )
+
+
+def _measure(
+    context: Context, updater: Updater, active: Path, progress: Progress
+) -> Outcome:
+    verify_bundle(active, updater.public_keys, threshold=updater.threshold)
     progress(0, 3, "golden ticks on this machine")
     golden = check_golden(load_policy(active, backend="litert"), active)
     figures: dict[str, Any] = {
+        "bundle": active.name,
         "smoke_inference_ok": golden.ok,
         "golden_max_abs_error": golden.max_abs_error,
     }
@@ -62,14 +113,12 @@ def run(context: Context, progress: Progress) -> Outcome:
         origin = robot.origin
     progress(2, 3, "recording the new policy")
     log = record_policy(context, active)
-    profile: Profile = "lenient" if context.imported else "strict"
+    profile: Profile = "lenient" if origin == "replayed" else "strict"
     report = validate_recording(log, profile=profile)
     figures["policy_log_valid"] = report.ok
     figures["policy_log_steps"] = report.figures["steps"]
     outputs = [log]
-    if context.imported:
-        figures["distance_ratio"] = ABSENT
-    else:
+    if origin == "simulated":
         driven = compare(
             seed_bundle_dir(context),
             active,
@@ -82,11 +131,10 @@ def run(context: Context, progress: Progress) -> Outcome:
         write_atomic(picture, json.dumps(_picture(driven), default=float).encode())
         outputs.append(picture)
         figures |= _distances(driven)
-    notes = [f"{f.code} {f.text}" for f in report.errors]
-    notes += _roll_back_if_missed(context, updater, figures, origin)
-    return Outcome(
-        figures=figures, outputs=tuple(outputs), origin=origin, notes=tuple(notes)
-    )
+    else:
+        figures["distance_ratio"] = ABSENT
+    notes = tuple(f"{f.code} {f.text}" for f in report.errors)
+    return Outcome(figures=figures, outputs=tuple(outputs), origin=origin, notes=notes)
 
 
 def _live(robot: LiveRobot) -> dict[str, Any]:
@@ -100,8 +148,9 @@ def _live(robot: LiveRobot) -> dict[str, Any]:
     control.start_executing(Motion.TELEOP)
     begin = control.log.count
     for _ in range(round(TELEOP_S / TELEOP_PERIOD_S)):
-        control.teleop([0.0, 0.2], "human_teleop_xr")
+        control.teleop(TELEOP_ACTION, "human_teleop_xr")
         robot.run_for(TELEOP_PERIOD_S)
+    commanded = control.status()["command"]
     teleop = control.timing(begin, control.log.count)
     control.stop_executing()
     whole = control.timing(first)
@@ -120,8 +169,18 @@ def _live(robot: LiveRobot) -> dict[str, Any]:
             and not autonomous.policy_failures
             and not tripped
         ),
-        "teleop_run_ok": bool(teleop.executed > 0 and not teleop.non_finite),
+        "teleop_run_ok": bool(
+            teleop.executed > 0
+            and not teleop.non_finite
+            and not tripped
+            and _reached(commanded)
+        ),
     }
+
+
+def _reached(commanded: Sequence[float]) -> bool:
+    """Whether what the loop put out is what the person asked for."""
+    return bool(np.allclose(commanded, TELEOP_ACTION, atol=1e-3))
 
 
 def _distances(driven: DriveReport) -> dict[str, Any]:
@@ -195,7 +254,7 @@ def _edges(track: Any) -> tuple[list[list[float]], list[list[float]]]:
 
 
 def _roll_back_if_missed(
-    context: Context, updater: Updater, figures: dict[str, Any], origin: str
+    context: Context, updater: Updater, figures: Mapping[str, Any], origin: str
 ) -> list[str]:
     """Judge before the receipt does: a missed gate must not leave it running."""
     gate = next(gate for gate in load_gates() if gate.name == "validate")
@@ -203,7 +262,7 @@ def _roll_back_if_missed(
     if verdict is Verdict.PASSED:
         return []
     missed = "; ".join(check.sentence() for check in checks if not check.ok)
-    evidence = {"figures.json": json.dumps(figures, default=str).encode()}
+    evidence = {"figures.json": json.dumps(dict(figures), default=str).encode()}
     report = updater.rollback(missed, code="E-PIPE-VALIDATE-001", evidence=evidence)
     if report.triage is not None:
         logs = context.home.reports / "failed"

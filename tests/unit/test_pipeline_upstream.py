@@ -1,0 +1,220 @@
+"""What must have passed before a phase starts, one run at a time, whose data it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from continuon.errors import BudgetError, DataError, GateMissedError
+from continuon.pipeline import runner
+from continuon.pipeline.context import Context
+from continuon.pipeline.digest import digest_path
+from continuon.pipeline.gates import GateLine, PhaseGate, Verdict
+from continuon.pipeline.lock import hold_home
+from continuon.pipeline.origins import (
+    agreed_origin,
+    learns_from_import,
+    learnt_origin,
+)
+from continuon.pipeline.phase import PHASES
+from continuon.pipeline.receipt import Receipt, write_receipt
+from continuon.pipeline.upstream import REQUIRES, passed_receipt, receipt_path
+
+
+def receipt(name, **changes):
+    plain = Receipt(
+        phase=PHASES.index(name) + 1,
+        name=name,
+        verdict=Verdict.PASSED,
+        origin="simulated",
+        inputs={},
+        outputs={},
+        figures={},
+        checks=(),
+        host={},
+        started_unix_ms=1,
+        duration_s=1.0,
+        peak_memory_bytes=1,
+    )
+    return attrs.evolve(plain, **changes)
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context(root=tmp_path / "home")
+
+
+def leave(context, name, **changes):
+    write_receipt(receipt_path(context, name), receipt(name, **changes))
+
+
+def test_every_phase_that_reads_names_the_phase_that_writes():
+    for name, needed in REQUIRES.items():
+        assert all(PHASES.index(one) < PHASES.index(name) for one in needed)
+    assert set(REQUIRES) == set(PHASES)
+
+
+@pytest.mark.req("R-RECEIPT-05")
+def test_a_phase_whose_predecessor_never_ran_is_refused(context):
+    with pytest.raises(DataError, match="E-PIPE-UPSTREAM-001"):
+        passed_receipt(context, "capture")
+
+
+@pytest.mark.req("R-RECEIPT-05")
+@pytest.mark.parametrize(
+    "verdict", [v for v in Verdict if v is not Verdict.PASSED], ids=str
+)
+def test_a_phase_whose_predecessor_did_not_pass_is_refused(context, verdict):
+    leave(context, "proof", verdict=verdict)
+    with pytest.raises(GateMissedError, match="E-PIPE-UPSTREAM-002"):
+        passed_receipt(context, "proof")
+
+
+@pytest.mark.req("R-RECEIPT-05")
+@pytest.mark.parametrize("damage", ["changed", "lost"])
+def test_a_phase_whose_predecessor_left_something_else_is_refused(context, damage):
+    kept = context.root / "rlds" / "episodes"
+    kept.mkdir(parents=True)
+    (kept / "a.mcap").write_text("one")
+    leave(context, "capture", outputs={"rlds/episodes": digest_path(kept)})
+    assert passed_receipt(context, "capture").name == "capture"
+    if damage == "changed":
+        (kept / "a.mcap").write_text("two")
+    else:
+        (kept / "a.mcap").unlink()
+        kept.rmdir()
+    with pytest.raises(DataError, match="E-PIPE-UPSTREAM-003"):
+        passed_receipt(context, "capture")
+
+
+@pytest.mark.req("R-RECEIPT-05")
+def test_a_bundle_is_not_built_after_a_missed_proof(context, monkeypatch):
+    def started(*_args):
+        pytest.fail("the worker was started")
+
+    monkeypatch.setattr(runner, "_run_worker", started)
+    for name in REQUIRES["bundle"]:
+        leave(context, name)
+    leave(context, "proof", verdict=Verdict.MISSED)
+    gate = PhaseGate(number=8, name="bundle", title="t", lines=())
+    run = runner.run_phase(context, gate)
+    assert (run.receipt.verdict, run.exit_code) == (Verdict.REFUSED, 3)
+    assert run.receipt.error["code"] == "E-PIPE-UPSTREAM-002"
+
+
+@pytest.mark.req("R-RECEIPT-06")
+def test_two_runs_never_work_on_one_home(tmp_path):
+    with (
+        hold_home(tmp_path),
+        pytest.raises(BudgetError, match="E-PIPE-BUSY-001"),
+        hold_home(tmp_path),
+    ):
+        pass
+    with hold_home(tmp_path):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-RECEIPT-06")
+def test_a_worker_that_outlives_its_parent_keeps_the_home(tmp_path):
+    """The parent dies by SIGKILL; the descriptor that the worker has is the lock."""
+    read, write = os.pipe()
+    with hold_home(tmp_path) as lock:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", f"import os; os.read({read}, 1)"],
+            pass_fds=(lock, read),
+        )
+    try:
+        with pytest.raises(BudgetError, match="E-PIPE-BUSY-001"), hold_home(tmp_path):
+            pass
+    finally:
+        os.close(write)
+        os.close(read)
+        worker.wait()
+    with hold_home(tmp_path):
+        pass
+
+
+@pytest.mark.req("R-ORIGIN-01")
+def test_the_origin_is_what_the_episodes_say(context):
+    assert agreed_origin(["simulated", "simulated"], context) == "simulated"
+
+
+@pytest.mark.req("R-ORIGIN-01")
+@pytest.mark.parametrize("rig", ["sim", "pi"])
+def test_no_flag_makes_an_imported_recording_real(tmp_path, rig):
+    context = Context(root=tmp_path, rig=rig)
+    with pytest.raises(DataError, match="E-PIPE-ORIGIN-002"):
+        agreed_origin(["imported"], context)
+
+
+@pytest.mark.req("R-ORIGIN-01")
+def test_episodes_of_different_origins_are_not_mixed(context):
+    with pytest.raises(DataError, match="E-PIPE-ORIGIN-001"):
+        agreed_origin(["simulated", "imported"], context)
+
+
+@pytest.mark.req("R-ORIGIN-02")
+def test_what_was_learnt_from_a_recording_is_never_driven_in_the_simulator(context):
+    assert not learns_from_import(context)
+    leave(context, "train", origin="imported")
+    assert learnt_origin(context) == "imported"
+    assert learns_from_import(context)
+
+
+@pytest.mark.req("R-RECEIPT-07")
+def test_real_hardware_is_never_up_to_date(tmp_path):
+    """Twice the same question to real hardware is two measurements."""
+    from continuon.pipeline.rigs import rig_input
+
+    pi = Context(root=tmp_path, rig="pi")
+    assert rig_input(pi) != rig_input(pi)
+    assert rig_input(pi) != rig_input(Context(root=tmp_path))
+    assert rig_input(Context(root=tmp_path)) == rig_input(Context(root=tmp_path))
+
+
+@pytest.mark.req("R-RECEIPT-07")
+@pytest.mark.parametrize("name", ["health", "boot", "capture", "ota", "validate"])
+def test_every_phase_that_touches_a_rig_has_it_among_its_inputs(tmp_path, name):
+    from continuon.pipeline.phase import load_phase
+
+    pytest.importorskip("simplejpeg")
+    phase = load_phase(name)
+    sim, pi = (
+        {
+            key: str(value)
+            for key, value in phase.inputs(Context(root=tmp_path, rig=rig)).items()
+        }
+        for rig in ("sim", "pi")
+    )
+    assert sim != pi
+
+
+@pytest.mark.req("R-RECEIPT-08")
+def test_a_worker_that_fails_after_its_outcome_has_not_passed(tmp_path, monkeypatch):
+    program = tmp_path / "worker"
+    program.write_text('#!/bin/sh\necho \'{"outcome": {"figures": {}}}\'\nexit 7\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(runner, "sys", SimpleNamespace(executable=str(program)))
+    message = runner._run_worker("sanity", Context(root=tmp_path), print)
+    assert message["error"]["code"] == "E-PIPE-WORKER-001"
+    assert "7" in message["error"]["seen"]
+
+
+@pytest.mark.req("R-GATE-01")
+def test_an_outcome_that_names_no_origin_is_of_unknown_origin(context):
+    gate = PhaseGate(
+        number=4,
+        name="sanity",
+        title="t",
+        lines=(GateLine(figure="f", op="==", threshold=1, hint="h"),),
+    )
+    message = {"outcome": {"figures": {"f": "absent"}}}
+    told = runner._judge(gate, context, {}, message, started=1, clock=0.0)
+    assert told.origin == "unknown"
+    assert told.verdict is not Verdict.PASSED
