@@ -45,7 +45,7 @@ def serve(
     pairing
         Show a pairing code.
     policy
-        What `continuon compile` wrote, or a slot; default the active slot's.
+        What `continuon compile` wrote, unverified; default the active slot's bundle.
     seed
         Of the simulated world.
     """
@@ -60,7 +60,7 @@ def serve(
         name=name or socket.gethostname(),
         lan=lan,
         pairing=pairing,
-        artifact_dir=policy or _active_slot(place),
+        artifact_dir=policy,
         seed=seed,
         port=port,
     )
@@ -134,16 +134,3 @@ def clear_estop(*, state: Path | None = None, reason: str) -> Result:
     latch = EStopLatch(folder / LATCH_NAME, SystemClock())
     record = latch.clear(reason=reason, actor=Actor.PERSON)
     return Result(data=record, text="released; restart the service")
-
-
-def _active_slot(home: Home) -> Path | None:
-    """Return the slot to run after recovery, None before a first bundle."""
-    key = home.keys / "release.pub.pem"
-    if not key.exists():
-        return None
-    from continuon.bundle import load_public_key
-    from continuon.ota import Updater
-
-    updater = Updater(home.model, [load_public_key(key)])
-    updater.recover()
-    return updater.active_slot()

@@ -18,6 +18,7 @@ from continuon.pipeline.context import Context
 from continuon.pipeline.origins import learns_from_import
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
+from continuon.robot.deployed import active_policy
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
 from continuon.robot.guard_handle import GuardHandle
@@ -61,10 +62,11 @@ def make_updater(
 
 
 @contextmanager
-def live_robot(
-    context: Context, *, artifact_dir: Path | None, backend: str = "litert"
-) -> Iterator[LiveRobot]:
+def live_robot(context: Context, updater: Updater) -> Iterator[LiveRobot]:
     """Start body, guard and control process; stop them whatever happens.
+
+    The loop begins with the active bundle of the slots, in its own envelope, as the
+    robot's service does; without a policy where there is none.
 
     On an imported recording the camera shows its held-out episodes again, and nothing
     but the simulated servo board moves.
@@ -100,11 +102,12 @@ def live_robot(
             origin, state_names = "simulated", tuple(rig.state.names)
             rig.close()
         guard = stack.enter_context(GuardHandle(body))
+        deployed = active_policy(updater, state_names=state_names)
         config = ControlConfig(
             rig=body,
-            limits=car_limits(state_names=state_names),
-            artifact_dir=None if artifact_dir is None else str(artifact_dir),
-            backend=backend,
+            limits=deployed.limits if deployed else car_limits(state_names=state_names),
+            artifact_dir=str(deployed.directory) if deployed else None,
+            backend=deployed.backend if deployed else "litert",
             preload=("ai_edge_litert.interpreter",),
         )
         control = stack.enter_context(ControlHandle(config, guard))

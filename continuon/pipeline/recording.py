@@ -56,8 +56,9 @@ def record_episodes(
 ) -> RecordReport:
     """Record until `target` holds the session's episodes, each of them whole.
 
-    A whole episode of this session is kept. One that ended before its time, or cannot
-    be read, is moved to an archive beside the folder and recorded again. On the
+    A whole episode of this session is kept, also one of a session that was killed. One
+    that ended before its time, or cannot be read, is moved to an archive beside the
+    folder and recorded again. On the
     simulated rig each pair of episodes has a track of its own, the car is pushed off
     its line now and then, and the expert's intention is what is recorded.
 
@@ -80,13 +81,13 @@ def record_episodes(
             seen=f"{len(others)}, such as {others[0].name}",
             hint="name another --output-dir, or move them away",
         )
+    fresh = target.with_name(f"{target.name}.part")
+    left = _adopt(fresh, target, names)
     broken = [path for path in there if path.name in names and not _is_whole(path)]
-    archived = _archive([*others, *broken], target)
+    archived = _archive([*others, *broken, *left], target)
     missing = [
         index for index, name in enumerate(names) if not (target / name).exists()
     ]
-    fresh = target.with_name(f"{target.name}.part")
-    shutil.rmtree(fresh, ignore_errors=True)
     episodes: tuple[EpisodeCapture, ...] = ()
     wall_s = 0.0
     if missing:
@@ -119,6 +120,18 @@ def record_episodes(
         drops=sum(sum(episode.drops.values()) for episode in episodes),
         wall_s=wall_s,
     )
+
+
+def _adopt(fresh: Path, target: Path, names: Sequence[str]) -> list[Path]:
+    """Take over the whole episodes of a session that was killed; return the rest."""
+    rest = []
+    for path in sorted(fresh.glob("*")):
+        if path.name in names and not (target / path.name).exists() and _is_whole(path):
+            target.mkdir(parents=True, exist_ok=True)
+            path.rename(target / path.name)
+        else:
+            rest.append(path)
+    return rest
 
 
 def _is_whole(path: Path) -> bool:

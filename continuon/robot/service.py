@@ -25,6 +25,7 @@ from continuon.errors import ContinuonError, HardwareError, MissingPackageError
 from continuon.home import Home
 from continuon.robot.bodies import Body, open_body
 from continuon.robot.control_config import ControlConfig
+from continuon.robot.deployed import deployed_policy
 from continuon.robot.discovery import Advertisement, lan_addresses
 from continuon.robot.durable import replace_file
 from continuon.robot.envelope import car_limits
@@ -53,7 +54,8 @@ class ServiceSettings:
         port: of the API; 0 lets the system choose, and the record says which.
         lan: also listen towards the network, once somebody is paired.
         pairing: show a pairing code at the start.
-        artifact_dir, backend: the policy to begin with; None begins without.
+        artifact_dir, backend: a policy at hand, unverified, to begin with; None begins
+            with the active slot of the home, or without a policy where there is none.
         seed: of the simulated world.
     """
 
@@ -207,12 +209,18 @@ def _listen(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
 
 
 def _config(settings: ServiceSettings, body: Body) -> ControlConfig:
-    artifact = settings.artifact_dir
+    artifact, backend = settings.artifact_dir, settings.backend
+    limits = car_limits(state_names=settings.state_names)
+    if artifact is None:
+        deployed = deployed_policy(settings.home, state_names=settings.state_names)
+        if deployed is not None:
+            artifact, backend = deployed.directory, deployed.backend
+            limits = deployed.limits
     return ControlConfig(
         rig=body.rig,
-        limits=car_limits(state_names=settings.state_names),
+        limits=limits,
         artifact_dir=None if artifact is None else str(artifact),
-        backend=settings.backend,
+        backend=backend,
         preload=_PRELOAD,
         fifo_priority=settings.fifo_priority,
     )

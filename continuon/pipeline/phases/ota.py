@@ -25,8 +25,9 @@ from continuon.pipeline.places import (
     seed_bundle_dir,
 )
 from continuon.pipeline.rigs import rig_input
+from continuon.robot.deployed import active_policy
 from continuon.robot.health_gate import watch_trial
-from continuon.robot.update import HotSwapReport, choose_backend, hot_swap_update
+from continuon.robot.update import HotSwapReport, hot_swap_update
 
 __all__ = ["ROOMS", "inputs", "run"]
 
@@ -60,7 +61,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     updater.recover()
     progress(1, 4, "starting the robot with the bundle that it has")
     installed = updater.active_slot()
-    with live_robot(context, artifact_dir=installed) as robot:
+    with live_robot(context, updater) as robot:
         notes: list[str] = []
         if installed is None:
             seed = seed_bundle_dir(context)
@@ -162,14 +163,13 @@ def _again(
         TrustError: the slot that is to run does not verify.
     """
     status = updater.status()
-    installed = updater.active_slot()
-    assert installed is not None
-    verify_bundle(installed, updater.public_keys, threshold=updater.threshold)
+    active = active_policy(updater, state_names=robot.state_names)
+    assert active is not None
     robot.control.start_executing()
     robot.run_for(1.0)
     requested_tick = robot.control.log.count
     trips_before = robot.guard.report().trips
-    swap = robot.control.swap(installed, choose_backend(offered.manifest))
+    swap = robot.control.swap(active.directory, active.backend, limits=active.limits)
     health = watch_trial(
         robot.control,
         robot.guard,

@@ -108,7 +108,7 @@ def _measure(
         "golden_max_abs_error": golden.max_abs_error,
     }
     progress(1, 3, "autonomous and teleop runs at 50 Hz")
-    with live_robot(context, artifact_dir=active) as robot:
+    with live_robot(context, updater) as robot:
         figures |= _live(robot)
         origin = robot.origin
     progress(2, 3, "recording the new policy")

@@ -1,0 +1,129 @@
+"""Recording sessions: what is whole stays, what is not is set aside and made again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+pytest.importorskip("simplejpeg")
+from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
+from continuon.errors import UsageError
+from continuon.pipeline import recording
+from continuon.rlds.episode import EndReason
+
+SESSION = {"rig": "sim", "seed": 0, "duration_s": 0.3, "workers": 1}
+NAME = "sim-s0-0p3s-{:04d}"
+
+
+def write(folder, index, reason=EndReason.TIME_LIMIT):
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = legal_metadata(episode_id=NAME.format(index))
+    return write_draft(
+        attrs.evolve(legal_draft(4), metadata=metadata, end_reason=reason), folder
+    )
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """A capture that writes drafts at once, ended as `reasons` says, in order."""
+    told = SimpleNamespace(asked=[], reasons=[])
+
+    def capture(_rigs, _pilot, folder, *, indexes, **_more):
+        told.asked.append(list(indexes))
+        made = []
+        for index in indexes:
+            reason = told.reasons.pop(0) if told.reasons else EndReason.TIME_LIMIT
+            path = write(folder, index, reason)
+            made.append(
+                SimpleNamespace(
+                    path=path,
+                    episode_id=path.stem,
+                    end_reason=reason,
+                    drops={},
+                )
+            )
+        return SimpleNamespace(episodes=tuple(made), wall_s=0.1)
+
+    monkeypatch.setattr(recording, "capture_episodes", capture)
+    return told
+
+
+@pytest.mark.req("R-RECORD-01")
+def test_only_what_is_missing_is_recorded(tmp_path, recorder):
+    write(tmp_path / "e", 1)
+    report = recording.record_episodes(tmp_path / "e", count=3, **SESSION)
+    assert recorder.asked == [[0, 2]]
+    assert (report.recorded, report.kept, report.archived) == (2, 1, None)
+    assert len(list((tmp_path / "e").glob("*.mcap"))) == 3
+
+
+@pytest.mark.req("R-RECORD-01")
+@pytest.mark.parametrize(
+    "reason", [r for r in EndReason if r not in recording.PLANNED], ids=str
+)
+def test_a_recording_that_was_cut_off_is_set_aside_and_made_again(
+    tmp_path, recorder, reason
+):
+    write(tmp_path / "e", 0, reason)
+    report = recording.record_episodes(tmp_path / "e", count=1, **SESSION)
+    assert recorder.asked == [[0]]
+    assert (report.recorded, report.kept, report.ended_early) == (1, 0, ())
+    assert report.archived is not None
+    assert [path.stem for path in report.archived.iterdir()] == [NAME.format(0)]
+
+
+@pytest.mark.req("R-RECORD-01")
+def test_a_file_that_is_no_recording_is_set_aside_not_counted(tmp_path, recorder):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / f"{NAME.format(0)}.mcap").write_bytes(b"junk")
+    report = recording.record_episodes(tmp_path / "e", count=1, **SESSION)
+    assert (report.recorded, report.kept) == (1, 0)
+    assert report.archived is not None
+
+
+@pytest.mark.req("R-RECORD-02")
+def test_a_cut_off_recording_is_never_called_there_by_the_next_run(tmp_path, recorder):
+    recorder.reasons += [EndReason.DISK_FULL, EndReason.DISK_FULL]
+    for _ in range(2):
+        report = recording.record_episodes(tmp_path / "e", count=1, **SESSION)
+        assert (report.recorded, report.kept) == (1, 0)
+        assert report.ended_early == (f"{NAME.format(0)}: disk_full",)
+
+
+@pytest.mark.req("R-RECORD-01")
+def test_what_a_killed_session_had_finished_is_kept_and_its_torn_file_set_aside(
+    tmp_path, recorder
+):
+    fresh = tmp_path / "e.part"
+    whole = write(fresh, 0)
+    torn = fresh / f"{NAME.format(1)}.mcap.part"
+    torn.write_bytes(whole.read_bytes()[:500])
+    report = recording.record_episodes(tmp_path / "e", count=2, **SESSION)
+    assert recorder.asked == [[1]]
+    assert (report.recorded, report.kept) == (1, 1)
+    assert (report.archived / torn.name).read_bytes() == whole_bytes(tmp_path)[:500]
+
+
+def whole_bytes(root):
+    return (root / "e" / f"{NAME.format(0)}.mcap").read_bytes()
+
+
+@pytest.mark.req("R-RECORD-03")
+def test_recordings_of_another_session_are_refused_and_stay(tmp_path, recorder):
+    other = write_draft(legal_draft(4), tmp_path)
+    with pytest.raises(UsageError, match="E-PIPE-RECORD-001"):
+        recording.record_episodes(tmp_path, count=1, **SESSION)
+    assert other.exists()
+    assert recorder.asked == []
+
+
+@pytest.mark.req("R-RECORD-03")
+def test_a_pipeline_sets_recordings_of_another_session_aside(tmp_path, recorder):
+    folder = tmp_path / "e"
+    folder.mkdir()
+    other = write_draft(legal_draft(4), folder)
+    report = recording.record_episodes(folder, count=1, replace_others=True, **SESSION)
+    assert not other.exists()
+    assert (report.archived / other.name).exists()
