@@ -132,10 +132,12 @@ def load_arrays(
 
 def _decode(steps: EpisodeSteps, height: int, width: int) -> NDArray[np.uint8]:
     """Return the small images; an invalid step holds the one before it (else black)."""
-    from continuon.rlds.images import decode_jpeg, policy_image
+    from continuon.rlds.images import decode_colour, policy_image
 
     def small(index: int) -> NDArray[np.uint8]:
-        return policy_image(decode_jpeg(steps.image[index]), height=height, width=width)
+        return policy_image(
+            decode_colour(steps.image[index]), height=height, width=width
+        )
 
     images = np.zeros((len(steps.stamp_ns), height, width, 3), np.uint8)
     usable = np.flatnonzero(steps.valid)

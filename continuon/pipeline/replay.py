@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from continuon.clock import SystemClock
-from continuon.rlds.images import decode_jpeg
+from continuon.rlds.images import decode_colour
 from continuon.rlds.steps import read_steps
 from continuon.sim.replay import ReplayRig
 
@@ -32,4 +32,4 @@ def replay_rig(
             at_ns = start + stamp - stamps[0]
             if not frames or at_ns > frames[-1][0]:
                 frames.append((at_ns, bytes(image)))
-    return ReplayRig(frames, decode_jpeg, clock=SystemClock(), loop=loop)
+    return ReplayRig(frames, decode_colour, clock=SystemClock(), loop=loop)

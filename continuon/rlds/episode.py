@@ -86,9 +86,10 @@ class ActionSource(StrEnum):
 
 
 class Codec(StrEnum):
-    """How one sample of a stream is stored."""
+    """How one sample of a stream is stored; `png` is 8-bit colour without loss."""
 
     JPEG = "jpeg"
+    PNG = "png"
     PNG16 = "png16"
     VECTOR = "vector"
 

@@ -37,7 +37,7 @@ _DATA_KEY = 2 << 3 | LENGTH
 _DEVICE_NS_KEY = _DEVICE_NS_FIELD << 3
 _HEAD_BYTES = 128
 _MAX_UINT64 = (1 << 64) - 1
-_FORMATS = {Codec.JPEG: b"jpeg", Codec.PNG16: b"png"}
+_FORMATS = {Codec.JPEG: b"jpeg", Codec.PNG: b"png", Codec.PNG16: b"png"}
 _INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
 
 

@@ -9,11 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import ContractError, DataError, MissingPackageError
-from continuon.rlds.png16 import decode_depth_png, encode_depth_png, png_size
+from continuon.rlds.png8 import decode_colour_png, encode_colour_png
+from continuon.rlds.png16 import decode_depth_png, encode_depth_png
+from continuon.rlds.png_file import is_png, png_size
 
 __all__ = [
+    "colour_size",
+    "decode_colour",
+    "decode_colour_png",
     "decode_depth_png",
     "decode_jpeg",
+    "encode_colour_png",
     "encode_depth_png",
     "encode_jpeg",
     "jpeg_size",
@@ -33,6 +39,24 @@ def _simplejpeg() -> ModuleType:
             "simplejpeg", "data", purpose="reading and writing JPEG"
         ) from error
     return simplejpeg  # type: ignore[no-any-return]
+
+
+def decode_colour(data: bytes) -> NDArray[np.uint8]:
+    """Return a JPEG or PNG, told by content, as uint8 [height, width, 3].
+
+    Raises:
+        DataError: neither, or not whole.
+    """
+    return decode_colour_png(data) if is_png(data) else decode_jpeg(data)
+
+
+def colour_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a JPEG or PNG from its header.
+
+    Raises:
+        DataError: neither.
+    """
+    return png_size(data) if is_png(data) else jpeg_size(data)
 
 
 def decode_jpeg(data: bytes) -> NDArray[np.uint8]:

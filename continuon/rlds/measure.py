@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from continuon.errors import DataError
 from continuon.rlds.episode import ACTION, DEPTH, RGB, STATE, Codec
 from continuon.rlds.images import jpeg_size, png_size
+from continuon.rlds.png8 import COLOUR_KINDS
+from continuon.rlds.png16 import DEPTH_KINDS
+from continuon.rlds.png_file import png_header
 from continuon.rlds.recording import BlobSequence, Recording, Stream
 from continuon.rlds.steps import UNKNOWN_NS, EpisodeSteps
 
@@ -62,6 +65,7 @@ def image_problems(stream: Stream) -> Iterator[tuple[str, int, str]]:
     """
     is_jpeg = stream.spec.codec is Codec.JPEG
     end = b"\xff\xd9" if is_jpeg else b"IEND\xae\x42\x60\x82"
+    pixels = COLOUR_KINDS if stream.spec.codec is Codec.PNG else DEPTH_KINDS
     wanted = (stream.spec.width, stream.spec.height)
     for row, view in enumerate(stream.blobs.views()):
         if not len(view):
@@ -74,8 +78,8 @@ def image_problems(stream: Stream) -> Iterator[tuple[str, int, str]]:
             continue
         if not bytes(view[-len(end) - 8 :]).rstrip(b"\x00").endswith(end):
             yield "IMAGE-002", row, "no end marker"
-        elif not is_jpeg and bytes(view[24:26]) != b"\x10\x00":
-            yield "IMAGE-002", row, "not 16 bits grey"
+        elif not is_jpeg and png_header(bytes(view[:64])).pixel not in pixels:
+            yield "IMAGE-002", row, f"a PNG of another kind than {stream.spec.codec}"
         wanted = (wanted[0] or size[0], wanted[1] or size[1])
         if size != wanted:
             yield "IMAGE-003", row, f"{size} for {wanted}"

@@ -88,7 +88,7 @@ def check_time(stream: str, capture_ns: int) -> None:
 
 
 def _check_pixels(spec: StreamSpec, image: NDArray[np.generic]) -> None:
-    colour = spec.codec is Codec.JPEG
+    colour = spec.codec is not Codec.PNG16
     dtype = np.dtype(np.uint8 if colour else np.uint16)
     channels = image.shape[2:] == (3,) if colour else image.ndim == 2
     if image.dtype != dtype or not channels or image.size == 0:

@@ -30,7 +30,7 @@ from continuon.rlds.episode import (
 )
 from continuon.rlds.episode_log import EpisodeLog
 from continuon.rlds.file_sink import FileSink
-from continuon.rlds.images import encode_depth_png, encode_jpeg
+from continuon.rlds.images import encode_colour_png, encode_depth_png, encode_jpeg
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX, Opening, clock_channel
 from continuon.rlds.payloads import check_time, image_payload, vector_payload
 from continuon.rlds.record_session import Encode, RecordSession
@@ -296,6 +296,8 @@ class EpisodeRecorder:
     def _encoder(self, codec: Codec) -> Encode:
         if codec is Codec.PNG16:
             return lambda image: encode_depth_png(image.view(np.uint16))
+        if codec is Codec.PNG:
+            return lambda image: encode_colour_png(image.view(np.uint8))
         quality = self._jpeg_quality
         return lambda image: encode_jpeg(image.view(np.uint8), quality)
 

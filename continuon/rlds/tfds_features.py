@@ -9,7 +9,8 @@ import numpy as np
 
 from continuon.rlds.episode import metadata_to_json
 from continuon.rlds.example import Feature
-from continuon.rlds.images import jpeg_size, png_size
+from continuon.rlds.images import colour_size, png_size
+from continuon.rlds.png_file import is_png
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps
 
@@ -25,7 +26,8 @@ def shape_of(steps: EpisodeSteps) -> EpisodeShape:
     """Return what other episodes must share to stand in one data set."""
     depth = None if steps.depth is None else list(png_size(steps.depth[0]))
     return {
-        "rgb_size": list(jpeg_size(steps.image[0])),
+        "rgb_size": list(colour_size(steps.image[0])),
+        "rgb_format": "png" if is_png(steps.image[0]) else "jpeg",
         "depth_size": depth,
         "state_names": list(steps.state_names),
         "action_names": list(steps.action_names),
@@ -37,7 +39,7 @@ def features_json(shape: EpisodeShape) -> dict[str, Any]:
     """Return the content of `features.json`."""
     width, height = shape["rgb_size"]
     observation = {
-        "image": _image("uint8", "jpeg", (height, width, 3)),
+        "image": _image("uint8", shape["rgb_format"], (height, width, 3)),
         "state": _tensor("float32", (len(shape["state_names"]),)),
         "stamp_ns": _tensor("int64"),
     }

@@ -42,7 +42,10 @@ __all__ = ["EpisodeReport", "Finding", "judge", "validate_recording"]
 
 MAX_SKEW_MS = 5.0
 MIN_CAMERA_DT_NS = 8_000_000
-_CODECS = {RGB: Codec.JPEG, DEPTH: Codec.PNG16}
+_CODECS = {
+    RGB: frozenset({Codec.JPEG, Codec.PNG}),
+    DEPTH: frozenset({Codec.PNG16}),
+}
 _NORMALISED = frozenset({"steering", "throttle"})
 _FAILED_ENDS = frozenset(
     {EndReason.CAMERA_LOST, EndReason.DISK_FULL, EndReason.FAULT, EndReason.TRUNCATED}
@@ -153,7 +156,7 @@ def _stream_findings(recording: Recording) -> Iterator[Finding]:
         if name not in recording.streams or not len(recording.streams[name]):
             yield _found("STREAM-001", name, "no samples")
     for name, stream in recording.streams.items():
-        if stream.spec.codec is not _CODECS.get(name, stream.spec.codec):
+        if stream.spec.codec not in _CODECS.get(name, {stream.spec.codec}):
             yield _found("STREAM-002", name, stream.spec.codec.value)
             continue
         yield from _time_findings(name, stream)

@@ -11,7 +11,8 @@ from continuon.errors import DataError, UsageError
 from continuon.rlds.episode import Share, StreamSpec
 from continuon.rlds.export import export_episodes, pseudonym
 from continuon.rlds.images import decode_depth_png, decode_jpeg, encode_jpeg
-from continuon.rlds.png16 import _chunk, encode_depth_png
+from continuon.rlds.png16 import encode_depth_png
+from continuon.rlds.png_file import png_chunk
 from continuon.rlds.recording import open_recording
 from continuon.rlds.scrub import bare_jpeg, bare_png
 
@@ -29,7 +30,7 @@ def planted_jpeg(image):
 
 def planted_png(depth):
     data = encode_depth_png(depth)
-    text = _chunk(b"tEXt", b"Author\0" + PLANTED.encode())
+    text = png_chunk(b"tEXt", b"Author\0" + PLANTED.encode())
     return data[:33] + text + data[33:] + PLANTED.encode()
 
 

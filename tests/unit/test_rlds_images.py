@@ -126,7 +126,7 @@ def test_damaged_and_other_pngs_are_refused_with_their_reason(image, break_it, c
 @pytest.mark.parametrize("engine", [None, pytest.param("isal.isal_zlib", id="isal")])
 def test_our_own_writer_is_read_back_with_either_deflate(image, monkeypatch, engine):
     module = None if engine is None else pytest.importorskip(engine)
-    monkeypatch.setattr("continuon.rlds.png16._isal", lambda: module)
+    monkeypatch.setattr("continuon.rlds.png_file._isal", lambda: module)
     data = encode_depth_png(image)
     np.testing.assert_array_equal(decode_depth_png(data), image)
     assert png_size(data) == (11, 7)

@@ -17,7 +17,7 @@ from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
 from continuon.pipeline.places import artifacts, seed_artifacts
-from continuon.rlds.images import decode_jpeg, policy_image
+from continuon.rlds.images import decode_colour, policy_image
 from continuon.rlds.steps import read_steps
 
 __all__ = ["ROOMS", "inputs", "run"]
@@ -114,7 +114,7 @@ def _golden(report: TrainReport, tfrecord: Path) -> tuple[dict[str, Any], float]
     )
     images = [
         policy_image(
-            decode_jpeg(bytes(jpeg)),
+            decode_colour(bytes(jpeg)),
             height=config.image_height,
             width=config.image_width,
         )
