@@ -27,6 +27,7 @@ MIN_PYTHON = (3, 11)
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "core": ("attrs", "msgspec", "numpy", "cryptography", "google_crc32c", "cyclopts"),
     "pi": ("smbus2", "simplejpeg", "ai_edge_litert", "zeroconf", "starlette"),
+    "oak": ("depthai",),
     "data": ("simplejpeg", "pandera", "polars"),
     "train": ("jax", "jaxlib", "flax", "optax", "chex"),
     "export": ("ai_edge_litert", "litert_converter"),

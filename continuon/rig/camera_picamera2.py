@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from continuon.clock import Clock, ClockOffset
 from continuon.errors import HardwareError, MissingPackageError
 from continuon.rig.boottime import measure_boottime_offset
+from continuon.rig.camera_faults import SILENT_NS, camera_silent, wrong_format
 from continuon.rig.protocols import Frame
 
 __all__ = ["Picamera2Camera"]
@@ -20,7 +21,6 @@ __all__ = ["Picamera2Camera"]
 # picamera2 names formats by memory order of a word: "BGR888" gives red, green, blue.
 RGB_FORMAT = "BGR888"
 REMEASURE_NS = 10_000_000_000
-SILENT_NS = 2_000_000_000
 
 
 @attrs.frozen(eq=False)
@@ -115,12 +115,9 @@ class Picamera2Camera:
         now = self._clock.monotonic_ns()
         if taken is None:
             if self._camera is not None and now - self._alive_ns > SILENT_NS:
-                raise HardwareError(
-                    "E-RIG-CAM-003",
-                    "the camera gives no frames any more",
-                    where=self.name,
-                    seen=f"silent for {(now - self._alive_ns) / 1e9:.1f} s",
-                    allowed=f"{SILENT_NS / 1e9:g} s",
+                raise camera_silent(
+                    self.name,
+                    now - self._alive_ns,
                     hint="check the ribbon cable and the 5 V supply; dmesg says "
                     "'camera frontend has timed out' for both",
                 )
@@ -164,14 +161,7 @@ class Picamera2Camera:
         wanted = ((self.width, self.height), RGB_FORMAT)
         delivered = (tuple(main["size"]), main["format"])
         if delivered != wanted:
-            raise HardwareError(
-                "E-RIG-CAM-004",
-                "the camera delivers another format than asked",
-                where=self.name,
-                seen=delivered,
-                allowed=wanted,
-                hint="choose a size that this sensor and ISP can make",
-            )
+            raise wrong_format(self.name, seen=delivered, allowed=wanted)
 
 
 def _picamera2() -> Any:

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from continuon.clock import Clock, ClockOffset
-from continuon.errors import HardwareError
+from continuon.rig.camera_faults import camera_gone
 from continuon.rig.protocols import Frame, ThermalReading, VectorSample
 from continuon.sim.clocks import DeviceClock, measure_offset
 from continuon.sim.raycast import Renderer
@@ -153,16 +153,6 @@ class SimCamera(_Stamped):
     def _check(self) -> None:
         if not self.plugged:
             raise camera_gone(self.name)
-
-
-def camera_gone(name: str) -> HardwareError:
-    """Return the error of an unplugged camera."""
-    return HardwareError(
-        "E-RIG-CAM-001",
-        "the camera does not answer any more",
-        where=name,
-        hint="check its ribbon or USB cable, then restart",
-    )
 
 
 class SimState(_Stamped):

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from continuon.clock import Clock, ClockOffset, SystemClock
 from continuon.rig.calibration import CarCalibration
+from continuon.rig.camera_faults import camera_gone
 from continuon.rig.protocols import Frame, ThermalReading, VectorSample
 from continuon.sim.board import Board, draw_oscillator
 from continuon.sim.bus import Message
 from continuon.sim.car import CarParameters
 from continuon.sim.chips import Pca9685Chip
-from continuon.sim.devices import STATE_NAMES, camera_gone
+from continuon.sim.devices import STATE_NAMES
 from continuon.sim.expert import Expert
 from continuon.sim.shared import FRAME_SLOTS, STATE_SLOTS, SharedWorld, Truth
 from continuon.sim.track import Track, TrackPosition, make_track
