@@ -224,6 +224,22 @@ class EpisodeRecorder:
         spec = self._spec(stream, is_image=False)
         return self._submit(stream, vector_payload(spec, values), capture_ns, device_ns)
 
+    def lose(self, stream: str, count: int = 1) -> None:
+        """Count samples lost before they came here; their numbers are skipped.
+
+        Raises:
+            UsageError: no such stream, or the recorder is not open.
+        """
+        number = self._channels.get(stream)
+        if number is None:
+            raise UsageError(
+                "E-RLDS-RECORD-007",
+                "no such stream in this recording",
+                seen=stream,
+                allowed=", ".join(self._channels),
+            )
+        self._opened().queue.skip(number, count)
+
     def clock_offset(self, offset: ClockOffset) -> bool:
         """Take a measured map from a device's clock to the host's."""
         channel = clock_channel(self.streams)

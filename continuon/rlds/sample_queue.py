@@ -129,6 +129,12 @@ class SampleQueue:
         with self._lock:
             self.lanes[channel].drops += count
 
+    def skip(self, channel: int, count: int = 1) -> None:
+        """Count samples that never came, and leave a gap in the numbering for them."""
+        with self._lock:
+            self.lanes[channel].drops += count
+            self.lanes[channel].sequence += count
+
     def fail(self, error: Exception, reason: EndReason) -> None:
         """End the episode: nothing more is accepted, the first error stays."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,124 +16,35 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from continuon.errors import ContinuonError, ContractError, HardwareError, TrustError
-from continuon.rlds.episode import ActionSource
+from continuon.rlds.episode import ActionSource, EndReason
 from continuon.robot import modes
 from continuon.robot.access import Access, Role, decide_access, names_this_host
+from continuon.robot.api_bodies import (
+    MAX_BODY_BYTES,
+    EpisodeBody,
+    EpisodeEndBody,
+    ModeBody,
+    PairBody,
+    StopBody,
+    TeleopFrame,
+    decode,
+    read_body,
+    unfit,
+)
+from continuon.robot.api_robot import Robot
 from continuon.robot.endpoints import ENDPOINTS, Endpoint, openapi_document
-from continuon.robot.guard_handle import GuardReport
 from continuon.robot.metrics import CONTENT_TYPE, metrics_text
 from continuon.robot.modes import Actor, ModeState
-from continuon.robot.supervisor import Readiness
-from continuon.robot.timing import TimingReport
+from continuon.robot.recordings import Wish
 from continuon.robot.token_store import TokenStore
 
 __all__ = ["Api", "Robot"]
 
-MAX_BODY_BYTES = 4096
 _TELEOP_SOURCES = (
     ActionSource.HUMAN_TELEOP_XR,
     ActionSource.HUMAN_DEV_XR,
     ActionSource.HUMAN_SUPERVISOR,
 )
-
-
-class _Guard(Protocol):
-    def report(self) -> GuardReport:
-        """Return the guard's own account."""
-        ...
-
-
-class _Log(Protocol):
-    @property
-    def count(self) -> int:
-        """Ticks so far."""
-        ...
-
-
-class _Control(Protocol):
-    @property
-    def log(self) -> _Log:
-        """The ticks."""
-        ...
-
-
-class _Keeper(Protocol):
-    @property
-    def state(self) -> ModeState:
-        """The mode now."""
-        ...
-
-
-class Robot(Protocol):
-    """What the API needs of a supervisor."""
-
-    @property
-    def keeper(self) -> _Keeper:
-        """Holds the mode."""
-        ...
-
-    @property
-    def guard(self) -> _Guard:
-        """The guard's handle."""
-        ...
-
-    @property
-    def control(self) -> _Control:
-        """The loop's handle."""
-        ...
-
-    def request(
-        self, request: modes.Request, actor: Actor, *, reason: str = ""
-    ) -> ModeState:
-        """Change the mode."""
-        ...
-
-    def teleop(self, action: Sequence[float], source: str) -> None:
-        """Pass a person's command on."""
-        ...
-
-    def readiness(self) -> Readiness:
-        """Return what is well."""
-        ...
-
-    def timing(self) -> TimingReport:
-        """Return the loop's figures."""
-        ...
-
-    def status(self) -> dict[str, Any]:
-        """Return everything as plain values."""
-        ...
-
-    def episodes(self) -> list[dict[str, Any]]:
-        """Return the recordings."""
-        ...
-
-
-T = TypeVar("T")
-_Reason = Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request's body; what it does not name is refused."""
-
-
-class _ModeBody(_Body, frozen=True):
-    request: modes.Request
-    reason: _Reason = ""
-
-
-class _StopBody(_Body, frozen=True):
-    reason: _Reason = ""
-
-
-class _PairBody(_Body, frozen=True):
-    code: Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$")]
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-class _TeleopFrame(_Body, frozen=True):
-    action: Annotated[tuple[float, ...], msgspec.Meta(max_length=64)]
-    source: ActionSource
 
 
 class Api:
@@ -181,7 +92,7 @@ class Api:
 
     async def pair(self, request: Request, _access: Access) -> Response:
         """Exchange a code for a token."""
-        body = await _body(request, _PairBody)
+        body = await read_body(request, PairBody)
         secret, role = await asyncio.to_thread(self._tokens.pair, body.code, body.name)
         return _json({"token": secret, "role": role.name.lower()})
 
@@ -200,8 +111,28 @@ class Api:
         return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
     async def episodes(self, _request: Request, _access: Access) -> Response:
-        """List the recordings."""
-        return _json({"episodes": await asyncio.to_thread(self._robot.episodes)})
+        """List the recordings, and the one under way."""
+        shelf = await asyncio.to_thread(self._robot.episodes)
+        now = await asyncio.to_thread(self._robot.recordings.current)
+        return _json({"episodes": shelf, "recording": now})
+
+    async def begin_episode(self, request: Request, _access: Access) -> Response:
+        """Begin to record what the robot does now."""
+        body = await read_body(request, EpisodeBody)
+        wish = Wish(**msgspec.structs.asdict(body))
+        return _json(await asyncio.to_thread(self._robot.begin_episode, wish))
+
+    async def end_episode(self, request: Request, _access: Access) -> Response:
+        """End the recording under way; the robot goes on."""
+        body = await read_body(request, EpisodeEndBody)
+        reason = EndReason(body.outcome)
+        return _json(await asyncio.to_thread(self._robot.end_episode, reason))
+
+    async def judge_episode(self, request: Request, _access: Access) -> Response:
+        """Validate a recording; the verdict stands in the list soon after."""
+        episode_id = str(request.path_params["episode_id"])
+        await asyncio.to_thread(self._robot.recordings.judge, episode_id)
+        return _json({"episode_id": episode_id, "judging": True})
 
     async def mode(self, _request: Request, _access: Access) -> Response:
         """Return the mode."""
@@ -209,9 +140,9 @@ class Api:
 
     async def change_mode(self, request: Request, access: Access) -> Response:
         """Change the mode for a person."""
-        body = await _body(request, _ModeBody)
+        body = await read_body(request, ModeBody)
         if body.request is modes.Request.FAULT:
-            raise _unfit("only the robot itself reports a fault")
+            raise unfit("only the robot itself reports a fault")
         if body.request is modes.Request.CLEAR and access.role < Role.OWNER:
             raise TrustError(
                 "E-ROBOT-API-003",
@@ -228,7 +159,7 @@ class Api:
     async def estop(self, request: Request, _access: Access) -> Response:
         """Stop now. A body that cannot be read does not keep it from stopping."""
         try:
-            reason = (await _body(request, _StopBody)).reason
+            reason = (await read_body(request, StopBody)).reason
         except ContractError:
             reason = "no reason given"
         state = await asyncio.to_thread(
@@ -258,12 +189,12 @@ class Api:
 
     def _take_frame(self, text: str) -> None:
         if len(text) > MAX_BODY_BYTES:
-            raise _unfit("the frame is too long")
-        frame = _decode(text.encode(), _TeleopFrame)
+            raise unfit("the frame is too long")
+        frame = decode(text.encode(), TeleopFrame)
         if frame.source not in _TELEOP_SOURCES:
-            raise _unfit("this is not a person's command")
+            raise unfit("this is not a person's command")
         if not all(math.isfinite(value) for value in frame.action):
-            raise _unfit("an action is finite")
+            raise unfit("an action is finite")
         self._robot.teleop(frame.action, frame.source.value)
 
     def _guarded(
@@ -309,30 +240,6 @@ def _is_json(endpoint: Endpoint, request: Request) -> bool:
         return True
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json"
-
-
-async def _body(request: Request, kind: type[T]) -> T:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise _unfit("the body is too long")
-    return _decode(data, kind)
-
-
-def _decode(data: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _unfit(str(error)) from error
-
-
-def _unfit(what: str) -> ContractError:
-    return ContractError(
-        "E-ROBOT-API-004",
-        f"the request does not fit: {what}",
-        hint="see /openapi.json",
-    )
 
 
 def _http_status(error: ContinuonError) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
-import continuon
 from continuon.clock import Clock
 from continuon.errors import HardwareError
 from continuon.rig.protocols import Frame, Rig
@@ -20,23 +19,23 @@ from continuon.rlds.episode import (
     RGB,
     STATE,
     ActionSource,
-    Codec,
     ControlRole,
     EndReason,
-    EpisodeMetadata,
-    StreamSpec,
     XrMode,
 )
 from continuon.rlds.recorder import EpisodeRecorder
+from continuon.robot.feed_facts import (
+    APPLIED,
+    episode_metadata,
+    episode_streams,
+    facts_of,
+)
 from continuon.robot.kernel import SafetyLimits
 from continuon.robot.loop import ControlLoop, Pulses, Tick, camera_is_why, run_periodic
 from continuon.robot.outputs import Output, ServoOutput
 from continuon.robot.pilots import Pilot
 
 __all__ = ["APPLIED", "EpisodeCapture", "EpisodeNotes", "record_episode"]
-
-APPLIED = "applied"
-"""Stream of what the safety kernel let out, beside the intended `action`."""
 
 _OFFSET_PERIOD_NS = 1_000_000_000
 _FIRST_FRAME_NS = 5_000_000_000
@@ -260,8 +259,14 @@ def record_episode(
         camera=rig.camera, state=rig.state, output=output, pulses=pulses, limits=limits
     )
     loop.pilot = pilot
-    streams = _streams(rig, limits.names, rate_hz, has_depth=first.depth is not None)
-    metadata = _metadata(rig, notes or EpisodeNotes(), episode_id, rate_hz)
+    facts = facts_of(rig, limits.names, rate_hz)
+    streams = episode_streams(facts, has_depth=first.depth is not None)
+    metadata = episode_metadata(
+        facts,
+        notes or EpisodeNotes(),
+        episode_id=episode_id,
+        start_wall_ns=clock.wall_ns(),
+    )
     recorder = open_recorder(directory, metadata, streams, lossless_pacing=lossless)
     began_ns = clock.monotonic_ns()
     with recorder:
@@ -305,49 +310,3 @@ def _first_frame(rig: Rig) -> Frame:
         allowed="a first frame within 5 s",
         hint="check the camera's cable, then `continuon rig scan`",
     )
-
-
-def _streams(
-    rig: Rig, action_names: Sequence[str], rate_hz: float, *, has_depth: bool
-) -> tuple[StreamSpec, ...]:
-    camera = rig.camera
-    assert camera is not None
-    eye: dict[str, Any] = {
-        "clock": camera.clock_offset().device,
-        "rate_hz": camera.rate_hz,
-        "width": camera.width,
-        "height": camera.height,
-    }
-    streams = [StreamSpec(name=RGB, codec=Codec.JPEG, **eye)]
-    if has_depth:
-        streams.append(StreamSpec(name=DEPTH, codec=Codec.PNG16, **eye))
-    vectors: list[dict[str, Any]] = [
-        {"name": name, "names": tuple(action_names), "rate_hz": rate_hz}
-        for name in (ACTION, APPLIED)
-    ]
-    if rig.state is not None:
-        vectors.append(
-            {
-                "name": STATE,
-                "names": rig.state.names,
-                "clock": rig.state.clock_offset().device,
-                "rate_hz": rig.state.rate_hz,
-            }
-        )
-    streams += [StreamSpec(codec=Codec.VECTOR, **vector) for vector in vectors]
-    return tuple(streams)
-
-
-def _metadata(
-    rig: Rig, notes: EpisodeNotes, episode_id: str, rate_hz: float
-) -> EpisodeMetadata:
-    facts: dict[str, Any] = {
-        "origin": rig.origin,
-        "environment_id": rig.name,
-        "software": {"continuon": continuon.__version__},
-        "start_wall_ns": rig.clock.wall_ns(),
-        "control_rate_hz": rate_hz,
-        "camera_rate_hz": rig.camera.rate_hz if rig.camera else None,
-    }
-    facts |= attrs.asdict(notes, recurse=False)
-    return EpisodeMetadata(episode_id=episode_id, **facts)

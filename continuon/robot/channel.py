@@ -29,13 +29,13 @@ class Channel:
         return self._end.fileno()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send one message.
+        """Send one message; never waits.
 
         Raises:
             BrokenPipeError: nobody is at the other end.
             BlockingIOError: the other end does not read.
         """
-        self._end.send(msgspec.json.encode(message))
+        self._end.send(msgspec.json.encode(message), socket.MSG_DONTWAIT)
 
     def receive(self) -> dict[str, Any]:
         """Wait for one message.

@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 import msgspec
 
-from continuon.errors import BudgetError, ContinuonError, HardwareError
-from continuon.robot.channel import Channel, channel_pair
+from continuon.errors import ContinuonError, HardwareError
+from continuon.robot.caller import Caller
+from continuon.robot.channel import channel_pair
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.kernel import SafetyLimits
@@ -27,7 +25,6 @@ from continuon.robot.timing import TimingReport, timing_report
 __all__ = ["ControlHandle", "SwapResult"]
 
 _START_TIMEOUT_S = 60.0
-_ANSWER_TIMEOUT_S = 5.0
 _SWAP_TIMEOUT_S = 60.0
 
 
@@ -62,14 +59,18 @@ class ControlHandle:
         self.config = config
         self._guard = guard
         self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel | None = None
+        self._caller: Caller | None = None
         self._log: TickLog | None = None
-        self._waiting: dict[int, Future[dict[str, Any]]] = {}
-        self._lock = threading.Lock()
-        self._ready: Future[dict[str, Any]] = Future()
-        self._next_id = 0
-        self._reader: threading.Thread | None = None
-        self.events: deque[dict[str, Any]] = deque(maxlen=64)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What the loop said unasked, oldest first; the newest 64."""
+        return list(self._caller.events) if self._caller is not None else []
+
+    @property
+    def feed_path(self) -> Path:
+        """Where the loop publishes what it senses and sends."""
+        return self._guard.board_path.with_name("feed")
 
     @property
     def log(self) -> TickLog:
@@ -106,9 +107,9 @@ class ControlHandle:
         command = [sys.executable, "-m", "continuon.robot.control_process"]
         command += ["--fd", str(theirs.fileno()), "--log", str(path)]
         command += ["--board", str(self._guard.board_path)]
+        command += ["--feed", str(self.feed_path)]
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._channel = mine
-        self._ready = self._waiting[0] = Future()
+        self.feed_path.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -117,10 +118,12 @@ class ControlHandle:
         )
         theirs.close()
         mine.send(self.config.as_message())
-        self._reader = threading.Thread(
-            target=self._read, name="control-answers", daemon=True
+        self._caller = Caller(
+            mine,
+            self._process,
+            what="control",
+            codes=("E-ROBOT-CONTROL-005", "E-ROBOT-CONTROL-004"),
         )
-        self._reader.start()
 
     def wait_ready(self) -> Self:
         """Wait until the loop runs.
@@ -130,7 +133,7 @@ class ControlHandle:
             HardwareError: it ended without a word.
         """
         try:
-            self._wait(self._ready, _START_TIMEOUT_S)
+            self._called().wait_ready(_START_TIMEOUT_S)
         except ContinuonError:
             self.close()
             raise
@@ -144,7 +147,7 @@ class ControlHandle:
         """
         epoch = self._guard.permit()
         try:
-            self._ask("start", motion=motion.value, epoch=epoch)
+            self._called().ask("start", motion=motion.value, epoch=epoch)
         except ContinuonError:
             self._guard.forbid()
             raise
@@ -154,7 +157,7 @@ class ControlHandle:
         """Stop moving: first the guard's permission, then the loop."""
         self._guard.forbid(e_stop=e_stop)
         if self.alive:
-            self._ask("stop")
+            self._called().ask("stop")
 
     def swap(
         self,
@@ -172,7 +175,7 @@ class ControlHandle:
         Raises:
             ContinuonError: it may not drive; the old policy went on all the while.
         """
-        answer = self._ask(
+        answer = self._called().ask(
             "swap",
             timeout_s,
             artifact_dir=str(artifact_dir),
@@ -187,15 +190,15 @@ class ControlHandle:
         Raises:
             ContinuonError: there is none.
         """
-        return SwapResult(**self._ask("swap_back")["swap"])
+        return SwapResult(**self._called().ask("swap_back")["swap"])
 
     def teleop(self, action: Sequence[float], source: str) -> None:
         """Send a person's command; it holds for a few ticks only."""
-        self._send({"do": "teleop", "action": list(action), "source": source})
+        self._called().send({"do": "teleop", "action": list(action), "source": source})
 
     def status(self) -> dict[str, Any]:
         """Return what the loop says of itself now."""
-        status: dict[str, Any] = self._ask("status")["status"]
+        status: dict[str, Any] = self._called().ask("status")["status"]
         return status
 
     def timing(self, first: int = 0, last: int | None = None) -> TimingReport:
@@ -205,21 +208,11 @@ class ControlHandle:
 
     def close(self) -> int | None:
         """Stop the loop and end the process; returns its exit status."""
-        if self._channel is None:
+        if self._caller is None:
             return None
         self._guard.forbid()
-        self._channel.shut()
-        code = None
-        if self._process is not None:
-            try:
-                code = self._process.wait(_ANSWER_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                code = self._process.wait()
-        if self._reader is not None:
-            self._reader.join(_ANSWER_TIMEOUT_S)
-        self._channel.close()
-        self._channel = None
+        code = self._caller.close()
+        self._caller = None
         self.log.remove()
         return code
 
@@ -229,67 +222,11 @@ class ControlHandle:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _ask(
-        self, do: str, timeout_s: float = _ANSWER_TIMEOUT_S, **more: Any
-    ) -> dict[str, Any]:
-        answer: Future[dict[str, Any]] = Future()
-        with self._lock:
-            self._next_id += 1
-            number = self._next_id
-            self._waiting[number] = answer
-        self._send({"id": number, "do": do, **more})
-        return self._wait(answer, timeout_s)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._channel is None or not self.alive:
-            raise _gone(self._process)
-        try:
-            self._channel.send(message)
-        except OSError:
-            raise _gone(self._process) from None
-
-    def _wait(self, answer: Future[dict[str, Any]], timeout_s: float) -> dict[str, Any]:
-        try:
-            message = answer.result(timeout_s)
-        except TimeoutError:
-            raise BudgetError(
-                "E-ROBOT-CONTROL-005",
-                "the control process does not answer",
-                allowed=f"an answer within {timeout_s:g} s",
-                hint="the guard stops the outputs by itself; restart the service",
-                exit_code=1,
-            ) from None
-        except EOFError:
-            raise _gone(self._process) from None
-        if "error" in message:
-            facts = dict(message["error"])
-            facts.pop("family", None)
-            raise ContinuonError(facts.pop("code"), facts.pop("what"), **facts)
-        return message
-
-    def _read(self) -> None:
-        assert self._channel is not None
-        while True:
-            try:
-                message = self._channel.receive()
-            except (EOFError, OSError):
-                break
-            if "event" in message:
-                self.events.append(message)
-                continue
-            waiting = self._waiting.pop(message["id"], None)
-            if waiting is not None:
-                waiting.set_result(message)
-        for waiting in list(self._waiting.values()):
-            if not waiting.done():
-                waiting.set_exception(EOFError())
-        self._waiting.clear()
-
-
-def _gone(process: subprocess.Popen[bytes] | None) -> HardwareError:
-    return HardwareError(
-        "E-ROBOT-CONTROL-004",
-        "the control process is gone",
-        seen=f"exit status {process.poll() if process else None}",
-        hint="the guard has stopped the outputs; its own message stands above",
-    )
+    def _called(self) -> Caller:
+        if self._caller is None:
+            raise HardwareError(
+                "E-ROBOT-CONTROL-004",
+                "the control process is gone",
+                hint="start it first",
+            )
+        return self._caller

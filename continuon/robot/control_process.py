@@ -26,12 +26,15 @@ from continuon.rlds.episode import ActionSource
 from continuon.robot.board import Board
 from continuon.robot.channel import Channel
 from continuon.robot.control_config import ControlConfig
+from continuon.robot.feed import Feed
+from continuon.robot.feed_facts import facts_of
 from continuon.robot.kernel import Decision, Reason, SafetyLimits
 from continuon.robot.loop import ControlLoop, Tick, run_periodic
 from continuon.robot.modes import Motion
 from continuon.robot.outputs import BoardOutput
 from continuon.robot.pilots import Intent, TeleopPilot
 from continuon.robot.policies import ActiveModel, load_checked
+from continuon.robot.publisher import FeedPublisher
 from continuon.robot.realtime import Grants, Wishes, make_real_time
 from continuon.robot.steady import SteadyBrain, SteadyEye
 from continuon.robot.swapper import Swapper
@@ -46,6 +49,9 @@ from continuon.robot.ticklog import (
 
 __all__ = ["ControlProcess", "main"]
 
+_MESSAGES_A_TICK = 32
+"""A flood of commands waits in the channel, and never holds up a tick."""
+
 
 class ControlProcess:
     """One loop with its channel; `step` is one period.
@@ -56,6 +62,7 @@ class ControlProcess:
         board: where commands go.
         log: where ticks go.
         channel: to whoever started this process.
+        feed: where senses and commands are published.
         grants: what the kernel granted, for the status.
     """
 
@@ -67,6 +74,7 @@ class ControlProcess:
         board: Board,
         log: TickLog,
         channel: Channel,
+        feed: Feed,
         grants: Grants,
     ) -> None:
         self._config = config
@@ -76,6 +84,7 @@ class ControlProcess:
         self._grants = grants
         self._eye = SteadyEye(rig.camera) if rig.camera is not None else None
         self._output = BoardOutput(board)
+        self._publisher = FeedPublisher(feed, self._eye, rig.state)
         calibration = config.calibration or getattr(rig, "calibration", None)
         self._loop = ControlLoop(
             camera=self._eye,
@@ -134,6 +143,7 @@ class ControlProcess:
         tick = self._loop.tick(now_ns)
         if was_executing and not self._loop.executing:
             self._report_stop(tick.decision)
+        self._publisher.publish(tick, executing=self._loop.executing)
         self._row = self._describe(tick, lateness_ns)
         return self._running
 
@@ -146,14 +156,14 @@ class ControlProcess:
         self._running = False
 
     def _read_messages(self, now_ns: int) -> None:
-        while self._running:
+        for _ in range(_MESSAGES_A_TICK):
             try:
                 message = self._channel.poll()
             except (EOFError, ConnectionError):
                 self._loop.stop()
                 self._running = False
                 return
-            if message is None:
+            if message is None or not self._running:
                 return
             try:
                 answer = self._obey(message, now_ns)
@@ -313,11 +323,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--board", type=Path, required=True)
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--feed", type=Path, required=True)
     args = parser.parse_args(argv)
     channel = Channel.from_fd(args.fd)
     config = ControlConfig.from_message(channel.receive())
     try:
-        process = _build(config, args.board, args.log, channel)
+        process = _build(config, args.board, args.log, args.feed, channel)
     except ContinuonError as error:
         channel.send({"id": 0, "error": error.as_dict()})
         return error.exit_code
@@ -329,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _build(
-    config: ControlConfig, board: Path, log: Path, channel: Channel
+    config: ControlConfig, board: Path, log: Path, feed: Path, channel: Channel
 ) -> ControlProcess:
     rig: Rig = config.rig.build()
     if rig.camera is not None:
@@ -349,6 +360,7 @@ def _build(
         board=Board.open(board),
         log=TickLog.open(log),
         channel=channel,
+        feed=Feed.create(feed, facts_of(rig, config.limits.names, config.rate_hz)),
         grants=grants,
     )
     if config.artifact_dir is not None:

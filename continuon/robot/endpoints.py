@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
 
 import continuon
+from continuon.rlds.episode import ActionSource, ControlRole, XrMode
 from continuon.robot.access import Role
 from continuon.robot.modes import Mode, Request
+from continuon.robot.recordings import CLIENTS, MAX_DURATION_S
 
 __all__ = ["ENDPOINTS", "Endpoint", "openapi_document"]
 
@@ -101,7 +104,59 @@ ENDPOINTS = (
         method="GET",
         name="episodes",
         role=Role.VIEWER,
-        summary="Recordings on this robot.",
+        summary="Recordings on this robot with their verdicts, and the one under way.",
+    ),
+    Endpoint(
+        path="/episodes",
+        method="POST",
+        name="begin_episode",
+        role=Role.OPERATOR,
+        summary="Record what the robot does from now on, with a task and tags.",
+        body={
+            "type": "object",
+            "required": ["task"],
+            "additionalProperties": False,
+            "properties": {
+                "task": {"type": "string", "minLength": 1, "maxLength": 200},
+                "tags": {
+                    "type": "array",
+                    "maxItems": 16,
+                    "items": {"type": "string", "minLength": 1, "maxLength": 64},
+                },
+                "source": {"enum": [source.value for source in ActionSource]},
+                "xr_mode": {"enum": [mode.value for mode in XrMode]},
+                "control_role": {"enum": [role.value for role in ControlRole]},
+                "client": {"enum": list(CLIENTS)},
+                "max_duration_s": {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "maximum": MAX_DURATION_S,
+                },
+            },
+        },
+        answers={"409": "nothing can be recorded now", "503": "no camera, or no disk"},
+    ),
+    Endpoint(
+        path="/episodes/end",
+        method="POST",
+        name="end_episode",
+        role=Role.OPERATOR,
+        summary="End the recording under way; the robot goes on.",
+        body={
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"outcome": {"enum": ["complete", "stopped"]}},
+        },
+        answers={"409": "nothing is being recorded"},
+    ),
+    Endpoint(
+        path="/episodes/{episode_id}/validate",
+        method="POST",
+        name="judge_episode",
+        role=Role.OPERATOR,
+        summary="Validate a recording; its verdict stands in the list soon after.",
+        body={"type": "object", "additionalProperties": False},
+        answers={"409": "there is no such recording"},
     ),
     Endpoint(
         path="/mode",
@@ -187,6 +242,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "responses": answers,
     }
+    names = re.findall(r"{(\w+)}", endpoint.path)
+    if names:
+        operation["parameters"] = [
+            {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
+            for n in names
+        ]
     if endpoint.role is not Role.NOBODY:
         operation["security"] = [{"bearer": []}]
     if endpoint.body is not None:

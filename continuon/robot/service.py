@@ -101,7 +101,9 @@ def serve(
     port = int(sockets[0].getsockname()[1])
     with open_body(settings.rig, seed=settings.seed) as body:
         config = _config(settings, body)
-        with Supervisor(settings.home, body, config, clock=clock) as robot:
+        with Supervisor(
+            settings.home, body, config, name=settings.name, clock=clock
+        ) as robot:
             api = Api(robot, tokens, own_names=(*hosts, f"{settings.name}.local"))
             server = uvicorn.Server(
                 uvicorn.Config(
@@ -174,8 +176,8 @@ async def _watch(robot: Supervisor, server: Any, telling: asyncio.Task[Any]) -> 
     told = False
     while True:
         await asyncio.to_thread(robot.watch)
-        ready = (await asyncio.to_thread(robot.readiness)).ready
-        if ready and server.started:
+        safe = (await asyncio.to_thread(robot.readiness)).safe
+        if safe and server.started:
             notify("WATCHDOG=1")
             if not told and telling.done():
                 told = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import attrs
@@ -17,6 +16,7 @@ import continuon
 from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, ContractError
 from continuon.home import Home
+from continuon.rlds.episode import EndReason
 from continuon.robot.bodies import Body
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
@@ -24,6 +24,7 @@ from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.keeper import ModeKeeper
 from continuon.robot.latch import EStopLatch
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request
+from continuon.robot.recordings import Recordings, Wish
 from continuon.robot.timing import TimingReport
 
 __all__ = ["LATCH_NAME", "Readiness", "Supervisor"]
@@ -31,6 +32,7 @@ __all__ = ["LATCH_NAME", "Readiness", "Supervisor"]
 LATCH_NAME = "estop.json"
 _RECENT_TICKS = 3000
 _LOOP_ALIVE_NS = 1_000_000_000
+_END_EPISODE_S = 10.0
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +40,11 @@ class Readiness:
     """Whether the robot can do its work, by part; a part that is not known is False."""
 
     parts: dict[str, bool]
+
+    @property
+    def safe(self) -> bool:
+        """Whether every part that motion rests on is well; a recorder is not one."""
+        return all(well for part, well in self.parts.items() if part != "recorder")
 
     @property
     def ready(self) -> bool:
@@ -52,6 +59,7 @@ class Supervisor:
         home: the data root; the latch lies in its state folder.
         body: the robot's body.
         config: settings of the control loop.
+        name: what the robot is called.
         clock: the host's clock.
     """
 
@@ -61,6 +69,7 @@ class Supervisor:
         body: Body,
         config: ControlConfig,
         *,
+        name: str = "robot",
         clock: Clock | None = None,
     ) -> None:
         self.home = home
@@ -69,6 +78,8 @@ class Supervisor:
         self.keeper = ModeKeeper(self.latch, self._apply)
         self.guard = GuardHandle(body.rig)
         self.control = ControlHandle(config, self.guard)
+        self._name = name
+        self._recordings: Recordings | None = None
         self._body = body
         self._lock = threading.RLock()
         self._started_ns = 0
@@ -92,11 +103,21 @@ class Supervisor:
             self.close()
             raise
         self._started_ns = self.clock.monotonic_ns()
+        self._recordings = Recordings(
+            self.home, self.control.feed_path, robot_id=self._name, clock=self.clock
+        )
         self.keeper.boot()
+        self._recordings.recorder.launch()
         return self
 
     def close(self) -> None:
-        """Stop motion, the loop and the guard, in this order; may be called twice."""
+        """Stop motion, recorder, loop and guard, in this order; may be called twice."""
+        if self.guard.alive:
+            self.guard.forbid()
+        if self._recordings is not None:
+            self._recordings.end(EndReason.STOPPED)
+            self._recordings.close()
+            self._recordings = None
         self.control.close()
         self.guard.close()
 
@@ -105,6 +126,35 @@ class Supervisor:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @property
+    def recordings(self) -> Recordings:
+        """The recorder and the finished episodes."""
+        assert self._recordings is not None, "start() comes first"
+        return self._recordings
+
+    def begin_episode(self, wish: Wish) -> dict[str, Any]:
+        """Begin to record what the robot does now.
+
+        Raises:
+            ContinuonError: it does nothing, or it cannot be recorded.
+        """
+        return self.recordings.begin(self.keeper.state, wish)
+
+    def end_episode(self, reason: EndReason) -> dict[str, Any]:
+        """End the episode under way and return what is in it; the robot goes on.
+
+        Raises:
+            ContractError: E-ROBOT-RECORD-010, none is being recorded.
+        """
+        ended = self.recordings.end(reason, wait_s=_END_EPISODE_S)
+        if ended is None:
+            raise ContractError(
+                "E-ROBOT-RECORD-010",
+                "no episode is being recorded",
+                hint="it may have ended by itself: look at the list of episodes",
+            )
+        return ended
 
     def request(self, request: Request, actor: Actor, *, reason: str = "") -> ModeState:
         """Change the mode, and make motion follow.
@@ -120,7 +170,8 @@ class Supervisor:
         """Pass a person's command on; it moves nothing unless teleop is executing.
 
         Raises:
-            ContractError: E-ROBOT-TELEOP-001, nobody drives by hand now.
+            ContractError: E-ROBOT-TELEOP-001 nobody drives by hand now, -002 the
+                episode under way holds commands of another source.
         """
         if self.keeper.state.motion is not Motion.TELEOP:
             raise ContractError(
@@ -129,6 +180,15 @@ class Supervisor:
                 seen=self.keeper.state.mode,
                 allowed="MANUAL or TRAINING, started",
                 hint="request MANUAL, then START",
+            )
+        recorded = self.recordings.source
+        if recorded is not None and source != recorded:
+            raise ContractError(
+                "E-ROBOT-TELEOP-002",
+                "the episode under way holds commands of another source",
+                seen=source,
+                allowed=recorded,
+                hint="end the episode first",
             )
         self.control.teleop(action, source)
 
@@ -139,6 +199,7 @@ class Supervisor:
         the guard is dead, outputs are turned off in its place until that is proven.
         """
         with self._lock:
+            self.recordings.watch()
             self.guard.kill_if_hung()
             if not self.guard.alive and not self._stopped_without_guard:
                 self._stopped_without_guard = self.guard.stop_without_guard()
@@ -161,7 +222,9 @@ class Supervisor:
         if control and self.control.log.count:
             newest = self.control.log.rows(self.control.log.count - 1)["start_ns"]
             fresh = self.clock.monotonic_ns() - int(newest[-1]) < _LOOP_ALIVE_NS
-        return Readiness(parts={"guard": guard, "control": control, "loop": fresh})
+        recorder = self.recordings.recorder.alive
+        parts = {"guard": guard, "control": control, "loop": fresh}
+        return Readiness(parts=parts | {"recorder": recorder})
 
     def timing(self) -> TimingReport:
         """Return what the last minute's ticks say."""
@@ -186,14 +249,14 @@ class Supervisor:
         }
         if self.control.alive:
             status["control"] = self.control.status()
+        recording = self.recordings.current()
+        if recording is not None:
+            status["recording"] = recording
         return status
 
     def episodes(self) -> list[dict[str, Any]]:
-        """Return the recordings on disk: name, size, and when they were finished."""
-        return [
-            {"episode_id": path.stem, "bytes": path.stat().st_size}
-            for path in _recordings(self.home.episodes)
-        ]
+        """Return the recordings on disk, with the verdict where there is one."""
+        return self.recordings.shelf()
 
     def _apply(self, state: ModeState) -> None:
         if state.motion is not Motion.NONE:
@@ -202,7 +265,4 @@ class Supervisor:
         elif self._moving or state.mode is Mode.E_STOP:
             self._moving = False
             self.control.stop_executing(e_stop=state.mode is Mode.E_STOP)
-
-
-def _recordings(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.mcap")) if folder.is_dir() else []
+            self.recordings.motion_ended(state)

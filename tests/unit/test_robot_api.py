@@ -29,6 +29,7 @@ class FakeRobot:
         self.asked = []
         self.ready = True
         self.broken = None
+        self.wishes, self.ends, self.judged = [], [], []
 
     @property
     def keeper(self):
@@ -80,6 +81,26 @@ class FakeRobot:
 
     def episodes(self):
         return [{"episode_id": "one", "bytes": 5}]
+
+    def begin_episode(self, wish):
+        if self.state.motion is Motion.NONE:
+            raise ContractError("E-ROBOT-RECORD-001", "nothing to record")
+        self.wishes.append(wish)
+        return {"episode_id": "two"}
+
+    def end_episode(self, reason):
+        self.ends.append(reason)
+        return {"episode_id": "two"}
+
+    @property
+    def recordings(self):
+        return self
+
+    def current(self):
+        return {"episode_id": "two"} if self.wishes else None
+
+    def judge(self, episode_id):
+        self.judged.append(episode_id)
 
 
 @pytest.fixture
@@ -263,6 +284,44 @@ def test_the_openapi_document_names_every_endpoint(client):
     operation = document["paths"]["/mode"]["post"]
     assert operation["security"] == [{"bearer": []}]
     assert "FAULT" not in json.dumps(operation)
+
+
+@pytest.mark.req("R-RECORD-05")
+def test_a_person_records_an_episode_with_what_it_is_about(client, robot):
+    here = client()
+    body = {"task": "dock", "tags": ["dusk"], "source": "human_supervisor"}
+    assert post(here, "/episodes", body).json()["code"] == "E-ROBOT-RECORD-001"
+    robot.state = ModeState(mode=Mode.TRAINING, executing=True)
+    assert post(here, "/episodes", body).json() == {"episode_id": "two"}
+    wish = robot.wishes[0]
+    assert (wish.task, wish.tags, wish.source) == ("dock", ("dusk",), body["source"])
+    assert here.get("/episodes").json()["recording"] == {"episode_id": "two"}
+    post(here, "/episodes/end", {"outcome": "stopped"})
+    post(here, "/episodes/end", {})
+    assert robot.ends == ["stopped", "complete"]
+    post(here, "/episodes/one/validate", {})
+    assert robot.judged == ["one"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"task": ""},
+        {"task": "x" * 201},
+        {"task": "x", "tags": [""]},
+        {"task": "x", "tags": ["t"] * 17},
+        {"task": "x", "source": "root"},
+        {"task": "x", "client": "toaster"},
+        {"task": "x", "max_duration_s": 0},
+        {"task": "x", "max_duration_s": 1e9},
+        {"task": "x", "episode_id": "../../etc"},
+    ],
+)
+def test_an_episode_that_says_something_illegal_does_not_begin(client, robot, body):
+    robot.state = ModeState(mode=Mode.TRAINING, executing=True)
+    assert post(client(), "/episodes", body).status_code == 400
+    assert robot.wishes == []
 
 
 def frame(action, source="human_teleop_xr"):

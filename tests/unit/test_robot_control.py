@@ -14,6 +14,8 @@ from continuon.robot.control_config import ControlConfig
 from continuon.robot.control_process import ControlProcess
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
+from continuon.robot.feed import Feed
+from continuon.robot.feed_facts import facts_of
 from continuon.robot.loop import run_periodic
 from continuon.robot.policies import load_checked
 from continuon.robot.realtime import Grants
@@ -38,6 +40,8 @@ class Bench:
         self.rig = rig
         self.board = Board.create(folder / "board")
         self.log = TickLog.create(folder / "ticks", 1000)
+        facts = facts_of(rig, settings.limits.names, settings.rate_hz)
+        self.feed = Feed.create(folder / "feed", facts, frame_slots=4)
         self.mine, theirs = channel_pair()
         self.process = ControlProcess(
             settings,
@@ -45,6 +49,7 @@ class Bench:
             board=self.board,
             log=self.log,
             channel=theirs,
+            feed=self.feed,
             grants=Grants(fifo=False, memory_locked=False),
         )
         self.theirs = theirs
@@ -88,6 +93,7 @@ class Bench:
         self.theirs.close()
         self.board.close()
         self.log.close()
+        self.feed.close()
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import pytest
 from continuon.clock import ManualClock, SystemClock
 from continuon.errors import ContinuonError, ContractError
 from continuon.home import Home
+from continuon.rlds.episode import EndReason
 from continuon.robot.bodies import Body, open_body
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
 from continuon.robot.modes import Actor, Mode, Request
+from continuon.robot.recordings import Wish
 from continuon.robot.supervisor import Supervisor
 
 MS = 1_000_000
@@ -84,6 +86,38 @@ def test_a_start_without_a_policy_leaves_the_robot_idle(tmp_path):
         wait_for(lambda: robot.control.events)
         robot.watch()
         assert not robot.keeper.state.executing
+
+
+@pytest.mark.req("R-RECORD-01", "R-RECORD-04", "R-RECORD-05")
+def test_a_person_drives_and_records_and_the_file_is_judged(tmp_path):
+    with supervisor(tmp_path) as robot:
+        robot.request(Request.TRAINING, Actor.PERSON)
+        robot.request(Request.START, Actor.PERSON)
+        wish = Wish(task="drive", tags=("day",))
+        robot.teleop([0.1, 0.2], "human_teleop_xr")
+        begun = robot.begin_episode(wish)
+        with pytest.raises(ContractError, match="E-ROBOT-TELEOP-002"):
+            robot.teleop([0.1, 0.2], "human_supervisor")
+
+        def driven():
+            robot.teleop([0.1, 0.2], "human_teleop_xr")
+            return robot.status()["recording"]["frames"] >= 20
+
+        wait_for(driven)
+        ended = robot.end_episode(EndReason.COMPLETE)
+        assert ended["episode_id"] == begun["episode_id"]
+        assert ended["summary"]["counts"]["rgb"] >= 20
+        with pytest.raises(ContractError, match="E-ROBOT-RECORD-010"):
+            robot.end_episode(EndReason.COMPLETE)
+        wait_for(lambda: "verdict" in robot.episodes()[0])
+        episode = robot.episodes()[0]
+        assert (episode["task"], episode["end_reason"]) == ("drive", "complete")
+        assert episode["verdict"]["figures"]["steps"] >= 20
+        os.kill(robot.recordings.recorder.pid, signal.SIGKILL)
+        wait_for(lambda: not robot.readiness().parts["recorder"])
+        assert robot.readiness().safe
+        robot.watch()
+        wait_for(lambda: robot.readiness().ready)
 
 
 def test_dead_parts_disarm_the_robot(robot):
