@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from continuon.rlds.action import Action
     from continuon.rlds.episode import (
         ActionSource,
         Codec,
@@ -27,18 +28,27 @@ if TYPE_CHECKING:
         policy_image,
     )
     from continuon.rlds.importers.report import ImportReport
+    from continuon.rlds.json_schema import episode_schema
+    from continuon.rlds.observation import Observation
+    from continuon.rlds.plan_dir import read_plan, write_plan
+    from continuon.rlds.plan_episode import PlanEpisode
+    from continuon.rlds.plan_record import record_plan
+    from continuon.rlds.plan_steps import plan_of
     from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
     from continuon.rlds.recording import Recording, Stream, open_recording
     from continuon.rlds.recovery import RecoveryReport, recover_recordings
     from continuon.rlds.statistics import ColumnStatistics, episode_statistics
+    from continuon.rlds.step import Step
     from continuon.rlds.steps import EpisodeSteps, align, read_steps
     from continuon.rlds.tfds_read import TfdsDirectory, open_tfds, read_columns
     from continuon.rlds.tfds_write import ConversionReport, convert
     from continuon.rlds.tub import import_recording
     from continuon.rlds.validate import validate_recording
+    from continuon.rlds.validate_plan import judge_plan, validate_plan
     from continuon.rlds.validate_tfds import DatasetReport, validate_dataset
 
 __all__ = [
+    "Action",
     "ActionSource",
     "Codec",
     "ColumnStatistics",
@@ -53,11 +63,14 @@ __all__ = [
     "ExportReport",
     "Finding",
     "ImportReport",
+    "Observation",
     "Origin",
+    "PlanEpisode",
     "Recording",
     "RecordingSummary",
     "RecoveryReport",
     "Share",
+    "Step",
     "Stream",
     "StreamSpec",
     "TfdsDirectory",
@@ -68,20 +81,36 @@ __all__ = [
     "decode_jpeg",
     "encode_depth_png",
     "encode_jpeg",
+    "episode_schema",
     "episode_statistics",
     "export_episodes",
     "import_recording",
+    "judge_plan",
     "open_recording",
     "open_tfds",
+    "plan_of",
     "policy_image",
     "read_columns",
+    "read_plan",
     "read_steps",
+    "record_plan",
     "recover_recordings",
     "validate_dataset",
+    "validate_plan",
     "validate_recording",
+    "write_plan",
 ]
 
 _HOMES = {
+    "json_schema": ("episode_schema",),
+    "validate_plan": ("judge_plan", "validate_plan"),
+    "plan_steps": ("plan_of",),
+    "plan_record": ("record_plan",),
+    "plan_dir": ("read_plan", "write_plan"),
+    "plan_episode": ("PlanEpisode",),
+    "step": ("Step",),
+    "observation": ("Observation",),
+    "action": ("Action",),
     "episode": (
         "ActionSource",
         "Codec",

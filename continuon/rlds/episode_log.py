@@ -9,7 +9,7 @@ import numpy as np
 import continuon
 from continuon.clock import ClockOffset
 from continuon.rlds import foxglove
-from continuon.rlds.episode import EndReason
+from continuon.rlds.episode import Codec, EndReason
 from continuon.rlds.layout import (
     CLOSING,
     Closing,
@@ -127,6 +127,8 @@ class EpisodeLog:
             data = foxglove.vector_message(spec.names, values, sample.device_ns)
             return [data], len(data)
         assert isinstance(payload, bytes)
+        if spec.codec is Codec.DOCUMENT:
+            return [payload], len(payload)
         message = foxglove.image_message(
             payload,
             codec=spec.codec,
@@ -134,7 +136,8 @@ class EpisodeLog:
             capture_ns=sample.capture_ns,
             device_ns=sample.device_ns,
         )
-        self._frames[sample.channel] = self._frames.get(sample.channel, 0) + 1
+        if spec.is_image:
+            self._frames[sample.channel] = self._frames.get(sample.channel, 0) + 1
         return message.parts, message.size
 
     def _is_tick_complete(self) -> bool:

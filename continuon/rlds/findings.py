@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
 import attrs
+import numpy as np
+from numpy.typing import ArrayLike
 
 from continuon.errors import UsageError
 
@@ -16,7 +18,10 @@ __all__ = [
     "Finding",
     "Profile",
     "Severity",
+    "found",
+    "rows_text",
     "severity_of",
+    "weigh",
 ]
 
 Profile = Literal["strict", "lenient"]
@@ -34,8 +39,39 @@ RULES: Mapping[str, tuple[Severity, Severity, str]] = {
     "E-EPISODE-OPEN-001": (_E, _E, "the file is no whole recording"),
     "E-EPISODE-ROLE-001": (_E, _W, "mode, role and source contradict each other"),
     "E-EPISODE-META-001": (_E, _W, "a required fact is empty"),
+    "E-EPISODE-META-003": (_E, _W, "a content rating has a word of its own"),
+    "E-EPISODE-SOURCE-001": (_E, _W, "a step's action source is not in the contract"),
+    "E-EPISODE-SOURCE-002": (_E, _W, "a step's source contradicts mode and role"),
+    "E-EPISODE-MODE-001": (_E, _W, "workstation mode, but no step has a ui_action"),
+    "E-EPISODE-MODE-002": (_E, _W, "observer mode, but no step has an annotation"),
+    "E-EPISODE-ENUM-001": (_E, _W, "a word that is not in the contract"),
+    "E-EPISODE-VERSION-001": (_E, _W, "fields that its schema version does not have"),
+    "E-EPISODE-EMPTY-001": (_E, _E, "the episode has no steps"),
+    "E-EPISODE-INDEX-001": (_E, _W, "step numbers do not follow one another"),
+    "E-EPISODE-FLAG-001": (_E, _W, "is_first, is_last or is_terminal are misplaced"),
+    "E-EPISODE-BLOCK-001": (_E, _W, "a required part of the observation is absent"),
+    "E-EPISODE-BLOCK-002": (_E, _W, "the action holds no command"),
+    "E-EPISODE-BLOCK-003": (_E, _E, "commands of different lengths"),
+    "E-EPISODE-FRAME-001": (_E, _W, "frame ids of one step differ"),
+    "E-EPISODE-FRAME-002": (_E, _W, "a frame id names two steps"),
+    "E-EPISODE-RANGE-001": (_E, _W, "a share or a confidence leaves 0..1"),
+    "E-EPISODE-FINITE-001": (_E, _E, "a number is not finite"),
+    "E-EPISODE-UNIT-001": (_E, _W, "a gaze direction is not of length 1"),
+    "E-EPISODE-UNIT-002": (_E, _W, "an orientation is not of length 1"),
+    "E-EPISODE-UNIT-003": (_W, _W, "a component says no unit"),
+    "E-EPISODE-GLOVE-001": (_E, _W, "the glove is valid in less than 95 % of steps"),
+    "E-EPISODE-AUDIO-001": (_E, _W, "sound with impossible parameters"),
+    "E-EPISODE-AUDIO-002": (_E, _W, "sound changes its parameters within the episode"),
+    "E-EPISODE-AUDIO-003": (_E, _W, "a sound's distance to its frame is misstated"),
+    "E-EPISODE-WORLD-001": (_W, _W, "latent tokens without the name of their codebook"),
+    "E-EPISODE-TOOL-001": (_E, _W, "a tool call's arguments are no JSON"),
+    "E-EPISODE-BLOB-002": (_E, _E, "a blob that a step names is absent"),
+    "E-EPISODE-BLOB-003": (_E, _E, "a blob's name leads out of the episode"),
+    "E-EPISODE-ORIGIN-001": (_E, _W, "a stream of a real episode is not real"),
     "E-EPISODE-META-002": (_W, _W, "the episode does not say when it started"),
     "E-EPISODE-SHARE-001": (_E, _E, "public, but not cleared of personal data"),
+    "E-EPISODE-SHARE-002": (_E, _E, "public, but it names or quotes people"),
+    "E-EPISODE-SHARE-003": (_E, _E, "public, but what it holds was never rated"),
     "E-EPISODE-STREAM-001": (_E, _E, "a required stream is absent or empty"),
     "E-EPISODE-STREAM-002": (_E, _E, "a stream has another codec than its name wants"),
     "E-EPISODE-TIME-001": (_E, _E, "time goes backwards in a stream"),
@@ -49,6 +85,9 @@ RULES: Mapping[str, tuple[Severity, Severity, str]] = {
     "E-EPISODE-RATE-001": (_W, _W, "the measured rate is not the nominal one"),
     "E-EPISODE-CLOCK-001": (_W, _W, "a device clock was never compared with the host"),
     "E-EPISODE-CLOCK-002": (_E, _W, "stamps contradict the measured clock offset"),
+    "E-EPISODE-CLOCK-003": (_E, _W, "two clocks that nobody compared"),
+    "E-EPISODE-SKEW-003": (_E, _W, "a sample is more than 5 ms from its frame at p99"),
+    "E-EPISODE-SKEW-004": (_W, _W, "a few samples are more than 5 ms from their frame"),
     "E-EPISODE-SKEW-001": (_E, _W, "rgb and depth are more than 5 ms apart at p99"),
     "E-EPISODE-SKEW-002": (_E, _W, "state is known to no better than 5 ms at p99"),
     "E-EPISODE-ACTION-001": (_E, _E, "an action is not finite"),
@@ -57,6 +96,8 @@ RULES: Mapping[str, tuple[Severity, Severity, str]] = {
     "E-EPISODE-IMAGE-001": (_E, _E, "a picture is empty"),
     "E-EPISODE-IMAGE-002": (_E, _E, "a picture is torn or of another kind"),
     "E-EPISODE-IMAGE-003": (_E, _E, "a picture has another size than its stream"),
+    "E-EPISODE-STEP-001": (_E, _E, "the steps that it holds cannot be read"),
+    "E-EPISODE-BLOB-001": (_E, _E, "a blob is empty"),
     "E-EPISODE-DROP-001": (_W, _W, "samples were dropped"),
     "E-EPISODE-DROP-002": (_E, _W, "more than 5 % of a stream was dropped"),
     "E-EPISODE-DUP-001": (_W, _W, "more than 2 % of the frames repeat the one before"),
@@ -110,6 +151,31 @@ class EpisodeReport:
             "warnings": [finding.as_dict() for finding in self.warnings],
             "figures": dict(self.figures),
         }
+
+
+def found(code: str, where: str, seen: str) -> Finding:
+    """Return a finding by its code without `E-EPISODE-`, with what was seen."""
+    code = f"E-EPISODE-{code}"
+    return Finding(code, where, f"{RULES[code][2]}: {seen}")
+
+
+def rows_text(bad: ArrayLike) -> str:
+    """Return how many rows are bad and the first of them."""
+    rows = np.flatnonzero(bad)
+    shown = ", ".join(map(str, rows[:5]))
+    return f"{rows.size} rows ({shown}{', ...' if rows.size > 5 else ''})"
+
+
+def weigh(
+    findings: Iterable[Finding], profile: Profile
+) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    """Return (errors, warnings) as a profile sees them."""
+    errors: list[Finding] = []
+    warnings: list[Finding] = []
+    for finding in findings:
+        is_error = severity_of(finding.code, profile) is Severity.ERROR
+        (errors if is_error else warnings).append(finding)
+    return tuple(errors), tuple(warnings)
 
 
 def severity_of(code: str, profile: Profile) -> Severity:

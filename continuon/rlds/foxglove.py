@@ -19,10 +19,13 @@ from continuon.rlds.episode import Codec, StreamSpec
 from continuon.rlds.wire import LENGTH, Pieces, fields, tag, varint
 
 __all__ = [
+    "BLOB_SCHEMA_NAME",
     "IMAGE_SCHEMA_NAME",
+    "blob_descriptor_set",
     "clock_offset_message",
     "clock_offset_schema",
     "decode_vectors",
+    "document_schema",
     "image_descriptor_set",
     "image_message",
     "image_range",
@@ -32,12 +35,18 @@ __all__ = [
 ]
 
 IMAGE_SCHEMA_NAME = "foxglove.CompressedImage"
+BLOB_SCHEMA_NAME = "continuon.Blob"
 _DEVICE_NS_FIELD = 1001
 _DATA_KEY = 2 << 3 | LENGTH
 _DEVICE_NS_KEY = _DEVICE_NS_FIELD << 3
 _HEAD_BYTES = 128
 _MAX_UINT64 = (1 << 64) - 1
-_FORMATS = {Codec.JPEG: b"jpeg", Codec.PNG: b"png", Codec.PNG16: b"png"}
+_FORMATS = {
+    Codec.JPEG: b"jpeg",
+    Codec.PNG: b"png",
+    Codec.PNG16: b"png",
+    Codec.BLOB: b"blob",
+}
 _INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
 
 
@@ -210,8 +219,22 @@ def clock_offset_schema() -> bytes:
     )
 
 
+def document_schema(spec: StreamSpec) -> bytes:
+    """Return the JSON Schema of a stream of documents: any object."""
+    return msgspec.json.encode({"title": f"continuon.{spec.name}", "type": "object"})
+
+
 def image_descriptor_set() -> bytes:
     """Return the FileDescriptorSet that describes `foxglove.CompressedImage`."""
+    return _descriptor_set("foxglove", "CompressedImage")
+
+
+def blob_descriptor_set() -> bytes:
+    """Return the FileDescriptorSet of `continuon.Blob`, an image's fields by number."""
+    return _descriptor_set("continuon", "Blob")
+
+
+def _descriptor_set(package: str, name: str) -> bytes:
     stamp = _file(
         "google/protobuf/timestamp.proto",
         "google.protobuf",
@@ -221,11 +244,11 @@ def image_descriptor_set() -> bytes:
         ),
     )
     image = _file(
-        "foxglove/CompressedImage.proto",
-        "foxglove",
+        f"{package}/{name}.proto",
+        package,
         ("google/protobuf/timestamp.proto",),
         _message(
-            "CompressedImage",
+            name,
             (
                 _field("timestamp", 1, _MESSAGE, ".google.protobuf.Timestamp"),
                 _field("data", 2, _BYTES),

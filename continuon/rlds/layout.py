@@ -11,6 +11,7 @@ import msgspec
 from continuon.errors import DataError
 from continuon.rlds import foxglove
 from continuon.rlds.episode import (
+    Codec,
     EndReason,
     EpisodeMetadata,
     StreamSpec,
@@ -73,16 +74,11 @@ def write_opening(writer: McapWriter, opening: Opening, *, library: str) -> None
         schema = image_schema if spec.is_image else 0
         if not schema:
             schema, next_schema = next_schema, next_schema + 1
+            writer.schema(schema, *_schema(spec))
             if spec.is_image:
                 image_schema = schema
-                descriptor = foxglove.image_descriptor_set()
-                writer.schema(
-                    schema, foxglove.IMAGE_SCHEMA_NAME, "protobuf", descriptor
-                )
-            else:
-                name = f"continuon.{spec.name}"
-                writer.schema(schema, name, "jsonschema", foxglove.vector_schema(spec))
-        encoding = "protobuf" if spec.is_image else "json"
+        is_json = spec.codec in {Codec.VECTOR, Codec.DOCUMENT}
+        encoding = "json" if is_json else "protobuf"
         writer.channel(number, schema, f"/{spec.name}", encoding, {"clock": spec.clock})
     clock_schema = foxglove.clock_offset_schema()
     writer.schema(next_schema, "continuon.ClockOffset", "jsonschema", clock_schema)
@@ -98,6 +94,21 @@ def write_opening(writer: McapWriter, opening: Opening, *, library: str) -> None
             "streams": streams.decode(),
         },
     )
+
+
+def _schema(spec: StreamSpec) -> tuple[str, str, bytes]:
+    """Return the name, encoding and data of the schema of a stream's messages."""
+    name = f"continuon.{spec.name}"
+    match spec.codec:
+        case Codec.VECTOR:
+            return name, "jsonschema", foxglove.vector_schema(spec)
+        case Codec.DOCUMENT:
+            return name, "jsonschema", foxglove.document_schema(spec)
+        case Codec.BLOB:
+            return foxglove.BLOB_SCHEMA_NAME, "protobuf", foxglove.blob_descriptor_set()
+        case Codec.JPEG | Codec.PNG | Codec.PNG16:
+            descriptor = foxglove.image_descriptor_set()
+            return foxglove.IMAGE_SCHEMA_NAME, "protobuf", descriptor
 
 
 def read_opening(contents: McapContents, *, where: object) -> Opening:

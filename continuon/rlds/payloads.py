@@ -12,7 +12,7 @@ from continuon.rlds.episode import ACTION, Codec, StreamSpec
 from continuon.rlds.images import jpeg_size, png_size
 from continuon.rlds.sample_queue import Payload
 
-__all__ = ["check_time", "image_payload", "vector_payload"]
+__all__ = ["check_time", "document_payload", "image_payload", "vector_payload"]
 
 
 def image_payload(
@@ -69,6 +69,22 @@ def vector_payload(
             seen=array.tolist(),
         )
     return array
+
+
+def document_payload(stream: str, document: bytes) -> bytes:
+    """Return a document to be queued, as it is.
+
+    Raises:
+        ContractError: it does not start and end as a JSON object.
+    """
+    if document[:1] != b"{" or document[-1:] != b"}":
+        raise ContractError(
+            "E-RLDS-RECORD-011",
+            "a document is one JSON object",
+            where=stream,
+            seen=f"{len(document)} bytes, first {document[:8]!r}",
+        )
+    return document
 
 
 def check_time(stream: str, capture_ns: int) -> None:

@@ -32,7 +32,12 @@ from continuon.rlds.episode_log import EpisodeLog
 from continuon.rlds.file_sink import FileSink
 from continuon.rlds.images import encode_colour_png, encode_depth_png, encode_jpeg
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX, Opening, clock_channel
-from continuon.rlds.payloads import check_time, image_payload, vector_payload
+from continuon.rlds.payloads import (
+    check_time,
+    document_payload,
+    image_payload,
+    vector_payload,
+)
 from continuon.rlds.record_session import Encode, RecordSession
 from continuon.rlds.sample_queue import Lane, Payload, SampleQueue
 
@@ -204,7 +209,7 @@ class EpisodeRecorder:
             DataError: the bytes are no JPEG or PNG.
             UsageError: no such stream, or the recorder is not open.
         """
-        spec = self._spec(stream, is_image=True)
+        spec = self._spec(stream, Codec.JPEG, Codec.PNG, Codec.PNG16)
         return self._submit(stream, image_payload(spec, image), capture_ns, device_ns)
 
     def vector(
@@ -221,7 +226,7 @@ class EpisodeRecorder:
             ContractError: wrong length, or an action that is not finite.
             UsageError: no such stream, or the recorder is not open.
         """
-        spec = self._spec(stream, is_image=False)
+        spec = self._spec(stream, Codec.VECTOR)
         return self._submit(stream, vector_payload(spec, values), capture_ns, device_ns)
 
     def lose(self, stream: str, count: int = 1) -> None:
@@ -239,6 +244,26 @@ class EpisodeRecorder:
                 allowed=", ".join(self._channels),
             )
         self._opened().queue.skip(number, count)
+
+    def document(self, stream: str, document: bytes, *, capture_ns: int) -> bool:
+        """Take one JSON object, already encoded; False where it was dropped.
+
+        Raises:
+            ContractError: it does not start and end as a JSON object.
+            UsageError: no such stream, or the recorder is not open.
+        """
+        self._spec(stream, Codec.DOCUMENT)
+        payload = document_payload(stream, document)
+        return self._submit(stream, payload, capture_ns, None)
+
+    def blob(self, stream: str, blob: bytes, *, capture_ns: int) -> bool:
+        """Take bytes of any kind, as they are; False where they were dropped.
+
+        Raises:
+            UsageError: no such stream, or the recorder is not open.
+        """
+        self._spec(stream, Codec.BLOB)
+        return self._submit(stream, blob, capture_ns, None)
 
     def clock_offset(self, offset: ClockOffset) -> bool:
         """Take a measured map from a device's clock to the host's."""
@@ -322,13 +347,13 @@ class EpisodeRecorder:
             raise UsageError("E-RLDS-RECORD-010", "the recorder is not open")
         return self._session
 
-    def _spec(self, stream: str, *, is_image: bool) -> StreamSpec:
+    def _spec(self, stream: str, *codecs: Codec) -> StreamSpec:
         number = self._channels.get(stream)
         spec = None if number is None else self.streams[number - 1]
-        if spec is None or spec.is_image != is_image:
+        if spec is None or spec.codec not in codecs:
             raise UsageError(
                 "E-RLDS-RECORD-007",
-                f"no such {'image' if is_image else 'vector'} stream in this recording",
+                f"no such {' or '.join(codecs)} stream in this recording",
                 seen=stream,
                 allowed=", ".join(self._channels),
             )

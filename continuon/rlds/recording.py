@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from continuon.clock import ClockOffset
 from continuon.errors import DataError
 from continuon.rlds import foxglove
-from continuon.rlds.episode import EndReason, EpisodeMetadata, StreamSpec
+from continuon.rlds.episode import Codec, EndReason, EpisodeMetadata, StreamSpec
 from continuon.rlds.layout import (
     PART_SUFFIX,
     clock_channel,
@@ -97,8 +97,8 @@ class Stream:
         capture_ns: int64 [n], host timebase.
         device_ns: int64 [n], the device's own clock; the capture time if it has none.
         sequence: int64 [n], counts samples handed over: a gap is a drop.
-        vectors: float32 [n, components]; [n, 0] for images. NaN where no reading.
-        blobs: the encoded images; empty for vectors.
+        vectors: float32 [n, components]; [n, 0] for others. NaN where no reading.
+        blobs: the encoded images, documents or blobs; empty for vectors.
     """
 
     spec: StreamSpec
@@ -239,12 +239,15 @@ def _stream(spec: StreamSpec, data: memoryview, messages: list[MessageAt]) -> St
     count = len(messages)
     columns = np.array(messages, np.int64).reshape(count, len(MessageAt._fields))
     _, sequence, capture_ns, _, start, end = columns.T.copy()
-    ranges = np.empty((count if spec.is_image else 0, 2), np.int64)
+    ranges = np.empty((0 if spec.is_vector else count, 2), np.int64)
     vectors = np.empty((count, len(spec.names)), np.float32)
     spans = zip(start.tolist(), end.tolist(), strict=True)
     bodies = [data[first:last] for first, last in spans]
     stamps: list[int | None]
-    if spec.is_image:
+    if spec.codec is Codec.DOCUMENT:
+        ranges[:, 0], ranges[:, 1] = start, end
+        stamps = [None] * count
+    elif not spec.is_vector:
         found = [foxglove.image_range(body) for body in bodies]
         ranges[:, 0] = start + np.array([first for first, _, _ in found], np.int64)
         ranges[:, 1] = start + np.array([last for _, last, _ in found], np.int64)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from continuon.errors import DataError
 from continuon.rlds.episode import (
@@ -17,16 +16,15 @@ from continuon.rlds.episode import (
     RGB,
     Codec,
     EndReason,
-    EpisodeMetadata,
-    role_problem,
 )
 from continuon.rlds.findings import (
-    RULES,
     EpisodeReport,
     Finding,
     Profile,
-    Severity,
+    found,
+    rows_text,
     severity_of,
+    weigh,
 )
 from continuon.rlds.measure import (
     duplicate_frames,
@@ -35,8 +33,13 @@ from continuon.rlds.measure import (
     median_step_ns,
     rate_hz,
 )
+from continuon.rlds.metadata_rules import metadata_findings
+from continuon.rlds.plan_columns import step_columns
+from continuon.rlds.plan_record import holds_plan, plan_in
+from continuon.rlds.plan_rules import plan_findings
 from continuon.rlds.recording import Recording, Stream, open_recording
 from continuon.rlds.steps import UNKNOWN_NS, EpisodeSteps, align, nearest
+from continuon.rlds.stream_spec import STEPS
 
 __all__ = ["EpisodeReport", "Finding", "judge", "validate_recording"]
 
@@ -81,14 +84,14 @@ def validate_recording(path: Path, *, profile: Profile = "strict") -> EpisodeRep
 def judge(recording: Recording, *, profile: Profile = "strict") -> EpisodeReport:
     """Return the verdict on an open recording."""
     stamp_source = _stamp_source(recording)
-    findings = list(_metadata_findings(recording.metadata))
+    findings = list(metadata_findings(recording.metadata))
     findings += _stream_findings(recording)
     findings += _clock_findings(recording)
     if stamp_source == "conversion":
         step = median_step_ns(recording.streams[RGB].capture_ns) / 1e6
-        findings.append(_found("TIME-003", RGB, f"median step {step:.1f} ms"))
+        findings.append(found("TIME-003", RGB, f"median step {step:.1f} ms"))
     if recording.end_reason in _FAILED_ENDS:
-        findings.append(_found("END-001", "end", recording.end_reason.value))
+        findings.append(found("END-001", "end", recording.end_reason.value))
     figures: dict[str, Any] = {"steps": 0, "stamp_source": stamp_source}
     try:
         steps = align(recording)
@@ -99,25 +102,28 @@ def judge(recording: Recording, *, profile: Profile = "strict") -> EpisodeReport
         figures = episode_figures(recording, steps, repeated)
         figures["stamp_source"] = stamp_source
         findings += _step_findings(steps, figures)
-    errors: list[Finding] = []
-    warnings: list[Finding] = []
-    for finding in findings:
-        is_error = severity_of(finding.code, profile) is Severity.ERROR
-        (errors if is_error else warnings).append(finding)
+    if holds_plan(recording):
+        findings += _plan(recording)
+    errors, warnings = weigh(findings, profile)
     return EpisodeReport(
         path=str(recording.path),
         episode_id=recording.metadata.episode_id,
         origin=recording.metadata.origin.value,
         profile=profile,
-        errors=tuple(errors),
-        warnings=tuple(warnings),
+        errors=errors,
+        warnings=warnings,
         figures=figures,
     )
 
 
-def _found(code: str, where: str, seen: str) -> Finding:
-    code = f"E-EPISODE-{code}"
-    return Finding(code, where, f"{RULES[code][2]}: {seen}")
+def _plan(recording: Recording) -> Iterator[Finding]:
+    """Yield what is wrong with the plan's steps that ride along in a recording."""
+    try:
+        episode = plan_in(recording)
+    except DataError as error:
+        yield found("STEP-001", STEPS, str(error))
+        return
+    yield from plan_findings(episode, step_columns(episode.steps))
 
 
 def _stamp_source(recording: Recording) -> str:
@@ -134,74 +140,64 @@ def _stamp_source(recording: Recording) -> str:
     return "conversion" if 0 < step < shortest else said
 
 
-def _metadata_findings(metadata: EpisodeMetadata) -> Iterator[Finding]:
-    problem = role_problem(
-        metadata.xr_mode, metadata.control_role, metadata.action_source
-    )
-    if problem:
-        yield _found("ROLE-001", "metadata", problem)
-    required = ("environment_id", "robot_id", "robot_model", "frame_convention")
-    for field in (*required, "software"):
-        if not getattr(metadata, field):
-            yield _found("META-001", f"metadata.{field}", "empty")
-    if not metadata.start_wall_ns:
-        yield _found("META-002", "metadata.start_wall_ns", "0")
-    share = metadata.share
-    if share.public and (not share.pii_cleared or share.pending_review):
-        yield _found("SHARE-001", "metadata.share", "public")
-
-
 def _stream_findings(recording: Recording) -> Iterator[Finding]:
     for name in (RGB, ACTION):
         if name not in recording.streams or not len(recording.streams[name]):
-            yield _found("STREAM-001", name, "no samples")
+            yield found("STREAM-001", name, "no samples")
     for name, stream in recording.streams.items():
+        unknown = stream.spec.component_units().count(None)
+        if unknown:
+            yield found("UNIT-003", name, f"{unknown} of {len(stream.spec.names)}")
         if stream.spec.codec not in _CODECS.get(name, {stream.spec.codec}):
-            yield _found("STREAM-002", name, stream.spec.codec.value)
+            yield found("STREAM-002", name, stream.spec.codec.value)
             continue
         yield from _time_findings(name, stream)
         yield from _drop_findings(name, stream, recording.drops.get(name, 0))
         if stream.spec.is_image:
             for code, row, text in image_problems(stream):
-                yield _found(code, f"{name}[{row}]", text)
+                yield found(code, f"{name}[{row}]", text)
+        elif not stream.spec.is_vector:
+            sizes = stream.blobs.sizes()
+            if not sizes.all():
+                yield found("BLOB-001", name, rows_text(sizes == 0))
         elif name == ACTION:
             yield from _action_findings(stream)
         else:
             bad = np.logical_not(np.isfinite(stream.vectors).all(axis=1))
             if bad.any():
-                yield _found("STATE-001", name, _rows(bad))
+                yield found("STATE-001", name, rows_text(bad))
 
 
 def _time_findings(name: str, stream: Stream) -> Iterator[Finding]:
     step = np.diff(stream.capture_ns)
     if (step < 0).any():
-        yield _found("TIME-001", name, _rows(step < 0))
+        yield found("TIME-001", name, rows_text(step < 0))
     if (step == 0).any():
-        yield _found("TIME-002", name, _rows(step == 0))
+        yield found("TIME-002", name, rows_text(step == 0))
     if (step > 1_000_000_000).any():
-        yield _found("TIME-004", name, f"{step.max() / 1e9:.2f} s")
+        yield found("TIME-004", name, f"{step.max() / 1e9:.2f} s")
     measured, nominal = rate_hz(stream.capture_ns), stream.spec.rate_hz
     if measured and nominal and not 0.8 <= measured / nominal <= 1.2:
-        yield _found("RATE-001", name, f"{measured:.1f} Hz for {nominal:g} Hz")
+        yield found("RATE-001", name, f"{measured:.1f} Hz for {nominal:g} Hz")
 
 
 def _drop_findings(name: str, stream: Stream, drops: int) -> Iterator[Finding]:
     if drops:
         total = drops + len(stream)
-        yield _found("DROP-001", name, f"{drops} of {total}")
+        yield found("DROP-001", name, f"{drops} of {total}")
         if drops > 0.05 * total:
-            yield _found("DROP-002", name, f"{drops} of {total}")
+            yield found("DROP-002", name, f"{drops} of {total}")
 
 
 def _action_findings(stream: Stream) -> Iterator[Finding]:
     bad = np.logical_not(np.isfinite(stream.vectors).all(axis=1))
     if bad.any():
-        yield _found("ACTION-001", ACTION, _rows(bad))
+        yield found("ACTION-001", ACTION, rows_text(bad))
     columns = [i for i, name in enumerate(stream.spec.names) if name in _NORMALISED]
     if columns:
         beyond = np.abs(stream.vectors[:, columns]).max(axis=1) > 1
         if beyond.any():
-            yield _found("ACTION-002", ACTION, _rows(beyond))
+            yield found("ACTION-002", ACTION, rows_text(beyond))
 
 
 def _clock_findings(recording: Recording) -> Iterator[Finding]:
@@ -212,7 +208,7 @@ def _clock_findings(recording: Recording) -> Iterator[Finding]:
         if clock in HOST_CLOCKS or not len(stream):
             continue
         if clock not in measured:
-            yield _found("CLOCK-001", name, clock)
+            yield found("CLOCK-001", name, clock)
             continue
         mine = [offset for offset in offsets if offset.device == clock]
         at = np.array([offset.measured_at_ns for offset in mine], np.int64)
@@ -221,31 +217,23 @@ def _clock_findings(recording: Recording) -> Iterator[Finding]:
         own = stream.device_ns != stream.capture_ns
         gap = np.abs(stream.capture_ns - stream.device_ns - size[rows])[own]
         if gap.size and np.percentile(gap, 99) > MAX_SKEW_MS * 1e6:
-            yield _found(
-                "CLOCK-002", name, f"p99 {np.percentile(gap, 99) / 1e6:.1f} ms"
-            )
+            yield found("CLOCK-002", name, f"p99 {np.percentile(gap, 99) / 1e6:.1f} ms")
 
 
 def _step_findings(steps: EpisodeSteps, figures: dict[str, Any]) -> Iterator[Finding]:
     if len(steps) < 2:
-        yield _found("SHORT-001", RGB, f"{len(steps)}")
+        yield found("SHORT-001", RGB, f"{len(steps)}")
     for code, pair in (("SKEW-001", "rgb-depth"), ("SKEW-002", "rgb-state")):
         skew = figures["skew_ms"].get(pair)
         if skew is not None and skew["p99"] > MAX_SKEW_MS:
-            yield _found(code, pair, f"p99 {skew['p99']:.1f} ms")
+            yield found(code, pair, f"p99 {skew['p99']:.1f} ms")
     if figures["duplicates"] > 0.02 * len(steps):
-        yield _found("DUP-001", RGB, f"{figures['duplicates']} of {len(steps)}")
+        yield found("DUP-001", RGB, f"{figures['duplicates']} of {len(steps)}")
     masked = int((~steps.valid).sum())
     if masked:
-        yield _found("VALID-001", "steps", f"{masked} of {len(steps)}")
+        yield found("VALID-001", "steps", f"{masked} of {len(steps)}")
         if masked > 0.1 * len(steps):
-            yield _found("VALID-002", "steps", f"{masked} of {len(steps)}")
+            yield found("VALID-002", "steps", f"{masked} of {len(steps)}")
     for name, skew in steps.skew_ns.items():
         if (skew == UNKNOWN_NS).all():
-            yield _found("STREAM-001", name, "no sample for any step")
-
-
-def _rows(bad: ArrayLike) -> str:
-    rows = np.flatnonzero(bad)
-    shown = ", ".join(map(str, rows[:5]))
-    return f"{rows.size} rows ({shown}{', ...' if rows.size > 5 else ''})"
+            yield found("STREAM-001", name, "no sample for any step")

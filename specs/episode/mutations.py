@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from continuon._specs.episode.drafts import EpisodeDraft
-from continuon.rlds.episode import ControlRole, EndReason, Share
+from continuon.rlds.episode import ControlRole, EndReason, Share, StreamSpec
 from continuon.rlds.images import encode_jpeg
 
 __all__ = ["MUTATIONS", "VERSION"]
@@ -111,6 +111,24 @@ MUTATIONS: Mapping[str, tuple[Change, str]] = {
     "state without a reading": (
         _replace("state", 3, np.float32([np.nan])),
         "E-EPISODE-STATE-001",
+    ),
+    "speed in no unit": (
+        lambda draft: attrs.evolve(
+            draft,
+            streams=tuple(
+                attrs.evolve(s, names=("speed",)) if s.name == "state" else s
+                for s in draft.streams
+            ),
+        ),
+        "E-EPISODE-UNIT-003",
+    ),
+    "empty blob": (
+        lambda draft: attrs.evolve(
+            draft,
+            streams=(*draft.streams, StreamSpec(name="sound", codec="blob")),
+            samples={**draft.samples, "sound": ((1_000_000_000, b""),)},
+        ),
+        "E-EPISODE-BLOB-001",
     ),
     "empty picture": (_replace("rgb", 2, b""), "E-EPISODE-IMAGE-001"),
     "torn picture": (_replace("rgb", 2, _TORN), "E-EPISODE-IMAGE-002"),

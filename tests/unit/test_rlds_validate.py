@@ -6,6 +6,7 @@ import pytest
 
 from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon._specs.episode.mutations import MUTATIONS
+from continuon._specs.episode.plan_mutations import PLAN_MUTATIONS
 from continuon.errors import ContractError, UsageError
 from continuon.rlds.findings import RULES, Severity, severity_of
 from continuon.rlds.recording import open_recording
@@ -37,12 +38,15 @@ def test_each_named_mutation_gets_its_code(tmp_path, name):
 @pytest.mark.req("R-EPISODE-30")
 def test_every_rule_but_the_opening_and_clock_drift_has_a_mutation():
     tested = {code for _, code in MUTATIONS.values()}
+    tested |= {f"E-EPISODE-{code}" for _, code in PLAN_MUTATIONS.values()}
     untested = set(RULES) - tested
     assert untested == {
         "E-EPISODE-OPEN-001",
         "E-EPISODE-CLOCK-002",
         "E-EPISODE-STREAM-002",
         "E-EPISODE-VALID-001",
+        "E-EPISODE-SKEW-004",
+        "E-EPISODE-STEP-001",
     }
 
 
