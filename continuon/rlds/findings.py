@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -21,6 +22,7 @@ __all__ = [
     "found",
     "rows_text",
     "severity_of",
+    "unreadable",
     "weigh",
 ]
 
@@ -164,6 +166,19 @@ def rows_text(bad: ArrayLike) -> str:
     rows = np.flatnonzero(bad)
     shown = ", ".join(map(str, rows[:5]))
     return f"{rows.size} rows ({shown}{', ...' if rows.size > 5 else ''})"
+
+
+def unreadable(path: Path, error: Exception, profile: Profile) -> EpisodeReport:
+    """Return the report on what could not be opened: one error, nothing measured."""
+    return EpisodeReport(
+        path=str(path),
+        episode_id=None,
+        origin="unknown",
+        profile=profile,
+        errors=(Finding("E-EPISODE-OPEN-001", Path(path).name, str(error)),),
+        warnings=(),
+        figures={},
+    )
 
 
 def weigh(

@@ -24,6 +24,7 @@ from continuon.rlds.findings import (
     found,
     rows_text,
     severity_of,
+    unreadable,
     weigh,
 )
 from continuon.rlds.measure import (
@@ -68,16 +69,7 @@ def validate_recording(path: Path, *, profile: Profile = "strict") -> EpisodeRep
     try:
         recording = open_recording(path)
     except DataError as error:
-        finding = Finding("E-EPISODE-OPEN-001", path.name, str(error))
-        return EpisodeReport(
-            path=str(path),
-            episode_id=None,
-            origin="unknown",
-            profile=profile,
-            errors=(finding,),
-            warnings=(),
-            figures={},
-        )
+        return unreadable(path, error, profile)
     return judge(recording, profile=profile)
 
 

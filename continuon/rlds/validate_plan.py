@@ -16,6 +16,7 @@ from continuon.rlds.findings import (
     Profile,
     found,
     severity_of,
+    unreadable,
     weigh,
 )
 from continuon.rlds.measure import percentiles_ms, rate_hz
@@ -40,16 +41,7 @@ def validate_plan(path: Path, *, profile: Profile = "strict") -> EpisodeReport:
     try:
         episode = read_plan(path)
     except DataError as error:
-        finding = Finding("E-EPISODE-OPEN-001", Path(path).name, str(error))
-        return EpisodeReport(
-            path=str(path),
-            episode_id=None,
-            origin="unknown",
-            profile=profile,
-            errors=(finding,),
-            warnings=(),
-            figures={},
-        )
+        return unreadable(path, error, profile)
     return judge_plan(episode, profile=profile, path=path)
 
 
