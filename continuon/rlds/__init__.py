@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from continuon.rlds.plan_episode import PlanEpisode
     from continuon.rlds.plan_record import record_plan
     from continuon.rlds.plan_steps import plan_of
+    from continuon.rlds.plan_validate import judge_plan, validate_plan
     from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
     from continuon.rlds.recording import Recording, Stream, open_recording
     from continuon.rlds.recovery import RecoveryReport, recover_recordings
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from continuon.rlds.tfds_write import ConversionReport, convert
     from continuon.rlds.tub import import_recording
     from continuon.rlds.validate import validate_recording
-    from continuon.rlds.validate_plan import judge_plan, validate_plan
     from continuon.rlds.validate_tfds import DatasetReport, validate_dataset
 
 __all__ = [
@@ -103,7 +103,7 @@ __all__ = [
 
 _HOMES = {
     "json_schema": ("episode_schema",),
-    "validate_plan": ("judge_plan", "validate_plan"),
+    "plan_validate": ("judge_plan", "validate_plan"),
     "plan_steps": ("plan_of",),
     "plan_record": ("record_plan",),
     "plan_dir": ("read_plan", "write_plan"),

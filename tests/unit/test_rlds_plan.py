@@ -19,10 +19,10 @@ from continuon.rlds.json_schema import episode_schema, episode_schema_json
 from continuon.rlds.plan_dir import is_plan_dir, read_plan, write_plan
 from continuon.rlds.plan_record import record_plan
 from continuon.rlds.plan_steps import plan_of
+from continuon.rlds.plan_validate import judge_plan, validate_plan
 from continuon.rlds.recording import open_recording
 from continuon.rlds.steps import align
 from continuon.rlds.validate import validate_recording
-from continuon.rlds.validate_plan import judge_plan, validate_plan
 
 OFTEN = settings(
     deadline=None,
@@ -174,10 +174,13 @@ def test_steps_that_ride_in_a_recording_are_judged_with_it(tmp_path):
     bad = PLAN_MUTATIONS["gaze twice as long"][0](legal_plan())
     summary, _ = record_plan(bad, tmp_path)
     assert "E-EPISODE-UNIT-001" in codes(validate_recording(summary.path))
+    (tmp_path / "torn").mkdir()
     draft = legal_draft()
     streams = (*draft.streams, StreamSpec(name="steps", codec="document"))
     torn = {**draft.samples, "steps": ((1_000_000_000, b"{}"), (1_000_000_000, b"{}"))}
-    path = write_draft(attrs.evolve(draft, streams=streams, samples=torn), tmp_path)
+    path = write_draft(
+        attrs.evolve(draft, streams=streams, samples=torn), tmp_path / "torn"
+    )
     assert "E-EPISODE-STEP-001" in codes(validate_recording(path))
 
 
