@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import attrs
 from cyclopts import Parameter
 
 from continuon.cli.render import Result
@@ -32,6 +33,10 @@ Keys = Annotated[
     Sequence[Path] | None,
     Parameter(help="Trusted public keys; default keys/release.pub.pem of the home."),
 ]
+Retry = Annotated[
+    bool, Parameter(help="Try again a bundle that failed on this robot before.")
+]
+Channel = Annotated[str, Parameter(help="Which list of offers.")]
 Repository = Annotated[str | None, Parameter(help="The repository's directory or URL.")]
 
 
@@ -86,17 +91,20 @@ def check(
     *,
     repository: Repository = None,
     root: Path | None = None,
+    channel: Channel = "stable",
+    retry: Retry = False,
     key: Keys = None,
     home: HomeDir = None,
 ) -> Result:
-    """Say which bundle the repository offers, and whether it is newer.
+    """Say which bundle the repository offers, and whether it is one for this robot.
 
     Parameters
     ----------
     root
         The repository's first root.json; default keys/root.json of the home.
     """
-    report = _updater(home, key, repository, root, remote=True).check()
+    updater = _updater(home, key, _Remote(repository, root, channel))
+    report = updater.check(retry=retry)
     text = (
         f"newer: {report.version} (release {report.release_counter})"
         if report.newer
@@ -109,6 +117,9 @@ def fetch(
     *,
     repository: Repository = None,
     root: Path | None = None,
+    channel: Channel = "stable",
+    no_full: bool = False,
+    retry: Retry = False,
     key: Keys = None,
     home: HomeDir = None,
 ) -> Result:
@@ -118,8 +129,11 @@ def fetch(
     ----------
     root
         The repository's first root.json; default keys/root.json of the home.
+    no_full
+        Refuse rather than download a whole file where a patch would do.
     """
-    report = _updater(home, key, repository, root, remote=True).fetch()
+    updater = _updater(home, key, _Remote(repository, root, channel))
+    report = updater.fetch(allow_full=not no_full, retry=retry)
     text = (
         f"fetched {report.version}: {report.fetched_bytes} bytes, "
         f"{report.reused_bytes} reused, {report.resumed_bytes} resumed"
@@ -128,22 +142,32 @@ def fetch(
 
 
 def stage(
-    source: Path | None = None, *, key: Keys = None, home: HomeDir = None
+    source: Path | None = None,
+    *,
+    retry: Retry = False,
+    key: Keys = None,
+    home: HomeDir = None,
 ) -> Result:
     """Verify a bundle into a slot; nothing that runs is touched.
 
     Parameters
     ----------
     source
-        A bundle directory at hand; default what was fetched.
+        A bundle directory at hand, on a USB stick say; default what was fetched.
     """
-    report = _updater(home, key).stage(source)
-    return Result(data=report, text=f"staged {report.version}: {report.directory}")
+    report = _updater(home, key).stage(source, retry=retry)
+    text = f"staged {report.version}: {report.directory}"
+    if not report.freeze_protection:
+        text += (
+            "\nno freeze protection: it came by hand, so nobody vouches that there "
+            "is no newer one"
+        )
+    return Result(data=report, text=text)
 
 
-def activate(*, key: Keys = None, home: HomeDir = None) -> Result:
+def activate(*, retry: Retry = False, key: Keys = None, home: HomeDir = None) -> Result:
     """Put the staged slot on trial; the robot's loop switches to it."""
-    report = _updater(home, key).activate()
+    report = _updater(home, key).activate(retry=retry)
     return Result(data=report, text=f"on trial: {report.bundle}")
 
 
@@ -188,23 +212,9 @@ def rollback(
 
 
 def status(*, key: Keys = None, home: HomeDir = None) -> Result:
-    """Say which slot runs, which is good, what failed and what comes next."""
+    """Say in five lines what runs, what is good or failed and why, what comes next."""
     report = _updater(home, key).status()
-    rows: list[tuple[str, Any]] = [
-        ("active", report.active),
-        ("good", report.good),
-        ("previous", report.previous),
-        ("staged", report.staged),
-    ]
-    lines = [
-        f"{name:<9} {slot.version} (release {slot.release_counter}) {slot.bundle[:16]}"
-        if slot
-        else f"{name:<9} none"
-        for name, slot in rows
-    ]
-    lines += [f"failed    {item.bundle[:16]} {item.code}" for item in report.failed]
-    lines.append(f"next      {report.next_step}")
-    return Result(data=report, text="\n".join(lines))
+    return Result(data=report, text="\n".join(report.lines()))
 
 
 def recover(*, key: Keys = None, home: HomeDir = None) -> Result:
@@ -222,34 +232,56 @@ def _keys(home: Home, key: Sequence[Path] | None) -> list[Path]:
     return list(key) if key else [home.keys / "release.pub.pem"]
 
 
+@attrs.frozen
+class _Remote:
+    """A repository as the command line names it."""
+
+    repository: str | None
+    root: Path | None
+    channel: str
+
+
 def _updater(
-    home: Path | None,
-    key: Sequence[Path] | None,
-    repository: str | None = None,
-    root: Path | None = None,
-    *,
-    remote: bool = False,
+    home: Path | None, key: Sequence[Path] | None, remote: _Remote | None = None
 ) -> Any:
     from continuon.bundle import load_public_key
-    from continuon.ota import Downloader, Updater
+    from continuon.ota import Updater
+    from continuon.ota.robot_files import RobotFiles
 
     place = _home(home)
-    downloader = None
-    if remote:
-        if repository is None:
-            raise UsageError(
-                "E-CLI-OTA-001",
-                "no repository was named",
-                hint="--repository DIRECTORY or URL, or set it in continuon.toml",
-            )
-        trust = root or place.keys / "root.json"
-        if not trust.is_file():
-            raise UsageError(
-                "E-CLI-OTA-002",
-                "this robot has no trust root for the repository",
-                where=trust,
-                hint="copy the repository's metadata/1.root.json there, by hand",
-            )
-        downloader = Downloader(repository, trust.read_bytes(), place.model / "tuf")
+    robot = RobotFiles(place.keys, place.state)
+    downloader = _downloader(place, robot, remote) if remote else None
     keys = [load_public_key(path) for path in _keys(place, key)]
-    return Updater(place.model, keys, repository=downloader)
+    return Updater(
+        place.model,
+        keys,
+        repository=downloader,
+        entitlement=robot.entitlement(),
+    )
+
+
+def _downloader(place: Home, robot: Any, remote: _Remote) -> Any:
+    from continuon.ota import Downloader
+
+    if remote.repository is None:
+        raise UsageError(
+            "E-CLI-OTA-001",
+            "no repository was named",
+            hint="--repository DIRECTORY or URL, or set it in continuon.toml",
+        )
+    trust = remote.root or place.keys / "root.json"
+    if not trust.is_file():
+        raise UsageError(
+            "E-CLI-OTA-002",
+            "this robot has no trust root for the repository",
+            where=trust,
+            hint="copy the repository's metadata/1.root.json there, by hand",
+        )
+    identity = robot.identity()
+    return Downloader(
+        remote.repository,
+        trust.read_bytes(),
+        place.model / "tuf",
+        channel=remote.channel,
+        robot_id=identity.robot_id if identity else None,
+    )

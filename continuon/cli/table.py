@@ -113,6 +113,30 @@ COMMANDS = (
     Command(
         "ota recover", "ota:recover", "Finish or undo what a power cut left", ("home",)
     ),
+    Command(
+        "ota serve",
+        "grant:serve",
+        "Run the grant office for owners and robots",
+        ("database",),
+    ),
+    Command("grant request", "grant:request", "Ask for this robot's grant", ("home",)),
+    Command("grant show", "grant:show", "Say what this robot may have"),
+    Command(
+        "grant claim", "grant:claim", "Make a robot yours by its code", ("robot_id",)
+    ),
+    Command("grant transfer", "grant:transfer", "Pass a robot on", ("robot_id",)),
+    Command(
+        "grant owner", "grant:owner", "Make an owner known to the office", ("database",)
+    ),
+    Command(
+        "grant subscribe", "grant:subscribe", "Note what is paid for", ("database",)
+    ),
+    Command(
+        "grant rollout",
+        "grant:rollout",
+        "Start, widen or watch a rollout",
+        ("database",),
+    ),
     Command("validate", "pipeline:validate", "Validate what was deployed", ("home",)),
     Command("manage", "pipeline:manage", "Say what is missing and the next commands"),
     Command("pipeline run", "pipeline:run", "Run the ten phases", ("home",)),

@@ -74,14 +74,22 @@ def _turn_has_come(offer: Offer, robot_id: str | None) -> bool:
     return in_rollout(robot_id, offer.bundle, offer.rollout_percent)
 
 
-def reason_to_wait(offer: Offer | None, record: Record) -> str | None:
-    """Return why the newest offer is nothing new for a device, None if it is new."""
+def reason_to_wait(
+    offer: Offer | None, record: Record, *, retry: bool = False
+) -> str | None:
+    """Return why the newest offer is nothing for a device, None if it is.
+
+    A bundle that failed here is offered again with `retry` only.
+    """
     if offer is None:
         return "nothing is on offer"
     if offer.bundle in record.roles:
         return "it is installed already"
     if offer.release_counter <= record.release_high:
         return f"release {record.release_high} was committed here"
+    for failure in record.failed:
+        if failure.bundle == offer.bundle and failure.counts and not retry:
+            return f"it failed here: {failure.code}, {failure.reason}"
     return None
 
 

@@ -26,6 +26,7 @@ SCHEMA = "continuon.grant/1"
 GRANT_TYPE = "application/vnd.continuon.grant+json"
 MAX_GRANT_BYTES = 1 << 16
 MAX_LIFE_S = 400 * 86_400
+MAX_NAMED = 256
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +39,7 @@ class Grant:
         owner_epoch: rises with each change of owner; lower ones are void.
         channel: the channel that it opens, or None.
         bundles: bundle ids that it opens besides.
+        held: bundle ids that a rollout keeps from this robot, whatever opens them.
         max_release_counter: highest release that it opens, or None for any.
         grant_seq: rises with each grant to this robot.
         issued_at_s: signed Unix time, in seconds.
@@ -52,12 +54,23 @@ class Grant:
     owner_epoch: int
     channel: str | None = None
     bundles: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     max_release_counter: int | None = None
     grant_seq: int
     issued_at_s: int
     not_after_s: int
     offline_grace_s: int = 0
     nonce: str
+
+    def check_answers(self, identity: RobotIdentity, nonce: str) -> None:
+        """Return if this grant was made for that robot and for that request.
+
+        Raises:
+            TrustError: E-OTA-GRANT-002, -003, -008.
+        """
+        _same("002", "another robot", self.robot_id, identity.robot_id)
+        _same("003", "another robot's key", self.robot_key, identity.key_fingerprint)
+        _same("008", "another request", self.nonce, nonce)
 
 
 @attrs.frozen
@@ -127,7 +140,8 @@ def check_grant(
     Raises:
         TrustError: E-OTA-GRANT-002 another robot, -003 another robot key, -004 an
             earlier owner, -005 an older grant, -006 not what it opens, -007 expired,
-            -008 another request's answer, -009 too long without contact.
+            -008 another request's answer, -009 too long without contact, -012 held
+            back by a rollout that has not come here or was halted.
     """
     _same("002", "another robot", grant.robot_id, identity.robot_id)
     _same("003", "another robot's key", grant.robot_key, identity.key_fingerprint)
@@ -137,6 +151,8 @@ def check_grant(
         raise _refused("005", "an earlier time", grant.grant_seq, record.grant_seq)
     if ask.nonce is not None:
         _same("008", "another request", grant.nonce, ask.nonce)
+    if ask.bundle in grant.held:
+        raise _refused("012", "a rollout that has not come here", ask.bundle, "later")
     named = ask.bundle in grant.bundles
     opened = named or (grant.channel is not None and grant.channel == ask.channel)
     bound = grant.max_release_counter
@@ -167,7 +183,8 @@ def _check_form(grant: Grant) -> Grant:
         grant.schema == SCHEMA
         and 0 < len(grant.robot_id) <= 128
         and is_hex_digest(grant.robot_key)
-        and all(is_hex_digest(name) for name in grant.bundles)
+        and all(is_hex_digest(name) for name in (*grant.bundles, *grant.held))
+        and max(len(grant.bundles), len(grant.held)) <= MAX_NAMED
         and 0 < life_s <= MAX_LIFE_S
         and 0 <= grant.offline_grace_s <= MAX_LIFE_S
         and 0 < grant.issued_at_s < 1 << 33

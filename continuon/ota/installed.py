@@ -19,6 +19,9 @@ from continuon.ota.slots import Slots
 
 __all__ = ["Installed"]
 
+_CHANNELS = "channels"
+_MAX_CHANNEL_BYTES = 256
+
 
 class Installed:
     """The bundles below `model_dir`, judged by `public_keys` with `threshold`."""
@@ -59,6 +62,29 @@ class Installed:
     def triage_dir(self, bundle: str) -> Path:
         """Return the directory of what tells why a bundle failed, there or not."""
         return self.model_dir / TRIAGE / bundle
+
+    def note_channel(self, bundle: str, channel: str | None) -> None:
+        """Remember the channel that a bundle was fetched from; None: it came by hand.
+
+        Not durable by itself: staging flushes it with the bundle. What was forgotten
+        counts as come by hand, for which grants must name the bundle.
+        """
+        store = self.slots.store
+        kept = {*store.entries(SLOTS), *store.entries(INCOMING)}
+        for name in store.entries(_CHANNELS):
+            if name == bundle or name not in kept:
+                store.remove(f"{_CHANNELS}/{name}")
+        if channel is not None:
+            store.make_directory(_CHANNELS)
+            store.write(f"{_CHANNELS}/{bundle}", channel.encode("utf-8"))
+
+    def channel_of(self, bundle: str) -> str | None:
+        """Return where a bundle was fetched from, None if it came by hand."""
+        path = f"{_CHANNELS}/{bundle}"
+        if not self.slots.store.exists(path):
+            return None
+        data = self.slots.store.read(path, max_bytes=_MAX_CHANNEL_BYTES)
+        return data.decode("utf-8", "replace") or None
 
     def roles(self) -> frozenset[str]:
         """Return the bundles that the record refers to."""
@@ -104,6 +130,7 @@ class Installed:
                 release_counter=-1,
                 directory=directory,
                 origins=("unknown",),
+                freeze_protection=False,
             )
         return SlotFacts(
             bundle=bundle,
@@ -112,6 +139,7 @@ class Installed:
             release_counter=manifest.release_counter,
             directory=directory,
             origins=manifest.origins,
+            freeze_protection=self.channel_of(bundle) is not None,
         )
 
     def status(self, record: Record, *, entitlement: str) -> StatusReport:
@@ -132,7 +160,13 @@ class Installed:
             triage=triage if triage is not None and triage.is_dir() else None,
             release_high=record.release_high,
             entitlement=entitlement,
-            next_step=_next_step(record, staged),
+            next_step=_next_step(
+                record,
+                staged,
+                newest_failed=last is not None
+                and last.counts
+                and self.facts(last.bundle).release_counter > record.release_high,
+            ),
         )
 
     def _check_slot(self, path: str, bundle: str) -> None:
@@ -143,11 +177,13 @@ class Installed:
         self.verify(directory, expected=bundle)
 
 
-def _next_step(record: Record, staged: SlotFacts | None) -> str:
+def _next_step(record: Record, staged: SlotFacts | None, *, newest_failed: bool) -> str:
     if record.trial is not None:
         return "drive the soak, then commit or roll back"
     if staged is not None:
         return f"activate {staged.version}"
+    if newest_failed:
+        return "check for a repaired bundle; the failed one waits for --retry"
     if record.active is None:
         return "stage a first bundle"
     return "check for a newer bundle"

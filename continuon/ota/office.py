@@ -16,24 +16,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from continuon.bundle.canonical import canonical_json, parse_strict
-from continuon.bundle.envelope import check_signatures, parse_envelope, seal
+from continuon.bundle.envelope import check_signatures
 from continuon.bundle.keys import SigningKey, VerifyingKey, verifying_key_from_pem
-from continuon.bundle.structure import structure, unstructure
 from continuon.clock import Clock, SystemClock
 from continuon.errors import TrustError, UsageError
-from continuon.ota.grant import Grant, seal_grant
+from continuon.ota.grant import MAX_NAMED, Grant, seal_grant
+from continuon.ota.requests import (
+    GrantRequest,
+    Outcome,
+    claim_hash,
+    open_enrolment,
+    open_request,
+    robot_name,
+)
 from continuon.ota.rollout import Rollout, in_rollout, should_halt
 
-__all__ = ["GrantOffice", "GrantRequest", "Outcome", "seal_request"]
+__all__ = ["GrantOffice", "token_digest"]
 
-REQUEST_TYPE = "application/vnd.continuon.grant-request+json"
-MAX_REQUEST_BYTES = 1 << 16
 GRANT_LIFE_S = 86_400
 OFFLINE_GRACE_S = 7 * 86_400
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS owner (
+  token_digest TEXT PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS robot (
   robot_id TEXT PRIMARY KEY, key_pem BLOB NOT NULL, claim_hash TEXT,
   owner TEXT, owner_epoch INTEGER NOT NULL DEFAULT 0,
@@ -50,31 +54,6 @@ CREATE TABLE IF NOT EXISTS outcome (
 MAX_CLAIM_TRIES = 5
 
 
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """How a bundle did on a robot."""
-
-    bundle: str
-    ok: bool
-    code: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class GrantRequest:
-    """What a robot asks, signed with its own key."""
-
-    robot_id: str
-    nonce: str
-    bundle: str | None = None
-    outcomes: tuple[Outcome, ...] = ()
-
-
-def seal_request(request: GrantRequest, robot_key: SigningKey) -> bytes:
-    """Return the bytes of a request that only this robot can have made."""
-    payload = canonical_json(unstructure(request))
-    return canonical_json(seal(payload, REQUEST_TYPE, [robot_key]).as_dict())
-
-
 class GrantOffice:
     """Robots, owners, subscriptions and rollouts in one database file."""
 
@@ -87,12 +66,53 @@ class GrantOffice:
 
     # -- robots and owners
 
+    def add_owner(self, name: str) -> str:
+        """Note an owner and return a new token, which is shown once and not kept."""
+        token = secrets.token_urlsafe(32)
+        with self._open() as base:
+            base.execute(
+                "INSERT INTO owner (token_digest, name) VALUES (?, ?)",
+                (token_digest(token), name),
+            )
+        return token
+
+    def owner_of(self, token: str) -> str:
+        """Return whose token this is.
+
+        Raises:
+            TrustError: E-OTA-OFFICE-008, nobody's.
+        """
+        with self._open() as base:
+            row = base.execute(
+                "SELECT name FROM owner WHERE token_digest = ?", (token_digest(token),)
+            ).fetchone()
+        if row is None:
+            raise _refused("008", "an owner's token is needed", "none that is known")
+        return str(row["name"])
+
+    def enrol(self, data: bytes) -> str:
+        """Note a robot by its own signed message; return the name that it has.
+
+        The name follows from its key, so that nobody can take another's.
+
+        Raises:
+            TrustError: E-OTA-OFFICE-004, E-BUNDLE-..., not that robot's own message;
+                E-OTA-OFFICE-001, somebody owns it already.
+        """
+        key, code_hash = open_enrolment(data)
+        name = robot_name(key)
+        self._register(name, key, code_hash)
+        return name
+
     def register(self, robot_id: str, key: VerifyingKey, claim_code: str) -> None:
         """Note a robot, its key, and the code that it shows to whoever stands there.
 
         Raises:
             TrustError: E-OTA-OFFICE-001, that id belongs to another key already.
         """
+        self._register(robot_id, key, claim_hash(robot_id, claim_code))
+
+    def _register(self, robot_id: str, key: VerifyingKey, code_hash: str) -> None:
         with self._open() as base:
             row = base.execute(
                 "SELECT key_pem, owner FROM robot WHERE robot_id = ?", (robot_id,)
@@ -103,7 +123,7 @@ class GrantOffice:
                 "INSERT INTO robot (robot_id, key_pem, claim_hash) VALUES (?, ?, ?) "
                 "ON CONFLICT (robot_id) DO UPDATE SET claim_hash = excluded.claim_hash,"
                 " tries = 0",
-                (robot_id, key.pem, _hash(robot_id, claim_code)),
+                (robot_id, key.pem, code_hash),
             )
 
     def claim(self, robot_id: str, claim_code: str, owner: str) -> int:
@@ -116,7 +136,7 @@ class GrantOffice:
             row = self._robot(base, robot_id)
             wrong = row["claim_hash"] is None or row["tries"] >= MAX_CLAIM_TRIES
             if wrong or not hmac.compare_digest(
-                row["claim_hash"], _hash(robot_id, claim_code)
+                row["claim_hash"], claim_hash(robot_id, claim_code)
             ):
                 base.execute(
                     "UPDATE robot SET tries = tries + 1 WHERE robot_id = ?", (robot_id,)
@@ -164,9 +184,10 @@ class GrantOffice:
         """
         with self._open() as base:
             request, key, row = self._read(base, data)
-            for outcome in request.outcomes:
-                self._note(base, request.robot_id, outcome)
-            base.commit()
+            if row["owner"] is not None:
+                for outcome in request.outcomes:
+                    self._note(base, request.robot_id, outcome)
+                base.commit()
             now_s = self.clock.wall_ns() // 10**9
             if row["owner"] is None:
                 raise _refused("005", "nobody owns this robot yet", request.robot_id)
@@ -185,6 +206,7 @@ class GrantOffice:
                 owner_epoch=row["owner_epoch"],
                 channel=row["channel"],
                 bundles=(request.bundle,) if request.bundle else (),
+                held=self._held(base, request.robot_id),
                 grant_seq=seq,
                 issued_at_s=now_s,
                 not_after_s=min(now_s + GRANT_LIFE_S, row["paid_until_s"]),
@@ -196,7 +218,10 @@ class GrantOffice:
     # -- rollouts
 
     def start_rollout(self, bundle: str, rollout: Rollout) -> None:
-        """Offer a bundle to a share of the robots; also used to raise the share."""
+        """Offer a bundle to a share of the robots; also used to raise the share.
+
+        A rollout that was halted stays so until `resume_rollout`.
+        """
         with self._open() as base:
             base.execute(
                 "INSERT INTO rollout (bundle, channel, percent, min_reports,"
@@ -211,6 +236,12 @@ class GrantOffice:
                 ),
             )
 
+    def resume_rollout(self, bundle: str) -> None:
+        """Let a halted rollout go on, on a person's word; its reports start anew."""
+        with self._open() as base:
+            base.execute("DELETE FROM outcome WHERE bundle = ?", (bundle,))
+            base.execute("UPDATE rollout SET halted = 0 WHERE bundle = ?", (bundle,))
+
     def rollout(self, bundle: str) -> Rollout | None:
         """Return how a rollout stands, or None where there is none."""
         with self._open() as base:
@@ -221,12 +252,7 @@ class GrantOffice:
     def _read(
         self, base: sqlite3.Connection, data: bytes
     ) -> tuple[GrantRequest, VerifyingKey, sqlite3.Row]:
-        value = parse_strict(data, where="request", max_bytes=MAX_REQUEST_BYTES)
-        envelope = parse_envelope(value, where="request")
-        if envelope.payload_type != REQUEST_TYPE:
-            raise _refused("004", "this is no grant request", envelope.payload_type)
-        body = parse_strict(envelope.payload, where="request")
-        request = structure(body, GrantRequest, where="request")
+        envelope, request = open_request(data)
         row = self._robot(base, request.robot_id)
         key = verifying_key_from_pem(row["key_pem"])
         check_signatures(envelope, [key], threshold=1, where="request")
@@ -254,6 +280,18 @@ class GrantOffice:
             raise _refused("007", "that rollout was halted by failures", bundle)
         if not in_rollout(robot_id, bundle, rollout.percent):
             raise _refused("007", "this robot's turn has not come yet", bundle)
+
+    def _held(self, base: sqlite3.Connection, robot_id: str) -> tuple[str, ...]:
+        """Return the newest bundles whose rollout keeps them from this robot."""
+        rows = base.execute(
+            "SELECT bundle, percent, halted FROM rollout ORDER BY rowid DESC"
+        ).fetchall()
+        held = [
+            str(row["bundle"])
+            for row in rows
+            if row["halted"] or not in_rollout(robot_id, row["bundle"], row["percent"])
+        ]
+        return tuple(held[:MAX_NAMED])
 
     def _rollout(self, base: sqlite3.Connection, bundle: str) -> Rollout | None:
         row = base.execute(
@@ -313,15 +351,9 @@ class GrantOffice:
             base.close()
 
 
-def new_claim_code() -> str:
-    """Return a code of eight letters and digits that are not mistaken for others."""
-    letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-    return "".join(secrets.choice(letters) for _ in range(8))
-
-
-def _hash(robot_id: str, claim_code: str) -> str:
-    plain = claim_code.strip().upper().replace("-", "")
-    return hashlib.sha256(f"{robot_id}\0{plain}".encode()).hexdigest()
+def token_digest(token: str) -> str:
+    """Return what the office keeps of an owner's token."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _refused(number: str, what: str, seen: object) -> TrustError:

@@ -22,6 +22,7 @@ SCHEMA = "continuon.slots/1"
 MAX_RECORD_BYTES = 1 << 16
 MAX_FAILURES = 8
 MAX_REASON_CHARACTERS = 400
+SLOT_LOST = "E-OTA-SLOT-001"
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +45,11 @@ class Failure:
     code: str
     reason: str
     triage: bool = True
+
+    @property
+    def counts(self) -> bool:
+        """Return whether it speaks against the bundle; a lost slot does not."""
+        return self.code != SLOT_LOST
 
 
 @attrs.frozen(kw_only=True)

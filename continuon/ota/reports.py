@@ -124,7 +124,11 @@ class RecoverReport(Report):
 
 @attrs.frozen(kw_only=True)
 class SlotFacts(Report):
-    """One bundle on the device, from its own manifest."""
+    """One bundle on the device, from its own manifest.
+
+    `freeze_protection` is false for one that came by hand: nobody vouches that there
+    is no newer one.
+    """
 
     bundle: str
     model_name: str
@@ -132,11 +136,13 @@ class SlotFacts(Report):
     release_counter: int
     directory: Path
     origins: tuple[str, ...]
+    freeze_protection: bool = False
 
     def __str__(self) -> str:
-        name = f"{self.model_name} {self.version} (release {self.release_counter}"
+        by_hand = "" if self.freeze_protection else "; by hand, no freeze protection"
         return (
-            f"{name}, {self.bundle[:12]}, trained on {' + '.join(self.origins)} data)"
+            f"{self.model_name} {self.version} (release {self.release_counter}, "
+            f"{self.bundle[:12]}, trained on {' + '.join(self.origins)} data{by_hand})"
         )
 
 

@@ -1,39 +1,35 @@
 """The grant office on the web: a small ASGI application for robots and owners' apps.
 
+    POST /v1/robots                      a robot's own enrolment -> its name
     POST /v1/grants                      a robot's signed request -> a signed grant
     POST /v1/robots/ID/claim             {"code"} by the owner who stands beside it
     POST /v1/robots/ID/transfer          {"to"} by its owner
     GET  /v1/robots/ID                   by its owner
     GET  /v1/rollouts/BUNDLE             by anybody
 
-Owners come with `Authorization: Bearer TOKEN`; `owners` maps SHA-256 of a token to a
-name. Nothing else authenticates anybody.
+Owners come with `Authorization: Bearer TOKEN`, of which the office keeps a digest.
+Nothing else authenticates anybody.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
 
 from continuon.bundle.canonical import parse_strict
-from continuon.errors import ContinuonError, MissingPackageError, TrustError, UsageError
-from continuon.ota.office import MAX_REQUEST_BYTES, GrantOffice
+from continuon.errors import ContinuonError, MissingPackageError, UsageError
+from continuon.ota.office import GrantOffice
+from continuon.ota.requests import MAX_REQUEST_BYTES
 
-__all__ = ["grant_app", "token_digest"]
+__all__ = ["grant_app"]
 
 _STATUS = {"trust": 403, "contract": 400, "data": 400, "usage": 400}
 
 
-def token_digest(token: str) -> str:
-    """Return what the service keeps of an owner's token."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def grant_app(office: GrantOffice, owners: Mapping[str, str]) -> Any:
-    """Return the ASGI application; `owners` maps token digests to owners' names."""
+def grant_app(office: GrantOffice) -> Any:
+    """Return the ASGI application of an office."""
     try:
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
@@ -57,12 +53,14 @@ def grant_app(office: GrantOffice, owners: Mapping[str, str]) -> Any:
 
         return answer
 
-    def owner_of(request: Any) -> str:
+    async def owner_of(request: Any) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        name = owners.get(token_digest(token)) if scheme.lower() == "bearer" else None
-        if name is None:
-            raise TrustError("E-OTA-OFFICE-008", "an owner's token is needed")
-        return name
+        given = token if scheme.lower() == "bearer" else ""
+        return await run_in_threadpool(office.owner_of, given)
+
+    async def enrol(request: Any) -> Any:
+        name = await run_in_threadpool(office.enrol, await _body(request))
+        return JSONResponse({"robot_id": name})
 
     async def grants(request: Any) -> Any:
         data = await _body(request)
@@ -70,20 +68,21 @@ def grant_app(office: GrantOffice, owners: Mapping[str, str]) -> Any:
         return Response(sealed, media_type="application/json")
 
     async def claim(request: Any) -> Any:
-        owner, robot = owner_of(request), request.path_params["robot"]
+        owner, robot = await owner_of(request), request.path_params["robot"]
         code = _text(await _body(request), "code")
         epoch = await run_in_threadpool(office.claim, robot, code, owner)
         return JSONResponse({"robot_id": robot, "owner_epoch": epoch})
 
     async def transfer(request: Any) -> Any:
-        owner, robot = owner_of(request), request.path_params["robot"]
+        owner, robot = await owner_of(request), request.path_params["robot"]
         heir = _text(await _body(request), "to")
         epoch = await run_in_threadpool(office.transfer, robot, owner, heir)
         return JSONResponse({"robot_id": robot, "owner_epoch": epoch})
 
     async def robot(request: Any) -> Any:
         name = request.path_params["robot"]
-        facts = await run_in_threadpool(office.describe, name, owner_of(request))
+        owner = await owner_of(request)
+        facts = await run_in_threadpool(office.describe, name, owner)
         return JSONResponse(facts)
 
     async def rollout(request: Any) -> Any:
@@ -95,6 +94,7 @@ def grant_app(office: GrantOffice, owners: Mapping[str, str]) -> Any:
 
     return Starlette(
         routes=[
+            Route("/v1/robots", answered(enrol), methods=["POST"]),
             Route("/v1/grants", answered(grants), methods=["POST"]),
             Route("/v1/robots/{robot}/claim", answered(claim), methods=["POST"]),
             Route("/v1/robots/{robot}/transfer", answered(transfer), methods=["POST"]),

@@ -17,6 +17,7 @@ from continuon.ota.plans import SLOTS, record_plan, stage_plan, triage_plan
 from continuon.ota.record import (
     MAX_FAILURES,
     MAX_REASON_CHARACTERS,
+    SLOT_LOST,
     Failure,
     Record,
     Trial,
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 DEFAULT_TRIES = 3
-SLOT_LOST = "E-OTA-SLOT-001"
 
 
 class Phase(StrEnum):
@@ -321,7 +321,7 @@ def _admit(record: Record, bundle: str, release_counter: int, *, retry: bool) ->
             hint="raise the release counter of the new bundle",
         )
     failure = next((item for item in record.failed if item.bundle == bundle), None)
-    if failure is not None and failure.code != SLOT_LOST and not retry:
+    if failure is not None and failure.counts and not retry:
         raise TrustError(
             "E-OTA-STATE-004",
             "this bundle was tried here and rolled back",

@@ -111,8 +111,12 @@ class Updater:
         told = self.entitlement.describe(record, wall_ns=self.clock.wall_ns())
         return self.installed.status(record, entitlement=told)
 
-    def check(self, *, model_name: str | None = None) -> CheckReport:
+    def check(
+        self, *, model_name: str | None = None, retry: bool = False
+    ) -> CheckReport:
         """Ask the repository for the newest bundle on offer; change no role.
+
+        One that failed here is nothing new, unless `retry` asks for it again.
 
         Raises:
             UsageError: E-OTA-REPO-003, no repository. TrustError: E-OTA-TUF-...
@@ -120,7 +124,7 @@ class Updater:
         repository = self._repository()
         record = self.slots.load()
         offer = repository.newest(model_name, t_floor_ns=record.t_floor_ns)
-        why_not = reason_to_wait(offer, record)
+        why_not = reason_to_wait(offer, record, retry=retry)
         return CheckReport(
             repository=repository.name,
             channel=repository.channel,
@@ -165,7 +169,7 @@ class Updater:
             offered = repository.statement(
                 offer, self.public_keys, threshold=self.threshold
             )
-            self._ask_for(offer.bundle, offered.manifest)
+            self._ask_for(offer.bundle, offered.manifest, repository.channel)
             check_fit(offered.manifest, self.device, installed=self.installed.roles())
             self.slots.make_room(
                 offered.manifest.total_bytes,
@@ -175,6 +179,7 @@ class Updater:
             known = self.installed.slot_dirs()
             cost = repository.fetch(offered, target, known=known, allow_full=allow_full)
             self.installed.verify(target, expected=offer.bundle)
+            self.installed.note_channel(offer.bundle, repository.channel)
             return FetchReport(
                 bundle=offer.bundle,
                 version=offered.manifest.version,
@@ -208,6 +213,7 @@ class Updater:
             if source is not None:
                 names = (*bundle.files, "model.sig")
                 files = {name: str(source.absolute() / name) for name in names}
+                self.installed.note_channel(bundle.bundle_id, None)
                 removed = self.slots.make_room(
                     bundle.total_bytes, min_free_bytes=manifest.compat.min_free_bytes
                 )
@@ -251,7 +257,7 @@ class Updater:
             )
             manifest = verified.manifest
             check_fit(manifest, self.device, installed=self.installed.roles())
-            self._ask_for(chosen, manifest)
+            self._ask_for(chosen, manifest, self.installed.channel_of(chosen))
             step = self.slots.activate(
                 chosen, manifest.release_counter, tries=tries, retry=retry
             )
@@ -353,11 +359,11 @@ class Updater:
         with hold_lock(self.model_dir), plain_io(self.model_dir):
             note_uptime(self.slots, powered_on_s)
 
-    def _ask_for(self, bundle: str, manifest: Manifest) -> None:
+    def _ask_for(self, bundle: str, manifest: Manifest, channel: str | None) -> None:
         ask = Ask(
             bundle=bundle,
             release_counter=manifest.release_counter,
-            channel=self.repository.channel if self.repository else None,
+            channel=channel,
             safety_critical=manifest.safety_critical,
         )
         wall_ns = self.clock.wall_ns()

@@ -259,9 +259,23 @@ def test_a_release_travels_from_publish_to_rollback(
     (tmp_path / "gate.json").write_text(json.dumps(report))
     assert text("ota", "commit", tmp_path / "gate.json") == "committed 1.0.1\n"
     assert text("ota", "check", *remote).startswith("nothing to do")
-    text("ota", "stage", release(2))
+    assert "no freeze protection" in text("ota", "stage", release(2))
     text("ota", "activate")
     assert text("ota", "rollback").strip() == f"runs again: {tried}"
+    lines = text("ota", "status").splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("runs", "good", "staged", "failed", "next"),
+    ]
+    assert "1.0.1 (release 1" in lines[0]
+    assert "freeze" not in lines[0]
+    assert "E-OTA-PERSON-001, asked for by a person" in lines[3]
+    assert "--retry" in lines[4]
+    data("ota", "publish", tmp_path / "bundle-2", "--repository", repository)
+    told = text("ota", "check", *remote)
+    assert told.startswith("nothing to do: it failed here: E-OTA-PERSON-001")
+    assert text("ota", "check", "--retry", *remote).startswith("newer: 1.0.2")
+    text("ota", "fetch", *remote, status=5)
+    assert data("ota", "fetch", "--retry", *remote)["version"] == "1.0.2"
     after = data("ota", "status")
     assert after["good"]["bundle"] == tried
     assert after["failed"][0]["code"] == "E-OTA-PERSON-001"
@@ -356,6 +370,12 @@ REQUIRED = {
     "bundle show": ["b"],
     "ota publish": ["b", "--repository", "r"],
     "ota commit": ["report"],
+    "grant request": ["--office", "http://127.0.0.1:9"],
+    "grant claim": ["robot-1", "code", "--office", "http://127.0.0.1:9"],
+    "grant transfer": ["robot-1", "bob", "--office", "http://127.0.0.1:9"],
+    "grant owner": ["ada"],
+    "grant subscribe": ["robot-1", "--days", "30"],
+    "grant rollout": ["b"],
 }
 
 

@@ -1,19 +1,30 @@
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
 import pytest
 
 from continuon.bundle import generate_key
 from continuon.clock import ManualClock
 from continuon.errors import ContractError, TrustError, UsageError
-from continuon.ota.grant import open_grant
-from continuon.ota.office import (
-    MAX_CLAIM_TRIES,
-    GrantOffice,
+from continuon.ota.grant import Ask, open_grant
+from continuon.ota.office import MAX_CLAIM_TRIES, GrantOffice
+from continuon.ota.record import Failure, Record
+from continuon.ota.requests import (
     GrantRequest,
     Outcome,
     new_claim_code,
+    outcomes_of,
+    robot_name,
+    seal_enrolment,
     seal_request,
 )
+from continuon.ota.robot_files import RobotFiles
 from continuon.ota.rollout import Rollout, in_rollout, should_halt
-from continuon.ota.service import grant_app, token_digest
+from continuon.ota.service import grant_app
 
 NOW_S = 1_790_000_000
 DAY_S = 86_400
@@ -157,18 +168,14 @@ def test_no_verdict_is_reached_before_enough_robots_reported():
 def web(office):
     pytest.importorskip("starlette")
     testclient = pytest.importorskip("starlette.testclient")
-    return testclient.TestClient(
-        grant_app(
-            office, {token_digest("ada-token"): "ada", token_digest("bob-token"): "bob"}
-        )
-    )
+    return testclient.TestClient(grant_app(office))
 
 
 @pytest.mark.slow
 @pytest.mark.req("R-OTA-19")
 @pytest.mark.filterwarnings("ignore")
 def test_the_companion_apps_way_from_claim_to_grant(office, web):
-    ada = {"Authorization": "Bearer ada-token"}
+    ada = {"Authorization": f"Bearer {office.add_owner('ada')}"}
     assert (
         web.post("/v1/robots/robot-7/claim", json={"code": "ABCDEFGH"}).status_code
         == 403
@@ -191,7 +198,7 @@ def test_the_companion_apps_way_from_claim_to_grant(office, web):
     answer = web.post("/v1/grants", content=request)
     assert open_grant(answer.content, [OFFICE_KEY.public]).owner_epoch == 1
     assert web.get("/v1/robots/robot-7", headers=ada).json()["grant_seq"] == 1
-    bob = {"Authorization": "Bearer bob-token"}
+    bob = {"Authorization": f"Bearer {office.add_owner('bob')}"}
     assert web.get("/v1/robots/robot-7", headers=bob).status_code == 403
     assert (
         web.post("/v1/robots/robot-7/transfer", json={"to": "bob"}, headers=ada).json()[
@@ -207,3 +214,202 @@ def test_the_companion_apps_way_from_claim_to_grant(office, web):
             web.post("/v1/robots/robot-7/claim", content=body, headers=ada).status_code
             == 400
         )
+
+
+@pytest.mark.req("R-OTA-19")
+def test_a_robot_makes_itself_known_under_a_name_that_nobody_else_can_have(office):
+    name = office.enrol(seal_enrolment(OTHER, "abcd-2345"))
+    assert name == robot_name(OTHER.public) != robot_name(ROBOT.public)
+    assert office.claim(name, "ABCD2345", "eve") == 1
+    with pytest.raises(TrustError, match="OFFICE-001"):
+        office.enrol(seal_enrolment(OTHER, "WXYZ2345"))
+    request = seal_request(GrantRequest(robot_id=name, nonce=NONCE), OTHER)
+    with pytest.raises(TrustError, match="OFFICE-004"):
+        office.enrol(request)
+    with pytest.raises(TrustError, match="OFFICE-004"):
+        office.grant(seal_enrolment(OTHER, "ABCD2345"))
+
+
+@pytest.mark.req("R-OTA-19")
+def test_an_enrolment_proves_that_its_sender_holds_the_key(office):
+    from continuon.bundle.canonical import canonical_json
+    from continuon.bundle.structure import unstructure
+    from continuon.ota.requests import ENROLMENT_TYPE, Enrolment, _seal
+
+    stolen = Enrolment(public_key_pem=ROBOT.public.pem.decode(), claim_hash="0" * 64)
+    forged = _seal(canonical_json(unstructure(stolen)), ENROLMENT_TYPE, OTHER)
+    with pytest.raises(TrustError, match="E-BUNDLE-SIG"):
+        office.enrol(forged)
+
+
+@pytest.mark.req("R-OTA-19")
+def test_a_rollout_that_was_halted_holds_its_bundle_back_from_every_new_grant(owned):
+    owned.start_rollout(BUNDLE, Rollout(percent=100.0, min_reports=1))
+    assert ask(owned).held == ()
+    failed = Outcome(bundle=BUNDLE, ok=False, code="E-OTA-GATE-001")
+    assert ask(owned, outcomes=(failed,)).held == (BUNDLE,)
+    owned.start_rollout(BUNDLE, Rollout(percent=100.0))
+    assert ask(owned).held == (BUNDLE,)
+    owned.resume_rollout(BUNDLE)
+    assert ask(owned).held == ()
+    owned.start_rollout(BUNDLE, Rollout(percent=0.0))
+    assert ask(owned).held == (BUNDLE,)
+
+
+def test_a_robot_that_nobody_owns_has_no_say_in_a_rollout(office):
+    office.start_rollout(BUNDLE, Rollout(percent=100.0, min_reports=1))
+    failed = Outcome(bundle=BUNDLE, ok=False)
+    with pytest.raises(TrustError, match="OFFICE-005"):
+        ask(office, outcomes=(failed,))
+    assert office.rollout(BUNDLE).reports == 0
+
+
+def test_a_token_is_kept_as_a_digest_and_opens_nothing_when_unknown(office):
+    token = office.add_owner("ada")
+    assert office.owner_of(token) == "ada"
+    assert token.encode() not in office.database.read_bytes()
+    for wrong in ("", "ada", token[:-1]):
+        with pytest.raises(TrustError, match="OFFICE-008"):
+            office.owner_of(wrong)
+
+
+# -- the robot's side
+
+
+@pytest.fixture
+def files(tmp_path, office):
+    files = RobotFiles(tmp_path / "keys", tmp_path / "state")
+    files.keys_dir.mkdir()
+    files.office_key_path.write_bytes(OFFICE_KEY.public.pem)
+    return files
+
+
+@pytest.mark.req("R-OTA-19")
+@pytest.mark.req("R-OTA-15")
+def test_a_robot_enrols_shows_its_code_and_keeps_the_grant_that_answers_it(
+    files, office
+):
+    code = files.enrol(office)
+    assert files.claim_code() == code
+    name = files.identity().robot_id
+    with pytest.raises(TrustError, match="OFFICE-005"):
+        files.request(office, Record())
+    office.claim(name, code, "ada")
+    office.subscribe(name, until_s=NOW_S + DAY_S)
+    grant = files.request(office, Record())
+    assert (grant.robot_id, files.claim_code()) == (name, None)
+    told = files.entitlement().describe(Record(), wall_ns=NOW_S * 10**9)
+    assert told.startswith("grant 1 for robot-")
+    files.entitlement().admit(
+        Record(),
+        Ask(bundle=BUNDLE, release_counter=1, channel="stable"),
+        wall_ns=NOW_S * 10**9,
+    )
+
+
+@pytest.mark.req("R-OTA-15")
+def test_an_answer_to_another_request_is_not_kept(files, office):
+    files.enrol(office)
+    name = files.identity().robot_id
+    office.claim(name, files.claim_code(), "ada")
+    office.subscribe(name, until_s=NOW_S + DAY_S)
+    first = files.request(office, Record())
+    old = files.grant_path.read_bytes()
+
+    class Replayer:
+        def grant(self, _):
+            return old
+
+    with pytest.raises(TrustError, match="GRANT-008"):
+        files.request(Replayer(), Record())
+    assert files.grant_path.read_bytes() == old
+    assert files.request(office, Record()).grant_seq == first.grant_seq + 1
+
+
+def test_a_device_asks_for_grants_from_the_day_it_knows_an_office(tmp_path):
+    files = RobotFiles(tmp_path / "keys", tmp_path / "state")
+    ask_for = Ask(bundle=BUNDLE, release_counter=1, channel="stable")
+    assert files.entitlement().admit(Record(), ask_for, wall_ns=0) is None
+    files.keys_dir.mkdir()
+    files.office_key_path.write_bytes(OFFICE_KEY.public.pem)
+    with pytest.raises(TrustError, match="GRANT-011"):
+        files.entitlement().admit(Record(), ask_for, wall_ns=0)
+    with pytest.raises(UsageError, match="GRANT-013"):
+        RobotFiles(tmp_path / "none", tmp_path / "s").request(None, Record())
+
+
+def test_a_robot_tells_how_bundles_did_from_its_own_record():
+    record = Record(
+        active="a" * 64,
+        good="a" * 64,
+        failed=(Failure(bundle=BUNDLE, code="E-OTA-GATE-001", reason="slow"),),
+    )
+    assert outcomes_of(record) == (
+        Outcome(bundle=BUNDLE, ok=False, code="E-OTA-GATE-001"),
+        Outcome(bundle="a" * 64, ok=True),
+    )
+
+
+# -- the program
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-OTA-19")
+def test_the_program_serves_an_office_and_a_robot_is_claimed_with_it(
+    tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("uvicorn")
+    from continuon.bundle import new_key
+    from continuon.cli.program import run
+
+    shop, robot = tmp_path / "shop", tmp_path / "robot"
+    new_key(shop / "keys" / "grant.pem")
+    (robot / "keys").mkdir(parents=True)
+    shutil.copy(shop / "keys" / "grant.pub.pem", robot / "keys" / "grant.pub.pem")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = [sys.executable, "-c", "from continuon.cli import main; main()"]
+    words = ["ota", "serve", "--port", str(port), "--home", str(shop)]
+    server = subprocess.Popen([*program, *words], stderr=subprocess.PIPE)
+    url = f"http://127.0.0.1:{port}"
+
+    def call(*argv, status=0):
+        capsys.readouterr()
+        code = run([*argv, "--json"])
+        captured = capsys.readouterr()
+        assert code == status, captured.err
+        return json.loads(captured.out)
+
+    try:
+        for _ in range(400):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None
+            threading.Event().wait(0.02)
+        where = ["--home", str(robot)]
+        shown = call("grant", "request", "--office", url, *where, status=4)
+        name, code = shown["robot_id"], shown["claim_code"]
+        assert call("grant", "show", *where, status=4) == shown
+        token = call("grant", "owner", "ada", "--home", str(shop))["token"]
+        monkeypatch.setenv("CONTINUON_OWNER_TOKEN", token)
+        assert call("grant", "claim", name, code, "--office", url)["owner_epoch"] == 1
+        refused = call("grant", "request", "--office", url, *where, status=5)
+        assert refused["error"]["code"] == "E-OTA-OFFICE-006"
+        call("grant", "subscribe", name, "--days", "30", "--home", str(shop))
+        grant = call("grant", "request", "--office", url, *where)
+        assert (grant["robot_id"], grant["owner_epoch"]) == (name, 1)
+        assert call("grant", "show", name, "--office", url)["grant_seq"] == 1
+        assert "fresh" in call("grant", "show", *where)["grant"]
+        assert (
+            call("grant", "transfer", name, "bob", "--office", url)["owner_epoch"] == 2
+        )
+        call("grant", "show", name, "--office", url, status=5)
+        started = ["--percent", "10", "--home", str(shop)]
+        assert call("grant", "rollout", BUNDLE, *started)["halted"] is False
+    finally:
+        server.terminate()
+        server.communicate()
+    closed = call("grant", "request", "--office", url, *where, status=1)
+    assert closed["error"]["code"] == "E-OTA-OFFICE-011"

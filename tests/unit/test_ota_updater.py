@@ -102,7 +102,9 @@ def test_status_says_in_five_lines_what_runs_what_failed_and_what_comes_next(
     assert "1.0.1" in lines[0]
     assert "simulated" in lines[0]
     assert "E-OTA-GATE-001, p99 31 ms, allowed 20" in lines[3]
-    assert "check for a newer bundle" in lines[4]
+    assert "check for a repaired bundle" in lines[4]
+    install(updater, make(3))
+    assert "check for a newer bundle" in updater.status().lines()[4]
 
 
 @pytest.mark.req("R-OTA-04")
@@ -438,3 +440,61 @@ def test_a_withdrawn_bundle_is_no_longer_offered(published, updater, tmp_path):
     assert updater.check().why_not == "nothing is on offer"
     with pytest.raises(UsageError, match="REPO-004"):
         updater.fetch()
+
+
+@pytest.mark.req("R-OTA-15")
+@pytest.mark.req("R-OTA-06")
+def test_a_grant_for_a_channel_opens_what_came_from_it_and_nothing_come_by_hand(
+    updater, published, make
+):
+    class Channels:
+        asked = ()
+
+        def admit(self, record, ask, *, wall_ns):
+            self.asked += (ask.channel,)
+
+        def describe(self, record, *, wall_ns):
+            return "watched"
+
+    watched = updater.entitlement = Channels()
+    published(1)
+    updater.fetch()
+    updater.stage()
+    repository, updater.repository = updater.repository, None
+    bundle = updater.activate().bundle
+    updater.commit(healthy(bundle))
+    assert watched.asked == ("stable", "stable")
+    assert updater.status().active.freeze_protection is True
+    updater.stage(make(2))
+    updater.activate()
+    assert watched.asked[2:] == (None,)
+    assert updater.status().active.freeze_protection is False
+    updater.repository = repository
+
+
+@pytest.mark.req("R-OTA-04")
+@pytest.mark.req("R-OTA-18")
+def test_a_bundle_that_failed_here_is_not_offered_again_but_on_request(
+    updater, published
+):
+    published(1)
+    updater.fetch()
+    updater.stage()
+    failed = updater.activate().bundle
+    updater.rollback("too slow", code="E-OTA-GATE-001")
+    told = updater.check()
+    assert (told.newer, told.bundle) == (False, failed)
+    assert told.why_not == "it failed here: E-OTA-GATE-001, too slow"
+    assert updater.check(retry=True).newer is True
+    with pytest.raises(TrustError, match="STATE-004"):
+        updater.fetch()
+    published(2)
+    assert updater.check().newer is True
+    runs, good, staged, why, then = updater.status().lines()
+    assert runs == "runs    nothing yet"
+    assert good == "good    nothing yet"
+    assert staged == "staged  nothing"
+    assert why.startswith(f"failed  {failed[:12]}: E-OTA-GATE-001, too slow (kept in ")
+    assert then == (
+        "next    check for a repaired bundle; the failed one waits for --retry"
+    )
