@@ -60,12 +60,56 @@ def doctor(*, quick: bool = False) -> Result:
     return Result(data=report.as_dict(), text=text, exit_code=report.exit_code)
 
 
-def scan() -> Result:
-    """List the devices that answer on this machine."""
+def scan(*, rig: RigName = "pi") -> Result:
+    """List what answers on each bus, what does not, and what is likely wrong.
+
+    Nothing is written to any device. Exit status: 0 with a servo board and a camera
+    there, 4 when a person must connect one.
+
+    Parameters
+    ----------
+    rig
+        This machine's own devices, or the simulated rig's bus, labelled so.
+    """
+    from continuon.home import Home
     from continuon.rig.registry import scan_rig
 
-    report = scan_rig()
-    return Result(data=report.as_dict())
+    if rig == "sim":
+        report = _scan_simulated()
+    else:
+        report = scan_rig(home=Home.from_environment().root)
+    lines = [_place(found) for found in report.found]
+    missing = ", ".join(report.missing)
+    verdict = f"missing: {missing}" if missing else "servo board and camera are there"
+    lines.append(f"{verdict} ({report.origin})")
+    return Result(
+        data=report.as_dict(), text="\n".join(lines), exit_code=report.exit_code
+    )
+
+
+def _scan_simulated() -> Any:
+    from continuon.rig.found import Found, RigScan
+    from continuon.rig.scan_bus import scan_bus
+    from continuon.sim import SimRig
+    from continuon.sim.bus import connect
+
+    with SimRig(0) as body:
+        found = scan_bus(body.bus.path, body.clock, lambda _: connect(body.bus))
+        camera = Found(
+            kind="camera",
+            where=body.camera.name,
+            present=True,
+            detail=f"{body.camera.width}x{body.camera.height} with depth, drawn",
+        )
+    return RigScan(found=(*found, camera), origin=str(body.origin))
+
+
+def _place(found: Any) -> str:
+    mark = "+" if found.present else "-"
+    hint = (
+        f"  next: {found.hint}" if found.hint and found.hint not in found.detail else ""
+    )
+    return f"{mark} {found.kind:<9} {found.where}: {found.detail}{hint}"
 
 
 def validate(*, log_json: Path, rig: RigName = "sim", move: bool = False) -> Result:

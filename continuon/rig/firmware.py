@@ -48,6 +48,11 @@ class ThrottleFlags:
         """Supply was low at some time since boot."""
         return bool(self.raw & 0x10000)
 
+    @property
+    def throttled_since_boot(self) -> bool:
+        """Clock was capped, throttled or at the soft limit at some time since boot."""
+        return bool(self.raw & 0xE0000)
+
 
 def read_throttle_flags(device: Path = Path("/dev/vcio")) -> ThrottleFlags:
     """Ask the firmware.

@@ -8,7 +8,9 @@ from typing import Any
 
 from continuon.errors import HardwareError, MissingPackageError
 
-__all__ = ["I2cBus", "bus_error"]
+__all__ = ["NOBODY", "I2cBus", "bus_error"]
+
+NOBODY = "E-RIG-I2C-003"
 
 _UNANSWERED = (
     "check the board's 3.3 V supply, the SDA and SCL wires, and its address jumpers"
@@ -29,12 +31,12 @@ _CAUSES = {
         "add the user to the group i2c and log in again",
     ),
     errno.EREMOTEIO: (
-        "E-RIG-I2C-003",
+        NOBODY,
         "nothing answers at this I2C address",
         _UNANSWERED,
     ),
     errno.ENXIO: (
-        "E-RIG-I2C-003",
+        NOBODY,
         "nothing answers at this I2C address",
         _UNANSWERED,
     ),
@@ -114,13 +116,62 @@ class I2cBus:
 
         self._do(address, transfer)
 
+    def write_and_read(
+        self, address: int, register: int, data: bytes, check: int
+    ) -> int:
+        """Write bytes, and read the register `check` within the same START..STOP.
+
+        Raises:
+            HardwareError: the adapter or the chip does not do it.
+        """
+
+        def transfer(smbus2: Any, bus: Any) -> bytes:
+            answer = smbus2.i2c_msg.read(address, 1)
+            bus.i2c_rdwr(
+                smbus2.i2c_msg.write(address, [register, *data]),
+                smbus2.i2c_msg.write(address, [check]),
+                answer,
+            )
+            return bytes(answer)
+
+        return self._do(address, transfer)[0]
+
+    def read_word(self, address: int, register: int) -> int:
+        """Read two bytes from `register` on, the high one first.
+
+        Raises:
+            HardwareError: the adapter or the chip does not do it.
+        """
+        return int.from_bytes(self.read(address, register, 2), "big")
+
+    def answers(self, address: int) -> bool:
+        """Tell whether a chip acknowledges its address; reads one byte, writes none.
+
+        Raises:
+            HardwareError: the adapter cannot be used, or the bus hangs.
+        """
+
+        def transfer(smbus2: Any, bus: Any) -> bytes:
+            bus.i2c_rdwr(smbus2.i2c_msg.read(address, 1))
+            return b""
+
+        try:
+            self._do(address, transfer, tries=1)
+        except HardwareError as error:
+            if error.code == NOBODY:
+                return False
+            raise
+        return True
+
     def close(self) -> None:
         """Release the adapter; may be called twice."""
         if self._bus is not None:
             self._bus.close()
             self._bus = None
 
-    def _do(self, address: int, transfer: Callable[[Any, Any], bytes]) -> bytes:
+    def _do(
+        self, address: int, transfer: Callable[[Any, Any], bytes], *, tries: int = 2
+    ) -> bytes:
         smbus2 = _smbus2()
         if self._bus is None:
             connect = self._connect or smbus2.SMBus
@@ -128,16 +179,14 @@ class I2cBus:
                 self._bus = connect(self.path)
             except OSError as error:
                 raise bus_error(error, path=self.path) from error
-        try:
-            return transfer(smbus2, self._bus)
-        except OSError as error:
-            if error.errno not in _TRANSIENT:
-                raise bus_error(error, path=self.path, address=address) from error
-        self.retries += 1
-        try:
-            return transfer(smbus2, self._bus)
-        except OSError as error:
-            raise bus_error(error, path=self.path, address=address) from error
+        for left in reversed(range(tries)):
+            try:
+                return transfer(smbus2, self._bus)
+            except OSError as error:
+                if left == 0 or error.errno not in _TRANSIENT:
+                    raise bus_error(error, path=self.path, address=address) from error
+            self.retries += 1
+        raise AssertionError("the last try returns or raises")
 
 
 def _smbus2() -> Any:

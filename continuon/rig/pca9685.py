@@ -99,7 +99,7 @@ class Pca9685Servos:
         self.frequency_hz = frequency_hz
         self.limits_us = dict(limits_us)
         self._sleep_s = sleep_s
-        self._ready = False
+        self._ready = self._touched = False
         self._outputs = bytearray(_OFF * CHANNELS)
 
     def probe(self) -> ChipFacts:
@@ -140,6 +140,7 @@ class Pca9685Servos:
         """
         facts = self.probe()
         wanted = prescale_for(self.frequency_hz, self.oscillator_hz)
+        self._touched = True
         self._write(MODE1, bytes([facts.mode1 & SLEEP | AUTO_INCREMENT]))
         self._all_off()
         if facts.prescale != wanted:
@@ -164,10 +165,15 @@ class Pca9685Servos:
     def set_pulses_us(self, pulses_us: Mapping[int, float]) -> None:
         """Drive channels, in one write that takes effect at its end.
 
+        MODE1 is read back within the same transfer, because a chip that lost its supply
+        for a moment wakes up asleep, without auto-increment, and acknowledges writes
+        that it then puts into one register.
+
         Raises:
             ContractError: a channel is unknown or a pulse outside its limits; nothing
                 is written then.
-            HardwareError: the bus failed; what the outputs do is then unknown.
+            HardwareError: the bus failed, or the chip lost its settings and drives
+                nothing; the next call sets it up again.
         """
         if not pulses_us:
             return
@@ -177,7 +183,22 @@ class Pca9685Servos:
         for channel, pulse_us in pulses_us.items():
             self._outputs[4 * channel : 4 * channel + 4] = self._on_off(pulse_us)
         first, last = min(pulses_us), max(pulses_us)
-        self._write(LED0 + 4 * first, bytes(self._outputs[4 * first : 4 * last + 4]))
+        block = bytes(self._outputs[4 * first : 4 * last + 4])
+        mode1 = self.bus.write_and_read(
+            self.address, LED0 + 4 * first, block, check=MODE1
+        )
+        if mode1 & 0x7F != AUTO_INCREMENT:
+            self._ready = False
+            self._all_off()
+            raise HardwareError(
+                "E-RIG-PCA-006",
+                "the servo board lost its settings",
+                where=f"{self.bus.path} address 0x{self.address:02x}",
+                seen=f"MODE1 0x{mode1:02x}",
+                allowed=f"0x{AUTO_INCREMENT:02x}",
+                hint="its 3.3 V supply dropped (servos on the same supply, a loose "
+                "wire), or another program set it up",
+            )
 
     def read_pulses_us(self) -> Mapping[int, float]:
         """Read back what every channel puts out by its registers; 0.0 is off.
@@ -221,8 +242,8 @@ class Pca9685Servos:
 
     def close(self) -> None:
         """Stop every output and release the bus; may be called twice."""
-        if self._ready:
-            self._ready = False
+        if self._touched:
+            self._ready = self._touched = False
             try:
                 self.full_off()
             finally:

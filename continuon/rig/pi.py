@@ -3,99 +3,143 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from continuon.clock import Clock, SystemClock
-from continuon.errors import HardwareError
+from continuon.errors import DataError, HardwareError
+from continuon.home import Home
 from continuon.rig.calibration import CarCalibration
+from continuon.rig.calibration_record import load_calibration
 from continuon.rig.camera_picamera2 import Picamera2Camera
+from continuon.rig.cameras import CameraKind, CameraWish, find_camera
+from continuon.rig.gauges import find_gauge
 from continuon.rig.i2c import I2cBus
-from continuon.rig.ina219 import Ina219
 from continuon.rig.pca9685 import Pca9685Servos
-from continuon.rig.protocols import StateSensor
+from continuon.rig.protocols import Battery, Camera, StateSensor
 from continuon.rig.thermal import SysfsThermal
 
 __all__ = ["PiRig"]
 
-GAUGE_ADDRESSES = (0x41, 0x42, 0x43, 0x44, 0x45)
+Part = TypeVar("Part")
 
 
 class PiRig:
     """The devices that are there; each is looked for at its first use.
 
     Args:
-        calibration: measured on this car.
+        calibration: measured on this car; the stored record when None, and the nominal
+            values where nothing was ever stored.
         bus: I2C adapter number or path.
+        camera: which camera driver; "auto" takes the best that is there.
         width, height, rate_hz: of the camera.
         clock: the host's.
+        home: where the calibration is stored; from the environment when None.
+        dev: root of device nodes.
         sys: root of sysfs.
         connect: opens an I2C path; smbus2 when None.
         open_camera: makes the picamera2 object; its own class when None.
+
+    Attributes:
+        reasons: why a part that was looked for is absent, by its name.
     """
 
     origin = "real"
+    state: StateSensor | None = None
 
     def __init__(
         self,
         *,
         calibration: CarCalibration | None = None,
         bus: int | str = 1,
+        camera: CameraKind = "auto",
         width: int = 640,
         height: int = 480,
         rate_hz: float = 30.0,
         clock: Clock | None = None,
+        home: Home | None = None,
+        dev: Path = Path("/dev"),
         sys: Path = Path("/sys"),
         connect: Callable[[str], Any] | None = None,
         open_camera: Callable[[], Any] | None = None,
     ) -> None:
         self.name = "pi"
         self.clock: Clock = SystemClock() if clock is None else clock
-        self.calibration = CarCalibration() if calibration is None else calibration
-        self.state: StateSensor | None = None
+        self.reasons: dict[str, str] = {}
+        self._calibration = calibration
+        self._home = home
         self._bus = I2cBus(bus, connect=connect)
-        self._size = (width, height, rate_hz)
-        self._sys = sys
+        self._wish = CameraWish(
+            kind=camera, width=width, height=height, rate_hz=rate_hz
+        )
+        self._dev, self._sys = dev, sys
         self._open_camera = open_camera
 
     @functools.cached_property
-    def camera(self) -> Picamera2Camera | None:
-        """The camera, or None where picamera2 is not installed."""
-        if self._open_camera is None and importlib.util.find_spec("picamera2") is None:
-            return None
-        width, height, rate_hz = self._size
-        return Picamera2Camera(
-            clock=self.clock,
-            width=width,
-            height=height,
-            rate_hz=rate_hz,
-            open_camera=self._open_camera,
+    def calibration(self) -> CarCalibration:
+        """The given calibration, else the stored one, else the nominal values.
+
+        Raises:
+            DataError: a stored record is damaged; nothing is driven by a guess then.
+        """
+        if self._calibration is not None:
+            return self._calibration
+        home = Home.from_environment() if self._home is None else self._home
+        stored = load_calibration(home)
+        return CarCalibration() if stored is None else stored
+
+    @functools.cached_property
+    def camera(self) -> Camera | None:
+        """The camera, or None where there is none."""
+        if self._open_camera is not None:
+            wish = self._wish
+            return Picamera2Camera(
+                clock=self.clock,
+                width=wish.width,
+                height=wish.height,
+                rate_hz=wish.rate_hz,
+                open_camera=self._open_camera,
+            )
+        return self._look(
+            "camera",
+            lambda: find_camera(self._wish, self.clock, sys=self._sys, dev=self._dev),
         )
 
     @functools.cached_property
     def servos(self) -> Pca9685Servos | None:
-        """The servo board, or None where nothing answers at its address."""
-        servos = Pca9685Servos(
-            self._bus,
-            limits_us=self.calibration.limits_us,
-            oscillator_hz=self.calibration.oscillator_hz,
-        )
-        return servos if self._answers(servos.address) else None
+        """The servo board, or None where nothing answers at its address.
+
+        With a damaged calibration it can be stopped and read, and no channel be driven.
+        """
+        try:
+            calibration = self.calibration
+            limits_us = calibration.limits_us
+        except DataError as error:
+            self.reasons["calibration"] = str(error)
+            calibration, limits_us = CarCalibration(), {}
+
+        def look() -> Pca9685Servos:
+            servos = Pca9685Servos(
+                self._bus,
+                limits_us=limits_us,
+                oscillator_hz=calibration.oscillator_hz,
+            )
+            self._bus.read(servos.address, 0, 1)
+            return servos
+
+        return self._look("servos", look)
 
     @functools.cached_property
-    def battery(self) -> Ina219 | None:
+    def battery(self) -> Battery | None:
         """The battery gauge, or None where none answers."""
-        for address in GAUGE_ADDRESSES:
-            if self._answers(address):
-                return Ina219(self._bus, clock=self.clock, address=address)
-        return None
+        return self._look("battery", lambda: find_gauge(self._bus, self.clock))
 
     @functools.cached_property
     def thermal(self) -> SysfsThermal | None:
         """The SoC's thermometer, or None where sysfs has none."""
         if not (self._sys / "class/thermal/thermal_zone0/temp").exists():
+            self.reasons["thermal"] = "sysfs has no thermal zone"
             return None
         return SysfsThermal(clock=self.clock, sys=self._sys)
 
@@ -118,10 +162,10 @@ class PiRig:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _answers(self, address: int) -> bool:
-        """Tell whether a device acknowledges; an unusable adapter has no devices."""
+    def _look(self, name: str, look: Callable[[], Part]) -> Part | None:
+        """Return the part, or None with the reason kept."""
         try:
-            self._bus.read(address, 0, 1)
-        except HardwareError:
-            return False
-        return True
+            return look()
+        except HardwareError as error:
+            self.reasons[name] = str(error)
+            return None

@@ -65,22 +65,40 @@ class VectorSample:
 
 @attrs.frozen(kw_only=True)
 class BatteryReading:
-    """Supply at one instant; `fraction` is charge in 0..1, None where not measured."""
+    """Supply at one instant.
+
+    Attributes:
+        volts: of the whole battery.
+        amps: negative when discharging; None where not measured.
+        fraction: charge in 0..1; None where not known.
+        capture_ns: host timebase.
+        cells: lithium cells in series; None where the driver cannot know.
+    """
 
     volts: float
     amps: float | None
     fraction: float | None
     capture_ns: int
+    cells: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ThermalReading:
-    """SoC temperature and the firmware's throttling flags of *now*."""
+    """SoC temperature and the firmware's flags.
+
+    Attributes:
+        celsius: of the SoC.
+        throttled, under_voltage: now.
+        capture_ns: host timebase.
+        throttled_since_boot, under_voltage_since_boot: at some time; never cleared.
+    """
 
     celsius: float
     throttled: bool
     under_voltage: bool
     capture_ns: int
+    throttled_since_boot: bool = False
+    under_voltage_since_boot: bool = False
 
 
 @runtime_checkable

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from continuon.errors import HardwareError, MissingPackageError
-from continuon.rig.i2c import I2cBus
-from continuon.rig.pca9685 import Pca9685Servos
+from continuon.clock import Clock, SystemClock
+from continuon.errors import HardwareError
+from continuon.rig.cameras import video_nodes
+from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
+from continuon.rig.found import Found, RigScan, ask
+from continuon.rig.scan_bus import scan_bus
+from continuon.rig.usb import OAK_VENDOR, list_usb
 
 __all__ = ["Found", "RigScan", "scan_rig"]
 
-
-@attrs.frozen(kw_only=True)
-class Found:
-    """One place that was looked at.
-
-    Attributes:
-        kind: what was looked for: "pca9685", "ina219", "max17048", "camera", ...
-        where: path or address.
-        present: whether it answered.
-        detail: what it said, or why it is not there.
-    """
-
-    kind: str
-    where: str
-    present: bool
-    detail: str
-
-
-@attrs.frozen
-class RigScan:
-    """Everything that was looked at, in a fixed order."""
-
-    found: tuple[Found, ...]
-
-    def as_dict(self) -> dict[str, list[dict[str, object]]]:
-        """Return it for machines."""
-        return {"found": [attrs.asdict(each) for each in self.found]}
+HAILO_VENDOR = "0x1e60"
+LOW_DISK_FRACTION = 0.15
 
 
 def scan_rig(
     *,
     dev: Path = Path("/dev"),
     sys: Path = Path("/sys"),
+    proc: Path = Path("/proc"),
+    home: Path = Path("/"),
+    clock: Clock | None = None,
     connect: Callable[[str], Any] | None = None,
     list_cameras: Callable[[], list[dict[str, Any]]] | None = None,
 ) -> RigScan:
@@ -56,11 +40,17 @@ def scan_rig(
     Args:
         dev: root of device nodes.
         sys: root of sysfs.
+        proc: root of procfs.
+        home: where recordings go.
+        clock: stamps gauge readings; the machine's when None.
         connect: opens an I2C path; smbus2 when None.
         list_cameras: what libcamera sees; picamera2 is asked when None.
     """
+    host = SystemClock() if clock is None else clock
     found: list[Found] = []
     adapters = sorted(dev.glob("i2c-*"))
+    for adapter in adapters:
+        found += scan_bus(str(adapter), host, connect)
     if not adapters:
         found.append(
             Found(
@@ -68,73 +58,162 @@ def scan_rig(
                 where=str(dev / "i2c-1"),
                 present=False,
                 detail="no I2C adapter: enable it with raspi-config and reboot",
+                hint="sudo raspi-config nonint do_i2c 0, then reboot",
             )
         )
-    for adapter in adapters:
-        found += _scan_bus(str(adapter), connect)
-    found += _scan_cameras(dev, list_cameras)
-    for kind, path, absent in (
-        ("thermal", sys / "class/thermal/thermal_zone0/temp", "no thermal zone"),
-        ("firmware", dev / "vcio", "no firmware mailbox: not a Raspberry Pi"),
-        ("hailo", dev / "hailo0", "no Hailo accelerator"),
-    ):
-        there = path.exists()
-        detail = "present" if there else absent
-        found.append(Found(kind=kind, where=str(path), present=there, detail=detail))
-    return RigScan(tuple(found))
+    found += _cameras(dev, sys, list_cameras)
+    found += [
+        ask("thermal", "SoC", lambda: _temperature(sys)),
+        _firmware(dev),
+        _hailo(dev, sys),
+        _pressure(proc),
+        _disk(home),
+    ]
+    return RigScan(found=tuple(found))
 
 
-def _scan_bus(path: str, connect: Callable[[str], Any] | None) -> list[Found]:
-    bus = I2cBus(path, connect=connect)
-    found = []
+def _temperature(sys: Path) -> str:
+    zone = sys / "class/thermal/thermal_zone0/temp"
     try:
-        servos = Pca9685Servos(bus, limits_us={})
-        found.append(_try("pca9685", f"{path} 0x40", lambda: str(servos.probe())))
-        for address in (0x41, 0x42, 0x43, 0x44, 0x45):
-            where = f"{path} 0x{address:02x}"
-
-            def ask(at: int = address) -> str:
-                volts = (int.from_bytes(bus.read(at, 2, 2), "big") >> 3) * 4e-3
-                return f"{volts:.2f} V"
-
-            found.append(_try("ina219", where, ask))
-
-        def charge() -> str:
-            return f"{int.from_bytes(bus.read(0x36, 4, 2), 'big') / 256:.0f} %"
-
-        found.append(_try("max17048", f"{path} 0x36", charge))
-    finally:
-        bus.close()
-    return found
+        return f"{int(zone.read_text('ascii')) / 1000.0:.1f} C"
+    except (OSError, ValueError) as error:
+        raise HardwareError(
+            "E-RIG-THERMAL-001",
+            "the SoC's temperature cannot be read",
+            where=zone,
+            seen=error,
+        ) from error
 
 
-def _try(kind: str, where: str, ask: Callable[[], str]) -> Found:
-    try:
-        return Found(kind=kind, where=where, present=True, detail=ask())
-    except (HardwareError, MissingPackageError) as error:
-        return Found(kind=kind, where=where, present=False, detail=str(error))
+def _firmware(dev: Path) -> Found:
+    """Say what the firmware's flags are, and what they mean for the supply."""
+    flags: list[ThrottleFlags] = []
+
+    def question() -> str:
+        flags.append(read_throttle_flags(dev / "vcio"))
+        return f"get_throttled=0x{flags[0].raw:x}"
+
+    found = ask("firmware", str(dev / "vcio"), question)
+    words = []
+    for seen in flags:
+        if seen.under_voltage:
+            words.append("under-voltage now: use a 5 V 5 A supply and short cables")
+        elif seen.under_voltage_since_boot:
+            words.append("the supply dropped at some time since boot")
+        if seen.throttled:
+            words.append("the SoC is throttled now: add cooling")
+    return attrs.evolve(found, hint="; ".join(words)) if words else found
 
 
-def _scan_cameras(
-    dev: Path, list_cameras: Callable[[], list[dict[str, Any]]] | None
+def _hailo(dev: Path, sys: Path) -> Found:
+    """Tell an accelerator without a driver from none at all."""
+    node = dev / "hailo0"
+    if node.exists():
+        return Found(
+            kind="hailo",
+            where=str(node),
+            present=True,
+            detail="accelerator with driver",
+        )
+    vendors = sorted(sys.glob("bus/pci/devices/*/vendor"))
+    if any(v.read_text("ascii").strip() == HAILO_VENDOR for v in vendors):
+        return Found(
+            kind="hailo",
+            where=str(node),
+            present=False,
+            detail="an accelerator is on PCIe, and no driver drives it",
+            hint="sudo apt install hailo-all, then reboot",
+        )
+    return Found(
+        kind="hailo", where=str(node), present=False, detail="no Hailo accelerator"
+    )
+
+
+def _pressure(proc: Path) -> Found:
+    path = proc / "pressure/memory"
+    text = path.read_text("ascii") if path.is_file() else ""
+    match = re.search(r"^full avg10=([0-9.]+)", text, re.MULTILINE)
+    if match is None:
+        return Found(
+            kind="pressure",
+            where=str(path),
+            present=False,
+            detail="the kernel does not say how long tasks wait for memory",
+            hint="add psi=1 to cmdline.txt and reboot",
+        )
+    return Found(
+        kind="pressure",
+        where=str(path),
+        present=True,
+        detail=f"all tasks waited for memory {match[1]} % of the last 10 s",
+    )
+
+
+def _disk(home: Path) -> Found:
+    place = home
+    while not place.exists():
+        place = place.parent
+    usage = os.statvfs(place)
+    free = usage.f_bavail / max(usage.f_blocks, 1)
+    low = free < LOW_DISK_FRACTION
+    return Found(
+        kind="disk",
+        where=str(place),
+        present=True,
+        detail=f"{usage.f_bavail * usage.f_frsize / 1e9:.1f} GB free",
+        hint="free space: recordings stop when it is full" if low else None,
+    )
+
+
+def _cameras(
+    dev: Path, sys: Path, list_cameras: Callable[[], list[dict[str, Any]]] | None
 ) -> list[Found]:
-    found = []
+    found = [
+        _oak(device.name, device.speed_mbit_s)
+        for device in list_usb(sys)
+        if device.vendor == OAK_VENDOR
+    ]
     if list_cameras is None and importlib.util.find_spec("picamera2") is not None:
         from picamera2 import Picamera2
 
         list_cameras = Picamera2.global_camera_info
-    if list_cameras is None:
-        detail = "picamera2 is not installed: sudo apt install python3-picamera2"
-        found.append(
-            Found(kind="camera", where="libcamera", present=False, detail=detail)
-        )
-    else:
+    if list_cameras is not None:
         for info in list_cameras():
             model = str(info.get("Model", "unknown"))
             where = f"libcamera {info.get('Num', 0)}"
             found.append(Found(kind="camera", where=where, present=True, detail=model))
     found += [
-        Found(kind="video", where=str(node), present=True, detail="V4L2 node")
-        for node in sorted(dev.glob("video*"))
+        Found(
+            kind="camera",
+            where=str(dev / node),
+            present=(dev / node).exists(),
+            detail=f"{name or 'unnamed'}, colour without depth",
+        )
+        for node, name in video_nodes(sys)
     ]
+    if not any(each.present for each in found):
+        found.append(
+            Found(
+                kind="camera",
+                where="USB, libcamera, video nodes",
+                present=False,
+                detail="no camera is seen"
+                + ("" if list_cameras else "; picamera2 is not installed"),
+                hint="plug the depth camera into a USB 3 port; a ribbon camera needs "
+                "sudo apt install python3-picamera2",
+            )
+        )
     return found
+
+
+def _oak(name: str, speed_mbit_s: float) -> Found:
+    """Say what USB knows of a depth camera; it boots only when it is opened."""
+    installed = importlib.util.find_spec("depthai") is not None
+    words = f"OAK depth camera ({name or 'unnamed'})"
+    return Found(
+        kind="camera",
+        where="USB",
+        present=True,
+        detail=f"{words}, {speed_mbit_s:g} Mbit/s before it boots",
+        hint=None if installed else "pip install 'continuon[oak]'",
+    )

@@ -56,17 +56,23 @@ class SysfsThermal:
             ) from error
         try:
             flags = self._flags()
-            throttled, under_voltage = flags.throttled, flags.under_voltage
         except HardwareError:
             alarm = self._supply_alarm()
             if alarm is None:
                 raise
-            throttled, under_voltage = celsius >= THROTTLE_CELSIUS, alarm
+            return ThermalReading(
+                celsius=celsius,
+                throttled=celsius >= THROTTLE_CELSIUS,
+                under_voltage=alarm,
+                capture_ns=self.clock.monotonic_ns(),
+            )
         return ThermalReading(
             celsius=celsius,
-            throttled=throttled,
-            under_voltage=under_voltage,
+            throttled=flags.throttled,
+            under_voltage=flags.under_voltage,
             capture_ns=self.clock.monotonic_ns(),
+            throttled_since_boot=flags.throttled_since_boot,
+            under_voltage_since_boot=flags.under_voltage_since_boot,
         )
 
     def _supply_alarm(self) -> bool | None:

@@ -13,7 +13,8 @@ from continuon.rig.i2c import I2cBus
 from continuon.rig.ina219 import Ina219
 from continuon.rig.pca9685 import Pca9685Servos
 from continuon.sim import bus as sim_bus
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.chips import Pca9685Chip
+from continuon.sim.gauges import Ina219Chip
 
 __all__ = ["Board", "draw_oscillator"]
 

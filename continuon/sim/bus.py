@@ -10,9 +10,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
+import operator
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from continuon.errors import MissingPackageError
@@ -99,7 +101,9 @@ class SimulatedBus:
             if not hit:
                 raise OSError(errno.EREMOTEIO, os.strerror(errno.EREMOTEIO))
             if isinstance(payload, int):
-                answers.append(hit[0].read(payload))
+                # Open drain: of several answers at one address every 0 wins.
+                spoken = [chip.read(payload) for chip in hit]
+                answers.append(bytes(map(all_low, zip(*spoken, strict=True))))
             else:
                 for chip in hit:
                     chip.write(payload)
@@ -154,6 +158,11 @@ class SimulatedBus:
             self.transfer([(address, bytes([command]) + block[: 1 + block[0]])])
             return None
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def all_low(levels: Iterable[int]) -> int:
+    """Return what a line reads that several chips drive at once."""
+    return functools.reduce(operator.and_, levels)
 
 
 def connect(bus: SimulatedBus) -> Any:

@@ -1,6 +1,6 @@
-"""Chips as registers, by their data sheets: PCA9685 (NXP) and INA219 (TI).
+"""The PCA9685 as registers, by its data sheet (NXP, rev. 4).
 
-The PCA9685 keeps all its state in one buffer, which may be shared memory: whichever
+It keeps all its state in one buffer, which may be shared memory: whichever
 process writes the chip, another one can watch the outputs.
 """
 
@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["PCA9685_BYTES", "Ina219Chip", "Pca9685Chip", "latched_pulses_us"]
+__all__ = ["PCA9685_BYTES", "Pca9685Chip", "latched_pulses_us"]
 
 MODE1, LED0, ALL_LED, PRE_SCALE = 0x00, 0x06, 0xFA, 0xFE
 RESTART, EXTCLK, AUTO_INCREMENT, SLEEP, ALLCALL = 0x80, 0x40, 0x20, 0x10, 0x01
@@ -191,56 +191,3 @@ class Pca9685Chip:
                 self.violations.append(("restart before 500 us", value))
             restart = 0
         memory[MODE1] = new | restart
-
-
-class Ina219Chip:
-    """The battery gauge: 16-bit big-endian registers, supply given as functions.
-
-    Args:
-        volts: bus voltage now.
-        amps: current now, negative when discharging.
-        address: by its jumpers.
-        shunt_ohm: of the board.
-    """
-
-    def __init__(
-        self,
-        *,
-        volts: Callable[[], float],
-        amps: Callable[[], float],
-        address: int = 0x41,
-        shunt_ohm: float = 0.1,
-    ) -> None:
-        self.address = address
-        self.shunt_ohm = shunt_ohm
-        self._volts, self._amps = volts, amps
-        self._pointer = 0
-        self._words = {0: 0x399F, 5: 0}
-
-    def addresses(self) -> frozenset[int]:
-        """Return the one address that it answers."""
-        return frozenset({self.address})
-
-    def write(self, data: bytes) -> None:
-        """Take a register pointer, and a word for it."""
-        if data:
-            self._pointer = data[0]
-        if len(data) == 3:
-            self._words[data[0]] = data[1] << 8 | data[2]
-
-    def read(self, count: int) -> bytes:
-        """Answer with the pointed-at word, over and over."""
-        if self._pointer == 1:
-            word = round(self._amps() * self.shunt_ohm / 10e-6) & 0xFFFF
-        elif self._pointer == 2:
-            word = (round(self._volts() / 4e-3) << 3) & 0xFFFF
-        else:
-            word = self._words.get(self._pointer, 0)
-        return (word.to_bytes(2, "big") * (count // 2 + 1))[:count]
-
-    def stop(self) -> None:
-        """Nothing latches here."""
-
-    def software_reset(self) -> None:
-        """Take the reset values."""
-        self._words = {0: 0x399F, 5: 0}

@@ -307,8 +307,16 @@ def test_health_and_rig_validate_are_labelled_simulated(tmp_path, capsys):
 
 
 def test_scan_names_each_kind_of_device_it_looked_for(data):
-    kinds = {found["kind"] for found in data("rig", "scan")["found"]}
-    assert {"i2c", "camera"} <= kinds
+    report = data("rig", "scan", status=4)
+    kinds = {found["kind"] for found in report["found"]}
+    assert {"i2c", "camera", "hailo", "firmware", "thermal", "disk"} <= kinds
+    assert report["missing"] == ["camera", "pca9685"]
+
+
+def test_a_scan_of_the_simulated_rig_is_labelled(data, text):
+    report = data("rig", "scan", "--rig", "sim")
+    assert (report["origin"], report["missing"]) == ("simulated", [])
+    assert "(simulated)" in text("rig", "scan", "--rig", "sim")
 
 
 def test_install_writes_one_unit_and_leaves_the_rest_to_a_person(tmp_path, text):

@@ -12,7 +12,8 @@ from continuon.errors import HardwareError, MissingPackageError
 from continuon.rig.camera_picamera2 import Picamera2Camera
 from continuon.rig.pi import PiRig
 from continuon.sim.bus import SimulatedBus, connect
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.chips import Pca9685Chip
+from continuon.sim.gauges import Ina219Chip
 
 PERIOD_NS = 33_333_333
 

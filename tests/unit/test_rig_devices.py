@@ -21,11 +21,10 @@ from continuon.rig.calibration import (
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.i2c import I2cBus
 from continuon.rig.ina219 import Ina219, lipo_fraction
-from continuon.rig.registry import scan_rig
 from continuon.rig.skew import nearest_differences_ns, skew_stats
 from continuon.rig.thermal import SysfsThermal
 from continuon.sim.bus import SimulatedBus, connect
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.gauges import Ina219Chip
 
 
 def test_full_right_is_the_positive_end_point():
@@ -213,31 +212,3 @@ def test_the_shortest_round_trip_gives_the_offset():
         read_host_ns=lambda: next(host), read_device_ns=lambda: next(device), tries=3
     )
     assert (offset.offset_ns, offset.uncertainty_ns) == (-1000, 5)
-
-
-@pytest.mark.req("R-RIG-13")
-def test_a_scan_finds_what_answers_and_says_why_the_rest_does_not(tmp_path):
-    (tmp_path / "i2c-1").write_bytes(b"")
-    (tmp_path / "vcio").write_bytes(b"")
-    chips = [Pca9685Chip(), Ina219Chip(volts=lambda: 7.6, amps=lambda: 0.0)]
-    bus = SimulatedBus(str(tmp_path / "i2c-1"), chips)
-    scan = scan_rig(
-        dev=tmp_path,
-        sys=tmp_path,
-        connect=lambda _: connect(bus),
-        list_cameras=lambda: [{"Model": "imx708", "Num": 0}],
-    )
-    present = {(each.kind, each.detail) for each in scan.found if each.present}
-    assert ("camera", "imx708") in present
-    assert ("ina219", "7.60 V") in present
-    assert {"pca9685", "firmware"} <= {kind for kind, _ in present}
-    absent = [each for each in scan.found if not each.present]
-    assert all(each.detail for each in absent)
-    assert len(scan.as_dict()["found"]) == len(scan.found)
-
-
-@pytest.mark.req("R-RIG-13")
-def test_a_scan_of_a_bare_machine_finds_nothing_and_says_what_to_do(tmp_path):
-    scan = scan_rig(dev=tmp_path, sys=tmp_path)
-    assert not any(each.present for each in scan.found)
-    assert "raspi-config" in scan.found[0].detail

@@ -10,7 +10,8 @@ from continuon.errors import ContractError, HardwareError
 from continuon.rig.i2c import I2cBus
 from continuon.rig.pca9685 import Pca9685Servos, prescale_for
 from continuon.sim.bus import SimulatedBus, connect
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.chips import Pca9685Chip
+from continuon.sim.gauges import Ina219Chip
 
 LIMITS = {0: (1000.0, 2000.0), 1: (1100.0, 1900.0), 15: (500.0, 2500.0)}
 PATH = "/dev/i2c-test-servos"
@@ -241,4 +242,35 @@ def test_a_board_left_awake_at_another_rate_is_stopped_before_it_is_changed():
     facts = servos.open()
     assert facts.prescale == 121
     assert chip.violations == []
+    assert set(chip.pulses_us().values()) == {0.0}
+
+
+@pytest.mark.req("R-RIG-20")
+def test_a_board_that_browned_out_is_noticed_and_set_up_again():
+    chip, _bus, servos = bench()
+    servos.set_pulses_us({0: 1600.0, 1: 1500.0})
+    chip.power_on()
+    with pytest.raises(HardwareError) as caught:
+        servos.set_pulses_us({0: 1700.0, 1: 1500.0})
+    assert caught.value.code == "E-RIG-PCA-006"
+    assert "3.3 V" in caught.value.hint
+    assert set(chip.pulses_us().values()) == {0.0}
+    servos.set_pulses_us({0: 1700.0, 1: 1500.0})
+    pulses = chip.pulses_us()
+    assert pulses[0] == pytest.approx(1700, abs=5)
+    assert {c for c, us in pulses.items() if us} == {0, 1}
+    assert chip.violations == []
+
+
+@pytest.mark.req("R-RIG-20")
+def test_a_board_that_another_program_set_up_drives_nothing_after_it_is_noticed():
+    chip, _bus, servos = bench()
+    servos.set_pulses_us({0: 1600.0, 1: 1500.0})
+    chip.write(bytes([0x00, 0x00]))
+    chip.stop()
+    with pytest.raises(HardwareError) as caught:
+        servos.set_pulses_us({0: 1700.0})
+    assert caught.value.code == "E-RIG-PCA-006"
+    assert set(chip.pulses_us().values()) == {0.0}
+    servos.close()
     assert set(chip.pulses_us().values()) == {0.0}

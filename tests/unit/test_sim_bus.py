@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from continuon.sim.bus import SimulatedBus, connect
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.chips import Pca9685Chip
+from continuon.sim.gauges import Ina219Chip
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_single_registers_are_read_and_written(bench):
 
 def test_words_are_little_endian_as_in_the_kernel(bench):
     _, _, smbus = bench
-    assert smbus.read_word_data(0x41, 2) == 0x803E
+    assert smbus.read_word_data(0x41, 2) == 0x823E
     smbus.write_word_data(0x41, 5, 0x3412)
     assert smbus.process_call(0x41, 5, 0x7856) == 0x7856
 

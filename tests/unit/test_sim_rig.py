@@ -9,8 +9,9 @@ from continuon.errors import DataError, HardwareError
 from continuon.rig.calibration import car_pulses_us
 from continuon.rig.skew import skew_stats
 from continuon.sim import SimRig, make_track
-from continuon.sim.chips import Ina219Chip, Pca9685Chip
+from continuon.sim.chips import Pca9685Chip
 from continuon.sim.clocks import DeviceClock, measure_offset
+from continuon.sim.gauges import Ina219Chip
 from continuon.sim.raycast import CameraModel, Renderer
 from continuon.sim.replay import ReplayRig
 
@@ -208,7 +209,7 @@ def test_the_gauge_answers_words_over_and_over():
     chip = Ina219Chip(volts=lambda: 8.0, amps=lambda: -1.0)
     chip.write(bytes([0, 0x12, 0x34]))
     assert chip.read(3) == b"\x12\x34\x12"
-    chip.software_reset()
+    chip.power_on()
     assert chip.read(2) == b"\x39\x9f"
 
 
