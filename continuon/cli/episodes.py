@@ -91,22 +91,55 @@ def record(
     )
 
 
-def import_(source: Path, *, output_dir: Path, episode_steps: int = 50) -> Result:
+def import_(
+    source: Path,
+    *,
+    output_dir: Path,
+    episode_steps: int = 50,
+    rate_hz: float = 10.0,
+    camera: str | None = None,
+    jpeg_quality: int | None = None,
+    depth_unit_m: float | None = None,
+) -> Result:
     """Turn somebody's recording into episodes; every loss is named.
 
     Parameters
     ----------
     source
-        A Donkeycar tub: its folder or its .tar.gz.
+        A Donkeycar tub, a LeRobot, TFDS/RLDS or TUM RGB-D folder, a ROS bag or MCAP
+        file, or the plan's JSON episodes; told by content. Or its .tar.gz.
     output_dir
         Where the episodes go.
     episode_steps
-        Steps of an episode; a longer drive is cut.
+        Steps of an episode of a tub; a longer drive is cut.
+    rate_hz
+        Nominal rate of steps that carry no time at all.
+    camera
+        The picture field or topic that becomes the main camera; default the first.
+    jpeg_quality
+        Store films and raw pictures as JPEG of this quality, not as lossless PNG.
+    depth_unit_m
+        Metres of one count of depth, where the source does not say.
     """
-    from continuon.rlds.tub import import_recording
+    from continuon.rlds.importers.dispatch import import_recording
+    from continuon.rlds.importers.harvest import ImportOptions
 
-    report = import_recording(source, output_dir, episode_steps=episode_steps)
-    lines = [f"{len(report.episodes)} episodes, {report.steps} steps: {output_dir}"]
+    options = ImportOptions(
+        episode_steps=episode_steps,
+        rate_hz=rate_hz,
+        camera=camera,
+        jpeg_quality=jpeg_quality,
+        depth_unit_m=depth_unit_m,
+    )
+    report = import_recording(source, output_dir, options=options)
+    verdict = report.verdict
+    accepted = f"strict accepts {verdict.strict_ok}, lenient {verdict.lenient_ok}"
+    lines = [
+        f"{len(report.episodes)} episodes, {report.steps} steps: {output_dir}",
+        f"{report.format}: {accepted}",
+    ]
+    lines += [f"not strict: {n} x {code}" for code, n in verdict.strict_errors.items()]
+    lines += [f"no episode: {n} x {code}" for code, n in verdict.lenient_errors.items()]
     lines += [
         f"lost: {loss.count} x {loss.text} ({loss.code})" for loss in report.losses
     ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         encode_jpeg,
         policy_image,
     )
+    from continuon.rlds.importers.dispatch import import_recording
     from continuon.rlds.importers.report import ImportReport
     from continuon.rlds.json_schema import episode_schema
     from continuon.rlds.observation import Observation
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from continuon.rlds.steps import EpisodeSteps, align, read_steps
     from continuon.rlds.tfds_read import TfdsDirectory, open_tfds, read_columns
     from continuon.rlds.tfds_write import ConversionReport, convert
-    from continuon.rlds.tub import import_recording
     from continuon.rlds.validate import validate_recording
     from continuon.rlds.validate_tfds import DatasetReport, validate_dataset
 
@@ -139,7 +139,7 @@ _HOMES = {
     "steps": ("EpisodeSteps", "align", "read_steps"),
     "tfds_read": ("TfdsDirectory", "open_tfds", "read_columns"),
     "tfds_write": ("ConversionReport", "convert"),
-    "tub": ("import_recording",),
+    "importers.dispatch": ("import_recording",),
     "validate": ("validate_recording",),
     "validate_tfds": ("DatasetReport", "validate_dataset"),
 }

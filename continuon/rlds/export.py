@@ -32,6 +32,7 @@ from continuon.rlds.episode import (
     StreamSpec,
 )
 from continuon.rlds.file_sink import sync_directory, write_atomic
+from continuon.rlds.importers.locate import Format
 from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
 from continuon.rlds.recording import Recording, open_recording
 from continuon.rlds.scrub import bare_jpeg, bare_png
@@ -250,8 +251,8 @@ def _anonymous(
 
 def _allowed_provenance(metadata: EpisodeMetadata) -> dict[str, str]:
     allowed = {
-        "stamp_source": {"capture", "write", "conversion"},
-        "format": {"donkeycar-tub-v2"},
+        "stamp_source": {"capture", "write", "conversion", "nominal"},
+        "format": {member.value for member in Format},
     }
     facts = metadata.provenance
     return {key: facts[key] for key, ok in allowed.items() if facts.get(key) in ok}

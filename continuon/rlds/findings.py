@@ -84,6 +84,7 @@ RULES: Mapping[str, tuple[Severity, Severity, str]] = {
         "the stamps are times of conversion, not of capture",
     ),
     "E-EPISODE-TIME-004": (_W, _W, "the stream stalls for more than a second"),
+    "E-EPISODE-TIME-005": (_E, _W, "the stamps are nominal: nobody measured them"),
     "E-EPISODE-RATE-001": (_W, _W, "the measured rate is not the nominal one"),
     "E-EPISODE-CLOCK-001": (_W, _W, "a device clock was never compared with the host"),
     "E-EPISODE-CLOCK-002": (_E, _W, "stamps contradict the measured clock offset"),

@@ -17,6 +17,7 @@ __all__ = [
     "BLOBS",
     "DEPTH",
     "HOST_CLOCKS",
+    "NOMINAL_CLOCK",
     "RGB",
     "STATE",
     "STEPS",
@@ -30,6 +31,8 @@ STEPS, BLOBS = "steps", "blobs"
 """Streams of the plan's steps as documents, and of what these name beside pictures."""
 HOST_CLOCKS = frozenset({"host", "host-monotonic", "monotonic", "boottime", "wall"})
 """Names of clocks that need no measured offset: they are the recorder's own."""
+NOMINAL_CLOCK = "nominal"
+"""The clock of stamps that were counted up, not measured: nothing follows from them."""
 
 _RESERVED = frozenset({"clock_offset"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]{0,63}")

@@ -13,6 +13,7 @@ from continuon.rlds.episode import (
     ACTION,
     DEPTH,
     HOST_CLOCKS,
+    NOMINAL_CLOCK,
     RGB,
     Codec,
     EndReason,
@@ -82,6 +83,8 @@ def judge(recording: Recording, *, profile: Profile = "strict") -> EpisodeReport
     if stamp_source == "conversion":
         step = median_step_ns(recording.streams[RGB].capture_ns) / 1e6
         findings.append(found("TIME-003", RGB, f"median step {step:.1f} ms"))
+    if stamp_source == "nominal":
+        findings.append(found("TIME-005", "streams", "step number over rate"))
     if recording.end_reason in _FAILED_ENDS:
         findings.append(found("END-001", "end", recording.end_reason.value))
     figures: dict[str, Any] = {"steps": 0, "stamp_source": stamp_source}
@@ -197,7 +200,7 @@ def _clock_findings(recording: Recording) -> Iterator[Finding]:
     measured = {offset.device for offset in offsets}
     for name, stream in recording.streams.items():
         clock = stream.spec.clock
-        if clock in HOST_CLOCKS or not len(stream):
+        if clock in {*HOST_CLOCKS, NOMINAL_CLOCK} or not len(stream):
             continue
         if clock not in measured:
             yield found("CLOCK-001", name, clock)

@@ -74,6 +74,10 @@ MUTATIONS: Mapping[str, tuple[Change, str]] = {
         _stream("rgb", lambda rows: [rows[0], (rows[0][0], rows[1][1]), *rows[2:]]),
         "E-EPISODE-TIME-002",
     ),
+    "stamps that nobody measured": (
+        _metadata(provenance={"stamp_source": "nominal"}),
+        "E-EPISODE-TIME-005",
+    ),
     "stamps of a conversion": (
         _retime("rgb", lambda i, _: 1_000_000_000 + 3_000_000 * i),
         "E-EPISODE-TIME-003",

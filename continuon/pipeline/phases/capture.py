@@ -14,7 +14,7 @@ from continuon.pipeline.gates import ABSENT
 from continuon.pipeline.origins import agreed_origin
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.recording import archive, record_episodes
-from continuon.rlds.tub import import_recording
+from continuon.rlds.importers.dispatch import import_recording
 from continuon.rlds.validate import validate_recording
 
 __all__ = ["ROOMS", "inputs", "run"]

@@ -11,7 +11,7 @@ import attrs
 from continuon.rlds.findings import EpisodeReport, Severity, severity_of
 from continuon.rlds.validate import validate_recording
 
-__all__ = ["ImportReport", "Loss", "Verdict", "judge_import", "name_losses"]
+__all__ = ["ImportReport", "Loss", "Verdict", "judge_import"]
 
 
 @attrs.frozen
@@ -78,22 +78,6 @@ class ImportReport:
             "verdict": self.verdict.as_dict(),
             "exit_code": self.exit_code,
         }
-
-
-def name_losses(
-    counts: Mapping[str, int],
-    texts: Mapping[str, str],
-    details: Mapping[str, Iterable[str]] | None = None,
-) -> tuple[Loss, ...]:
-    """Return counted losses with their texts, the first five details of each named."""
-    details = details or {}
-    named = []
-    for code, count in sorted(counts.items()):
-        if count:
-            shown = [name[:80] for name in list(details.get(code, ()))[:5]]
-            text = texts[code] + (f": {', '.join(shown)}" if shown else "")
-            named.append(Loss(code, text, count))
-    return tuple(named)
 
 
 def judge_import(paths: Iterable[Path]) -> Verdict:

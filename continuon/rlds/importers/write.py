@@ -36,6 +36,7 @@ class ImportedEpisode:
     Attributes:
         readings: gives all samples in time order; called once, and only if needed.
         counts: samples that it will give, by stream.
+        jpeg_quality: of pictures that are given as arrays and stored as JPEG.
     """
 
     metadata: EpisodeMetadata
@@ -43,6 +44,7 @@ class ImportedEpisode:
     readings: Callable[[], Iterator[Reading]]
     counts: Mapping[str, int]
     end_reason: EndReason = EndReason.SLICE
+    jpeg_quality: int = 95
 
 
 def write_episode(episode: ImportedEpisode, directory: Path) -> Path:
@@ -68,7 +70,7 @@ def write_episode(episode: ImportedEpisode, directory: Path) -> Path:
         metadata,
         episode.streams,
         lossless_pacing=True,
-        jpeg_quality=95,
+        jpeg_quality=episode.jpeg_quality,
         open_sink=opened,
     )
     if recorder.path.exists():

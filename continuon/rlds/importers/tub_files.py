@@ -1,4 +1,4 @@
-"""Read a Donkeycar tub v2 as it lies on disk, or packed as .tar.gz; nothing judged yet.
+"""Read a Donkeycar tub v2 as it lies on disk; nothing is judged yet.
 
 A tub is `manifest.json` (five JSON lines: inputs, types, user metadata, facts about the
 tub, and the catalog table with `paths` and `deleted_indexes`), the catalogs that it
@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
 import msgspec
 
 from continuon.errors import DataError
+from continuon.rlds.importers.unpack import is_file_name, is_path
 
-__all__ = ["Tub", "TubRow", "open_tub"]
+__all__ = ["Tub", "TubRow", "read_tub"]
 
 _MANIFEST = "manifest.json"
 _IMAGES = (".jpg", ".jpeg", ".png")
-_ARCHIVES = (".tar.gz", ".tgz", ".tar")
-_MAX_UNPACKED_BYTES = 8 << 30
-_MAX_NAME_BYTES = 255
-"""Of a file name on every file system that a Pi or a PC uses."""
 
 
 @attrs.frozen
@@ -50,7 +42,6 @@ class Tub:
         missing_catalogs: named by the manifest, absent on disk.
         stale_rows: rows of catalogs on disk that the manifest does not name.
         unused_images: files in `images/` that no record of any catalog names.
-        dropped_members: of an archive: links, devices, and names that lead out of it.
         digest: SHA-256 over manifest and catalogs.
     """
 
@@ -64,7 +55,6 @@ class Tub:
     stale_catalogs: tuple[str, ...]
     stale_rows: int
     unused_images: tuple[str, ...]
-    dropped_members: tuple[str, ...]
     digest: str
 
     @property
@@ -79,135 +69,15 @@ class Tub:
 
     def image_path(self, name: str) -> Path | None:
         """Return where an image lies; None for a name that is not a plain file name."""
-        return self.root / "images" / name if _is_file_name(name) else None
+        return self.root / "images" / name if is_file_name(name) else None
 
 
-@contextmanager
-def open_tub(source: Path) -> Iterator[Tub]:
-    """Open a tub directory, a directory that holds one tub, or a packed tub.
+def read_tub(root: Path, name: str) -> Tub:
+    """Read a tub's tables; `name` is what its episodes call it.
 
     Raises:
-        DataError: no tub there, several, or its manifest is damaged.
+        DataError: its manifest is damaged.
     """
-    root = _find_root(source)
-    if root is not None:
-        yield _read(root, root.name)
-        return
-    archive = _find_archive(source)
-    if archive is None:
-        raise DataError(
-            "E-RLDS-IMPORT-001",
-            "this is no recording that can be imported",
-            where=source,
-            seen=_describe(source),
-            allowed="a Donkeycar tub v2: a folder with manifest.json, or its .tar.gz",
-        )
-    with TemporaryDirectory(prefix="continuon-tub-") as unpacked:
-        dropped = _unpack(archive, Path(unpacked))
-        root = _find_root(Path(unpacked))
-        if root is None:
-            raise DataError(
-                "E-RLDS-IMPORT-001",
-                "this archive holds no tub",
-                where=archive,
-                allowed="a folder with manifest.json",
-            )
-        name = archive.name
-        for suffix in _ARCHIVES:
-            name = name.removesuffix(suffix)
-        yield _read(root, name, dropped)
-
-
-def _find_root(source: Path) -> Path | None:
-    if not source.is_dir():
-        return None
-    for pattern in (_MANIFEST, f"*/{_MANIFEST}", f"*/*/{_MANIFEST}"):
-        found = sorted(path.parent for path in source.glob(pattern))
-        if len(found) > 1:
-            raise DataError(
-                "E-RLDS-IMPORT-002",
-                "there are several tubs here",
-                where=source,
-                seen=", ".join(path.name for path in found[:5]),
-                hint="import them one by one",
-            )
-        if found:
-            return found[0]
-    return None
-
-
-def _find_archive(source: Path) -> Path | None:
-    if source.is_file():
-        return source if _is_archive(source) else None
-    if not source.is_dir():
-        return None
-    packed = [path for path in sorted(source.iterdir()) if path.is_file()]
-    packed = [path for path in packed if path.name.endswith(_ARCHIVES)]
-    return packed[0] if len(packed) == 1 and _is_archive(packed[0]) else None
-
-
-def _is_archive(path: Path) -> bool:
-    try:
-        return tarfile.is_tarfile(path)
-    except (EOFError, OSError, zlib.error):
-        return False
-
-
-def _describe(source: Path) -> str:
-    if source.is_dir():
-        names = sorted(path.name for path in source.iterdir())
-        return "a folder with " + (", ".join(names[:5]) or "nothing in it")
-    return "a file that is no archive" if source.is_file() else "nothing"
-
-
-def _unpack(archive: Path, target: Path) -> tuple[str, ...]:
-    """Write out regular files with harmless names; returns the names left behind."""
-    total = 0
-    dropped: list[str] = []
-    try:
-        with tarfile.open(archive) as packed:
-            for member in packed:
-                path = PurePosixPath(member.name)
-                if member.isdir() or path.name.startswith("._"):
-                    continue
-                if not member.isfile() or not _is_path(path):
-                    dropped.append(member.name)
-                    continue
-                total += member.size
-                if total > _MAX_UNPACKED_BYTES:
-                    raise DataError(
-                        "E-RLDS-IMPORT-003",
-                        "this archive unpacks to more than a tub may hold",
-                        where=archive,
-                        allowed=f"{_MAX_UNPACKED_BYTES} bytes",
-                    )
-                content = packed.extractfile(member)
-                assert content is not None
-                place = target / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content.read())
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            "E-RLDS-IMPORT-004", f"this archive is damaged: {error}", where=archive
-        ) from error
-    return tuple(dropped)
-
-
-def _is_path(path: PurePosixPath) -> bool:
-    """Return whether a relative path stays below its folder and a disk can hold it."""
-    return bool(path.parts) and all(map(_is_file_name, path.parts))
-
-
-def _is_file_name(name: str) -> bool:
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        return False
-    plain = name not in {".", ".."} and "/" not in name and "\0" not in name
-    return plain and 0 < size <= _MAX_NAME_BYTES
-
-
-def _read(root: Path, name: str, dropped: tuple[str, ...] = ()) -> Tub:
     manifest = (root / _MANIFEST).read_bytes()
     digest = hashlib.sha256(manifest)
     inputs, types, table = _parse_manifest(manifest, root / _MANIFEST)
@@ -216,7 +86,7 @@ def _read(root: Path, name: str, dropped: tuple[str, ...] = ()) -> Tub:
     missing = []
     for path in paths:
         file = root / path
-        if not _is_path(PurePosixPath(path)) or not file.is_file():
+        if not is_path(PurePosixPath(path)) or not file.is_file():
             missing.append(path)
             continue
         content = file.read_bytes()
@@ -243,7 +113,6 @@ def _read(root: Path, name: str, dropped: tuple[str, ...] = ()) -> Tub:
         stale_catalogs=tuple(stale),
         stale_rows=len(left),
         unused_images=(),
-        dropped_members=dropped,
         digest=digest.hexdigest(),
     )
     return attrs.evolve(tub, unused_images=_unused_images(tub, left))

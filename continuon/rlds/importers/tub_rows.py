@@ -10,10 +10,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from continuon.rlds.tub_files import Tub, TubRow
+from continuon.rlds.importers.tub_files import Tub, TubRow
 
 __all__ = [
-    "LOSSES",
     "Demonstration",
     "backward_steps",
     "judge_rows",
@@ -25,20 +24,6 @@ MAX_GAP_NS = 1_000_000_000
 MIN_CAMERA_DT_NS = 8_000_000
 """No camera of such a car is faster than 125 Hz: a shorter median dt is no capture."""
 _ROUNDING = 1e-3
-
-LOSSES = {
-    "E-RLDS-TUB-010": "the catalog is named by the manifest but absent",
-    "E-RLDS-TUB-011": "rows in catalogs that the manifest does not name (stale)",
-    "E-RLDS-TUB-012": "rows that are no JSON object or lack their index or time",
-    "E-RLDS-TUB-013": "rows whose image a later session overwrote (index used twice)",
-    "E-RLDS-TUB-014": "rows that the autopilot drove, or whose driver is not known",
-    "E-RLDS-TUB-015": "rows whose steering or throttle is absent, not finite or > 1",
-    "E-RLDS-TUB-016": "rows whose image is missing",
-    "E-RLDS-TUB-017": "rows whose image is no whole JPEG",
-    "E-RLDS-TUB-018": "images that no record names",
-    "E-RLDS-TUB-019": "rows at which time runs backwards: the episode is cut there",
-    "E-RLDS-TUB-020": "members of the archive that are no plain files of it",
-}
 
 
 @attrs.frozen
@@ -73,7 +58,6 @@ def judge_rows(tub: Tub) -> tuple[list[Demonstration], Counter[str], int]:
     losses["E-RLDS-TUB-010"] = len(tub.missing_catalogs)
     losses["E-RLDS-TUB-011"] = tub.stale_rows
     losses["E-RLDS-TUB-018"] = len(tub.unused_images)
-    losses["E-RLDS-TUB-020"] = len(tub.dropped_members)
     return kept, losses, deleted
 
 

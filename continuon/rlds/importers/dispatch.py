@@ -1,0 +1,88 @@
+"""Import a foreign recording: find its format, write its episodes, judge them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from continuon.errors import DataError
+from continuon.rlds.episode import RGB
+from continuon.rlds.importers.harvest import Harvest, Importer, ImportOptions
+from continuon.rlds.importers.locate import Format, locate
+from continuon.rlds.importers.report import ImportReport, judge_import
+from continuon.rlds.importers.write import write_episode
+
+__all__ = ["import_recording"]
+
+_HOMES = {
+    Format.TUB: "tub:import_tub",
+    Format.TFDS: "tfds:import_tfds",
+}
+"""Where each format is read; its packages are imported only then."""
+
+
+def import_recording(
+    source: Path,
+    output_dir: Path,
+    *,
+    episode_steps: int = 50,
+    options: ImportOptions | None = None,
+    progress: Callable[[int, str], None] | None = None,
+) -> ImportReport:
+    """Import a foreign recording as episodes, its format told by content.
+
+    Running it again adds nothing: an episode that is there already is kept.
+
+    Args:
+        source: a file or folder; see `Format` for what is known.
+        output_dir: where the episodes go.
+        episode_steps: longest episode of a tub; in `options` with all the others.
+        options: what the source does not say of itself.
+        progress: told the number and name of each episode that was written.
+
+    Raises:
+        DataError: no recording that can be read, not one usable step in it, or a full
+            disk.
+        UsageError: an option that means nothing.
+        MissingPackageError: the format's extra is not installed.
+    """
+    options = options or ImportOptions(episode_steps=episode_steps)
+    source, output_dir = Path(source), Path(output_dir)
+    harvest = Harvest()
+    paths: list[Path] = []
+    steps = 0
+    with locate(source, harvest) as (kind, found):
+        for episode in _importer(kind)(found, harvest, options):
+            output_dir.mkdir(parents=True, exist_ok=True)
+            paths.append(write_episode(episode, output_dir))
+            counts = episode.counts
+            steps += counts.get(RGB, max(counts.values(), default=0))
+            if progress is not None:
+                progress(len(paths), episode.metadata.episode_id)
+    losses = harvest.named()
+    if not paths:
+        said = [f"{loss.count} {loss.text}" for loss in losses] + harvest.notes
+        raise DataError(
+            "E-RLDS-IMPORT-008",
+            f"not one step of this {kind} recording can be used",
+            where=source,
+            seen="; ".join(said) or "nothing in it",
+        )
+    return ImportReport(
+        source=source,
+        format=kind.value,
+        episodes=tuple(paths),
+        steps=steps,
+        losses=losses,
+        notes=tuple(harvest.notes),
+        verdict=judge_import(paths),
+    )
+
+
+def _importer(kind: Format) -> Importer:
+    module, _, name = _HOMES[kind].partition(":")
+    found: Importer = getattr(
+        importlib.import_module(f"continuon.rlds.importers.{module}"), name
+    )
+    return found
