@@ -7,6 +7,7 @@ lost, 4 a person must act, 5 refused for safety or trust.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MissingPackageError",
     "TrustError",
     "UsageError",
+    "error_from_dict",
     "system_error",
 ]
 
@@ -188,3 +190,22 @@ def system_error(error: OSError) -> DataError:
     )
     seen = error if error.errno not in _SYSTEM else None
     return DataError(code, what, where=error.filename, seen=seen, hint=hint)
+
+
+def error_from_dict(facts: Mapping[str, Any]) -> ContinuonError:
+    """Return the error that `as_dict` spelt in another process, of its own family."""
+    kinds: dict[str, type[ContinuonError]] = {
+        kind.family: kind
+        for kind in (
+            ContractError,
+            DataError,
+            HardwareError,
+            TrustError,
+            BudgetError,
+            GateMissedError,
+            UsageError,
+        )
+    }
+    more = {k: v for k, v in facts.items() if k not in ("family", "code", "what")}
+    kind = kinds.get(str(facts.get("family")), ContinuonError)
+    return kind(str(facts["code"]), str(facts["what"]), **more)

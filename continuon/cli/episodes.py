@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import attrs
 from cyclopts import Parameter
 
-from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
 from continuon.environment import read_environment
 from continuon.errors import DataError, UsageError
@@ -24,71 +22,12 @@ __all__ = [
     "export",
     "import_",
     "list_",
-    "record",
     "recover",
     "show",
     "validate",
 ]
 
 Source = Annotated[Path, Parameter(help="A recording or a folder of recordings.")]
-
-
-def record(
-    *,
-    output_dir: Path | None = None,
-    count: int = 16,
-    duration_s: float = 8.0,
-    rig: Literal["sim", "pi"] = "sim",
-    seed: int = 0,
-    workers: int = 2,
-) -> Result:
-    """Record episodes from the rig until the folder holds so many.
-
-    Parameters
-    ----------
-    output_dir
-        Where the recordings go; default rlds/episodes below the home.
-    count
-        How many episodes the folder shall hold.
-    duration_s
-        Length of each in seconds of the rig's clock.
-    rig
-        The simulated rig with its expert driver, or the Pi's own with a teleoperator.
-    seed
-        Fixes tracks, disturbances and sensor noise of the simulated rig.
-    workers
-        Processes that record at the same time; the simulated rig only.
-    """
-    from continuon.cli.progress import Bar
-    from continuon.pipeline.recording import record_episodes
-
-    check_at_least_one(count=count, workers=workers)
-    if not 0 < duration_s < math.inf:
-        raise UsageError(
-            "E-CLI-DURATION-001",
-            "an episode's length is out of range",
-            seen=duration_s,
-            allowed="a finite number of seconds above 0",
-        )
-    target = output_dir or Home.from_environment().episodes
-    report = record_episodes(
-        target,
-        rig=rig,
-        seed=seed,
-        count=count,
-        duration_s=duration_s,
-        workers=workers,
-        progress=Bar().update,
-    )
-    lines = [f"{report.recorded} recorded, {report.kept} were there: {target}"]
-    lines += [f"ended early: {text}" for text in report.ended_early]
-    if report.archived is not None:
-        lines.append(f"cut-off recordings were moved to {report.archived}")
-    return Result(
-        data=report,
-        text="\n".join(lines),
-        exit_code=3 if report.ended_early else 0,
-    )
 
 
 def import_(

@@ -12,7 +12,7 @@ from continuon.environment import read_environment
 from continuon.errors import UsageError
 from continuon.home import Home
 
-__all__ = ["clear_estop", "install", "serve"]
+__all__ = ["clear_estop", "install", "pair", "serve"]
 
 
 def serve(
@@ -66,6 +66,30 @@ def serve(
     )
     code = run_service(settings)
     return Result(data={"stopped": True}, text="stopped", exit_code=code)
+
+
+def pair(
+    *,
+    role: Literal["viewer", "operator", "owner"] = "operator",
+    home: Path | None = None,
+) -> Result:
+    """Show a code that pairs one more client with the service that runs here.
+
+    Parameters
+    ----------
+    role
+        What the client will be allowed: look, drive, or everything.
+    home
+        The data root of the service.
+    """
+    from continuon.robot.client import RobotClient
+
+    place = Home(home) if home is not None else Home.from_environment()
+    found = RobotClient.find(place).ask("/pairing", {"role": role})
+    minutes = found["for_s"] / 60
+    return Result(
+        data=found, text=f"pairing code {found['code']} ({role}, {minutes:g} minutes)"
+    )
 
 
 def install(

@@ -42,6 +42,7 @@ COMMANDS = (
     Command(
         "robot serve", "robot:serve", "Run the robot service: API, modes, discovery"
     ),
+    Command("robot pair", "robot:pair", "Show a code that pairs one more client"),
     Command(
         "robot install",
         "robot:install",
@@ -55,7 +56,10 @@ COMMANDS = (
         ("state",),
     ),
     Command(
-        "record", "episodes:record", "Record episodes from the rig", ("output_dir",)
+        "record",
+        "record:record",
+        "Record episodes: the expert's or a person's",
+        ("output_dir",),
     ),
     Command(
         "import",

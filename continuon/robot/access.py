@@ -106,6 +106,7 @@ def decide_access(
     authorization: str | None,
     tokens: Sequence[Token],
     own_names: Sequence[str] = (),
+    local_sha256: str | None = None,
 ) -> Access:
     """Return a caller's role.
 
@@ -115,6 +116,8 @@ def decide_access(
         authorization: the request's Authorization, "Bearer TOKEN".
         tokens: the paired clients.
         own_names: names and addresses that this robot is reached by.
+        local_sha256: hash of the secret that this run of the service keeps in a file
+            for its own user; whoever can read it is a person at the robot.
     """
     if not names_this_host(host_header, own_names):
         return _nobody("the Host header does not name this robot")
@@ -124,6 +127,9 @@ def decide_access(
         for token in tokens:
             if scheme.lower() == "bearer" and hmac.compare_digest(token.sha256, digest):
                 return Access(role=token.role, name=token.name)
+        is_own = local_sha256 is not None and hmac.compare_digest(local_sha256, digest)
+        if is_own and scheme.lower() == "bearer" and is_loopback(peer):
+            return Access(role=Role.OWNER, name="local")
         return _nobody("the token is not known")
     if tokens:
         return _nobody("a token is needed: pair with the code that the robot shows")

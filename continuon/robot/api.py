@@ -18,13 +18,20 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from continuon.errors import ContinuonError, ContractError, HardwareError, TrustError
 from continuon.rlds.episode import ActionSource, EndReason
 from continuon.robot import modes
-from continuon.robot.access import Access, Role, decide_access, names_this_host
+from continuon.robot.access import (
+    CODE_TTL_NS,
+    Access,
+    Role,
+    decide_access,
+    names_this_host,
+)
 from continuon.robot.api_bodies import (
     MAX_BODY_BYTES,
     EpisodeBody,
     EpisodeEndBody,
     ModeBody,
     PairBody,
+    PairingBody,
     StopBody,
     TeleopFrame,
     decode,
@@ -45,6 +52,12 @@ _TELEOP_SOURCES = (
     ActionSource.HUMAN_DEV_XR,
     ActionSource.HUMAN_SUPERVISOR,
 )
+
+
+PROTOCOL = "continuon.v1"
+"""The WebSocket subprotocol of teleoperation."""
+
+_BEARER = "bearer."
 
 
 class Api:
@@ -95,6 +108,20 @@ class Api:
         body = await read_body(request, PairBody)
         secret, role = await asyncio.to_thread(self._tokens.pair, body.code, body.name)
         return _json({"token": secret, "role": role.name.lower()})
+
+    async def open_pairing(self, request: Request, _access: Access) -> Response:
+        """Show a code that another client pairs with."""
+        role = Role[(await read_body(request, PairingBody)).role.upper()]
+        window = self._tokens.open_window(role)
+        seconds = CODE_TTL_NS / 1e9
+        return _json({"code": window.code, "role": role.name.lower(), "for_s": seconds})
+
+    async def whoami(self, _request: Request, access: Access) -> Response:
+        """Say who asks, and what they may."""
+        paired = bool(self._tokens.tokens)
+        role = access.role.name.lower()
+        body = {"role": role, "name": access.name, "paired": paired}
+        return _json(body | ({"reason": access.reason} if access.reason else {}))
 
     async def status(self, _request: Request, _access: Access) -> Response:
         """Return everything that is known."""
@@ -172,7 +199,7 @@ class Api:
         if self._access(socket).role < Role.OPERATOR or not self._same_origin(socket):
             await socket.close(code=1008, reason="pair first")
             return
-        await socket.accept()
+        await socket.accept(subprotocol=_offered(socket))
         while True:
             try:
                 text = await socket.receive_text()
@@ -219,12 +246,14 @@ class Api:
         return answer
 
     def _access(self, connection: HTTPConnection) -> Access:
+        authorization = connection.headers.get("authorization")
         return decide_access(
             peer=connection.client.host if connection.client else None,
             host_header=connection.headers.get("host"),
-            authorization=connection.headers.get("authorization"),
+            authorization=authorization or _bearer_protocol(connection),
             tokens=self._tokens.tokens,
             own_names=self._own_names,
+            local_sha256=self._tokens.local_sha256,
         )
 
     def _same_origin(self, connection: HTTPConnection) -> bool:
@@ -233,6 +262,22 @@ class Api:
         return origin is None or names_this_host(
             urlsplit(origin).netloc, self._own_names
         )
+
+
+def _bearer_protocol(connection: HTTPConnection) -> str | None:
+    """Return the token that a browser's WebSocket carries as `bearer.TOKEN`.
+
+    A page cannot set headers on a WebSocket; the protocols it offers are all it has.
+    """
+    for offered in connection.scope.get("subprotocols", ()):
+        if offered.startswith(_BEARER):
+            return f"Bearer {offered.removeprefix(_BEARER)}"
+    return None
+
+
+def _offered(socket: WebSocket) -> str | None:
+    """Return the protocol to answer with, where the client offered it."""
+    return PROTOCOL if PROTOCOL in socket.scope.get("subprotocols", ()) else None
 
 
 def _is_json(endpoint: Endpoint, request: Request) -> bool:

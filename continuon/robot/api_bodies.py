@@ -18,6 +18,7 @@ __all__ = [
     "EpisodeEndBody",
     "ModeBody",
     "PairBody",
+    "PairingBody",
     "StopBody",
     "TeleopFrame",
     "decode",
@@ -56,6 +57,12 @@ class PairBody(_Body, frozen=True):
 
 
 _Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class PairingBody(_Body, frozen=True):
+    """A pairing to open."""
+
+    role: Literal["viewer", "operator", "owner"] = "operator"
 
 
 class EpisodeBody(_Body, frozen=True):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from continuon.errors import BudgetError, ContinuonError, HardwareError
+from continuon.errors import BudgetError, HardwareError, error_from_dict
 from continuon.robot.channel import Channel
 
 __all__ = ["Caller"]
@@ -119,9 +119,7 @@ class Caller:
         except EOFError:
             raise self._gone() from None
         if "error" in message:
-            facts = dict(message["error"])
-            facts.pop("family", None)
-            raise ContinuonError(facts.pop("code"), facts.pop("what"), **facts)
+            raise error_from_dict(message["error"])
         return message
 
     def _read(self) -> None:

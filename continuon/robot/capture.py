@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from continuon.errors import BudgetError, ContinuonError
+from continuon.errors import BudgetError, error_from_dict
 from continuon.rig.calibration import calibration_from_dict, car_pulses_us
 from continuon.rlds.episode import EndReason
 from continuon.robot.capture_episode import (
@@ -219,9 +219,7 @@ def _work(jobs: Sequence[Job], took: Callable[[EpisodeCapture], None]) -> None:
 def _answer(line: bytes) -> EpisodeCapture:
     answer: Mapping[str, Any] = json.loads(line)
     if "error" in answer:
-        facts = dict(answer["error"])
-        facts.pop("family", None)
-        raise ContinuonError(facts.pop("code"), facts.pop("what"), **facts)
+        raise error_from_dict(answer["error"])
     return msgspec.convert(answer["episode"], EpisodeCapture, dec_hook=_path)
 
 

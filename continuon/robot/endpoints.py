@@ -85,6 +85,25 @@ ENDPOINTS = (
         answers={"403": "wrong code, or no pairing is under way"},
     ),
     Endpoint(
+        path="/pairing",
+        method="POST",
+        name="open_pairing",
+        role=Role.OWNER,
+        summary="Show a code that pairs one more client; an older code is void.",
+        body={
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"role": {"enum": ["viewer", "operator", "owner"]}},
+        },
+    ),
+    Endpoint(
+        path="/whoami",
+        method="GET",
+        name="whoami",
+        role=Role.NOBODY,
+        summary="Who asks, what they may, and whether anybody is paired.",
+    ),
+    Endpoint(
         path="/status",
         method="GET",
         name="status",

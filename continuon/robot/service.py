@@ -34,9 +34,10 @@ from continuon.robot.notify import notify
 from continuon.robot.supervisor import Supervisor
 from continuon.robot.token_store import TokenStore
 
-__all__ = ["SERVICE_FILE", "ServiceSettings", "serve"]
+__all__ = ["LOCAL_TOKEN_FILE", "SERVICE_FILE", "ServiceSettings", "serve"]
 
 SERVICE_FILE = "service.json"
+LOCAL_TOKEN_FILE = "local.token"  # noqa: S105
 DEFAULT_PORT = 8787
 _WATCH_S = 0.1
 _PRELOAD = ("continuon.rlds.images",)
@@ -96,6 +97,7 @@ def serve(
     clock = SystemClock()
     tokens = TokenStore(settings.home.state / "tokens.json", clock)
     paired = bool(tokens.load())
+    tokens.open_local(settings.home.state / LOCAL_TOKEN_FILE)
     hosts = ("127.0.0.1", *(lan_addresses() if settings.lan and paired else ()))
     sockets = _listen(hosts, settings.port)
     port = int(sockets[0].getsockname()[1])

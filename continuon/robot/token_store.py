@@ -36,6 +36,22 @@ class TokenStore:
         self._lock = threading.Lock()
         self._window: PairingWindow | None = None
         self._tokens: tuple[Token, ...] = ()
+        self._local_sha256: str | None = None
+
+    @property
+    def local_sha256(self) -> str | None:
+        """Hash of the local secret; None until `open_local`."""
+        return self._local_sha256
+
+    def open_local(self, path: Path) -> None:
+        """Write a new secret for this machine's own user to `path`, mode 0600.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        secret = secrets.token_urlsafe(32)
+        replace_file(path, secret.encode(), mode=0o600)
+        self._local_sha256 = hash_token(secret)
 
     def load(self) -> tuple[Token, ...]:
         """Read the file; a missing one is an unpaired robot.

@@ -20,13 +20,16 @@ OWNER = Token(name="phone", role=Role.OWNER, sha256=hash_token("secret"))
 VIEWER = Token(name="wall", role=Role.VIEWER, sha256=hash_token("look"))
 
 
-def access(*, peer="127.0.0.1", host="localhost:8787", auth=None, tokens=(), names=()):
+def access(
+    *, peer="127.0.0.1", host="localhost:8787", auth=None, tokens=(), names=(), own=None
+):
     return decide_access(
         peer=peer,
         host_header=host,
         authorization=auth,
         tokens=tokens,
         own_names=names,
+        local_sha256=own,
     )
 
 
@@ -82,6 +85,16 @@ def test_a_token_gives_its_own_role():
         names=("car.local",),
     )
     assert (seen.role, seen.name) == (Role.VIEWER, "wall")
+
+
+@pytest.mark.req("R-API-01")
+def test_the_secret_in_this_machines_file_counts_on_this_machine_only():
+    own = hash_token("mine")
+    near = access(tokens=(VIEWER,), auth="Bearer mine", own=own)
+    assert (near.role, near.name) == (Role.OWNER, "local")
+    far = {"peer": "192.0.2.7", "host": "car.local", "names": ("car.local",)}
+    assert access(tokens=(VIEWER,), auth="Bearer mine", own=own, **far).role == 0
+    assert access(tokens=(VIEWER,), auth="Bearer other", own=own).role is Role.NOBODY
 
 
 def test_addresses_and_names_of_this_machine():
