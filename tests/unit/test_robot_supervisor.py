@@ -1,5 +1,7 @@
 import os
 import signal
+import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -88,23 +90,34 @@ def test_a_start_without_a_policy_leaves_the_robot_idle(tmp_path):
         assert not robot.keeper.state.executing
 
 
+@contextmanager
+def hands_on(robot):
+    """Send a command 30 times a second, as a person's page does."""
+    off = threading.Event()
+
+    def drive():
+        while not off.wait(0.033):
+            with suppress(ContractError):
+                robot.teleop([0.1, 0.2], "human_teleop_xr")
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    yield
+    off.set()
+    thread.join()
+
+
 @pytest.mark.req("R-RECORD-01", "R-RECORD-04", "R-RECORD-05")
 def test_a_person_drives_and_records_and_the_file_is_judged(tmp_path):
     with supervisor(tmp_path) as robot:
-        robot.request(Request.TRAINING, Actor.PERSON)
-        robot.request(Request.START, Actor.PERSON)
-        wish = Wish(task="drive", tags=("day",))
-        robot.teleop([0.1, 0.2], "human_teleop_xr")
-        begun = robot.begin_episode(wish)
-        with pytest.raises(ContractError, match="E-ROBOT-TELEOP-002"):
-            robot.teleop([0.1, 0.2], "human_supervisor")
-
-        def driven():
-            robot.teleop([0.1, 0.2], "human_teleop_xr")
-            return robot.status()["recording"]["frames"] >= 20
-
-        wait_for(driven)
-        ended = robot.end_episode(EndReason.COMPLETE)
+        with hands_on(robot):
+            robot.request(Request.TRAINING, Actor.PERSON)
+            robot.request(Request.START, Actor.PERSON)
+            begun = robot.begin_episode(Wish(task="drive", tags=("day",)))
+            with pytest.raises(ContractError, match="E-ROBOT-TELEOP-002"):
+                robot.teleop([0.1, 0.2], "human_supervisor")
+            wait_for(lambda: robot.recordings.current()["frames"] >= 20)
+            ended = robot.end_episode(EndReason.COMPLETE)
         assert ended["episode_id"] == begun["episode_id"]
         assert ended["summary"]["counts"]["rgb"] >= 20
         with pytest.raises(ContractError, match="E-ROBOT-RECORD-010"):
