@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from continuon.cli.render import Result
-from continuon.errors import UsageError
+from continuon.errors import HardwareError, UsageError
 
-__all__ = ["doctor", "health", "scan", "validate"]
+__all__ = ["calibrate", "doctor", "health", "scan", "validate"]
 
 RigName = Literal["sim", "pi"]
 
 
 def health(
-    *, quick: bool = False, rig: RigName | None = None, home: Path | None = None
+    *,
+    quick: bool = False,
+    rig: RigName | None = None,
+    home: Path | None = None,
+    watch_s: float = 0.0,
 ) -> Result:
     """Check camera, servo board, skew, supply, heat and the machine.
 
@@ -28,14 +32,26 @@ def health(
         The simulated rig, or the Pi's own; default the Pi's where this is a Pi.
     home
         Where recordings go, for the check of the disk.
+    watch_s
+        Look again and again for so long, and print each level that changes; a level is
+        left for a better one only well inside its limit.
     """
-    from continuon.health import check_health
+    from continuon.cli.render import say
+    from continuon.health import HealthWatch, check_health
     from continuon.home import Home
 
     place = Home(home) if home is not None else Home.from_environment()
     body = _open(rig or _default_rig())
     try:
-        report = check_health(body, quick=quick, home=place)
+        watch = HealthWatch(
+            lambda last: check_health(body, quick=quick, home=place, before=last)
+        )
+        end_ns = body.clock.monotonic_ns() + round(watch_s * 1e9)
+        report, _ = watch.update()
+        while body.clock.monotonic_ns() < end_ns:
+            report, changes = watch.update()
+            for change in changes:
+                say(f"{change.name}: {change.before} -> {change.after}, {change.text}")
     finally:
         body.close()
     lines = [_line(check) for check in report.checks]
@@ -145,6 +161,87 @@ def validate(*, log_json: Path, rig: RigName = "sim", move: bool = False) -> Res
     return Result(data=data, text="\n".join(lines), exit_code=report.exit_code)
 
 
+def calibrate(
+    *,
+    measured_us: float | None = None,
+    asked_us: float = 1500.0,
+    rig: RigName = "sim",
+    home: Path | None = None,
+    move: bool = False,
+    hold_s: float = 30.0,
+) -> Result:
+    """Measure the servo board's oscillator by one pulse, and store it.
+
+    First hold a pulse (`--move`) and measure its width at the steering output with an
+    oscilloscope or a servo tester; then give the width (`--measured-us`). Wheels off
+    the ground.
+
+    Parameters
+    ----------
+    measured_us
+        The pulse's width as measured. Without it nothing is stored.
+    asked_us
+        The pulse that was held.
+    rig
+        The Pi's own rig, or the simulated one, of which nothing is stored.
+    home
+        Where the calibration is stored, below `state`.
+    move
+        Hold the pulse at the steering output. On a Pi this asks for consent.
+    hold_s
+        How long it is held.
+    """
+    import attrs
+
+    from continuon.home import Home
+    from continuon.pipeline.atomic import write_atomic
+    from continuon.rig.calibration_record import (
+        calibration_path,
+        encode_calibration,
+        oscillator_from_pulse,
+    )
+
+    place = Home(home) if home is not None else Home.from_environment()
+    if move and rig == "pi":
+        _ask_consent()
+    body = _open(rig, home=place)
+    try:
+        if body.servos is None:
+            raise HardwareError(
+                "E-RIG-CALIB-005",
+                "there is no servo board to calibrate",
+                hint="`continuon rig scan` says what answers",
+            )
+        calibration = body.calibration
+        register_us = body.servos.registered_us(asked_us)
+        if move:
+            channel = calibration.steering.channel
+            body.servos.set_pulses_us({channel: asked_us})
+            body.clock.sleep_until_ns(body.clock.monotonic_ns() + round(hold_s * 1e9))
+            body.servos.full_off()
+        facts = {
+            "origin": body.origin,
+            "oscillator_hz": calibration.oscillator_hz,
+            "register_us": register_us,
+            "moved": move,
+            "stored": None,
+        }
+        if measured_us is None:
+            return Result(data=facts)
+        oscillator_hz = oscillator_from_pulse(
+            calibration.oscillator_hz, register_us=register_us, measured_us=measured_us
+        )
+    finally:
+        body.close()
+    facts["oscillator_hz"] = oscillator_hz
+    if body.origin == "real":  # a simulated board's would drive the real one wrongly
+        path = calibration_path(place)
+        made = attrs.evolve(calibration, oscillator_hz=oscillator_hz)
+        write_atomic(path, encode_calibration(made))
+        facts["stored"] = str(path)
+    return Result(data=facts)
+
+
 def _default_rig() -> RigName:
     """Return "pi" on a Raspberry Pi; elsewhere a person has to ask for the simulation.
 
@@ -161,11 +258,11 @@ def _default_rig() -> RigName:
     )
 
 
-def _open(name: RigName) -> Any:
+def _open(name: RigName, *, home: Any = None) -> Any:
     if name == "pi":
         from continuon.rig.pi import PiRig
 
-        return PiRig()
+        return PiRig(home=home)
     from continuon.sim import SimRig
 
     return SimRig(0)

@@ -40,6 +40,12 @@ COMMANDS = (
         ("log_json",),
     ),
     Command(
+        "rig calibrate",
+        "hardware:calibrate",
+        "Measure the servo board's oscillator, and store it",
+        ("home",),
+    ),
+    Command(
         "robot serve", "robot:serve", "Run the robot service: API, modes, discovery"
     ),
     Command("robot pair", "robot:pair", "Show a code that pairs one more client"),

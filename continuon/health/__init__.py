@@ -7,11 +7,13 @@ from continuon.health.doctor import DoctorReport, doctor
 from continuon.health.levels import Level
 from continuon.health.report import Check, HealthReport
 from continuon.health.rig_validation import RigValidation, rig_validate
+from continuon.health.watching import HealthWatch
 
 __all__ = [
     "Check",
     "DoctorReport",
     "HealthReport",
+    "HealthWatch",
     "Level",
     "RigValidation",
     "check_health",

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from continuon.health.levels import Level, Limits, grade, worst
+from continuon.health.levels import Level, regrade, worst
 from continuon.health.report import Check
+from continuon.health.thresholds import bounds
 
 __all__ = ["check_disk", "check_memory", "check_pressure"]
 
@@ -16,7 +17,9 @@ ORIGIN = "host"
 _FULL = re.compile(r"^full avg10=([0-9.]+)", re.MULTILINE)
 
 
-def check_disk(root: Path, limits: dict[str, Any]) -> Check:
+def check_disk(
+    root: Path, limits: dict[str, Any], *, before: Level | None = None
+) -> Check:
     """Grade free space where recordings go, and whether it is writable."""
     place = root
     while not place.exists() and place != place.parent:
@@ -30,22 +33,10 @@ def check_disk(root: Path, limits: dict[str, Any]) -> Check:
     read_only = bool(usage.f_flag & os.ST_RDONLY) or not os.access(place, os.W_OK)
     level = worst(
         [
-            grade(
-                fraction,
-                Limits(
-                    warn=limits["warn_below_free_fraction"],
-                    critical=limits["critical_below_free_fraction"],
-                    above=False,
-                ),
+            regrade(
+                fraction, bounds(limits, "free_fraction", above=False), before=before
             ),
-            grade(
-                free,
-                Limits(
-                    warn=limits["warn_below_free_bytes"],
-                    critical=limits["critical_below_free_bytes"],
-                    above=False,
-                ),
-            ),
+            regrade(free, bounds(limits, "free_bytes", above=False), before=before),
             Level.CRITICAL if read_only else Level.OK,
         ]
     )
@@ -63,7 +54,9 @@ def check_disk(root: Path, limits: dict[str, Any]) -> Check:
     )
 
 
-def check_memory(limits: dict[str, Any], *, proc: Path = Path("/proc")) -> Check:
+def check_memory(
+    limits: dict[str, Any], *, proc: Path = Path("/proc"), before: Level | None = None
+) -> Check:
     """Grade the memory that is available without swapping."""
     try:
         text = (proc / "meminfo").read_text("ascii")
@@ -77,14 +70,8 @@ def check_memory(limits: dict[str, Any], *, proc: Path = Path("/proc")) -> Check
             origin=ORIGIN,
         )
     fraction = available / total
-    level = grade(
-        fraction,
-        Limits(
-            warn=limits["warn_below_available_fraction"],
-            critical=limits["critical_below_available_fraction"],
-            above=False,
-        ),
-    )
+    limit = bounds(limits, "available_fraction", above=False)
+    level = regrade(fraction, limit, before=before)
     return Check(
         name="memory",
         level=level,
@@ -98,7 +85,9 @@ def check_memory(limits: dict[str, Any], *, proc: Path = Path("/proc")) -> Check
     )
 
 
-def check_pressure(limits: dict[str, Any], *, proc: Path = Path("/proc")) -> Check:
+def check_pressure(
+    limits: dict[str, Any], *, proc: Path = Path("/proc"), before: Level | None = None
+) -> Check:
     """Grade the share of time in which everything waited for memory (PSI)."""
     try:
         text = (proc / "pressure/memory").read_text("ascii")
@@ -117,14 +106,7 @@ def check_pressure(limits: dict[str, Any], *, proc: Path = Path("/proc")) -> Che
             hint="a Raspberry Pi needs psi=1 in cmdline.txt",
         )
     percent = float(match[1])
-    level = grade(
-        percent,
-        Limits(
-            warn=limits["warn_above_percent"],
-            critical=limits["critical_above_percent"],
-            above=True,
-        ),
-    )
+    level = regrade(percent, bounds(limits, "percent", above=True), before=before)
     return Check(
         name="pressure",
         level=level,

@@ -40,11 +40,14 @@ class Limits:
     Attributes:
         warn, critical: the figures at which the level changes.
         above: whether larger figures are worse.
+        hysteresis: by how much a figure must be better than a limit before a level that
+            was reached is left again.
     """
 
     warn: float
     critical: float
     above: bool
+    hysteresis: float = 0.0
 
 
 def grade(value: float | None, limits: Limits) -> Level:
@@ -60,19 +63,20 @@ def grade(value: float | None, limits: Limits) -> Level:
     return Level.WARN if sign * value > sign * limits.warn else Level.OK
 
 
-def regrade(
-    value: float | None, limits: Limits, *, before: Level, hysteresis: float
-) -> Level:
-    """Return the level with hysteresis: a level is left for a better one only when the
-    figure is better than the limit by `hysteresis`.
-    """  # noqa: D205
+def regrade(value: float | None, limits: Limits, *, before: Level | None) -> Level:
+    """Return the level with hysteresis: worse at once, better only well inside.
+
+    Without a level before, it is the figure's own.
+    """
     level = grade(value, limits)
-    if _ORDER.index(level) >= _ORDER.index(before) or level is Level.UNKNOWN:
+    if before is None or before not in (Level.WARN, Level.CRITICAL):
+        return level
+    if _ORDER.index(level) >= _ORDER.index(before) or value is None:
         return level
     sign = 1.0 if limits.above else -1.0
-    assert value is not None  # else UNKNOWN above
-    held = grade(value + sign * hysteresis, limits)
-    return held if _ORDER.index(held) <= _ORDER.index(before) else before
+    return min(
+        grade(value + sign * limits.hysteresis, limits), before, key=_ORDER.index
+    )
 
 
 def worst(levels: Iterable[Level]) -> Level:

@@ -8,10 +8,12 @@ import attrs
 import numpy as np
 
 from continuon.errors import ContinuonError
-from continuon.health.levels import Level, Limits, grade
+from continuon.health.body import absent
+from continuon.health.levels import Level, regrade
 from continuon.health.report import Check
+from continuon.health.thresholds import bounds
 from continuon.rig.protocols import Frame, Rig
-from continuon.rig.skew import skew_stats
+from continuon.rig.skew import PairSkew, StreamStamps, pair_skews, skew_stats
 
 __all__ = ["Watched", "check_camera", "check_skew", "watch_camera"]
 
@@ -30,6 +32,7 @@ class Watched:
         sequences: int64 [N].
         watched_s: how long it was watched.
         last_age_s: age of the newest frame at the end, or None.
+        pairs: skew of every pair of streams that was seen, with its uncertainty.
         failure: why it could not be watched, or None.
     """
 
@@ -40,15 +43,17 @@ class Watched:
     sequences: Any
     watched_s: float
     last_age_s: float | None
+    pairs: tuple[PairSkew, ...]
     failure: str | None
 
 
 def watch_camera(rig: Rig, *, watch_s: float) -> Watched | None:
-    """Poll the camera for a while on the rig's clock; None where there is none."""
+    """Poll camera and state for a while on the rig's clock; None without a camera."""
     camera, clock = rig.camera, rig.clock
     if camera is None:
         return None
     frames: list[tuple[int, int, int | None]] = []
+    readings: list[int] = []
     first: Frame | None = None
     failure = None
     begin = now = clock.monotonic_ns()
@@ -61,6 +66,8 @@ def watch_camera(rig: Rig, *, watch_s: float) -> Watched | None:
                 first = frame if first is None else first
                 stamps = (frame.capture_ns, frame.sequence, frame.depth_capture_ns)
                 frames.append(stamps)
+            if rig.state is not None and (sample := rig.state.poll()) is not None:
+                readings.append(sample.capture_ns)
             clock.sleep_until_ns(now + POLL_NS)
             now = clock.monotonic_ns()
     except ContinuonError as error:
@@ -75,18 +82,53 @@ def watch_camera(rig: Rig, *, watch_s: float) -> Watched | None:
         sequences=np.array([sequence for _, sequence, _ in frames], np.int64),
         watched_s=(now - begin) / 1e9,
         last_age_s=(now - frames[-1][0]) / 1e9 if frames else None,
+        pairs=() if failure else _pairs(rig, frames, readings),
         failure=failure,
     )
 
 
-def check_camera(rig: Rig, watched: Watched | None, limits: dict[str, Any]) -> Check:
+def _pairs(
+    rig: Rig, frames: list[tuple[int, int, int | None]], readings: list[int]
+) -> tuple[PairSkew, ...]:
+    """Put each stream's stamps beside the others'."""
+    assert rig.camera is not None
+    if not frames:
+        return ()
+    offset = rig.camera.clock_offset()
+    clocked = [
+        ("rgb", offset, [rgb for rgb, _, _ in frames]),
+        ("depth", offset, [depth for _, _, depth in frames if depth is not None]),
+    ]
+    if rig.state is not None:
+        clocked.append(("state", rig.state.clock_offset(), readings))
+    return pair_skews(
+        [
+            StreamStamps(
+                name=name,
+                clock=by.device,
+                stamps_ns=np.array(stamps, np.int64),
+                uncertainty_ns=by.uncertainty_ns,
+            )
+            for name, by, stamps in clocked
+            if stamps
+        ]
+    )
+
+
+def check_camera(
+    rig: Rig,
+    watched: Watched | None,
+    limits: dict[str, Any],
+    *,
+    before: Level | None = None,
+) -> Check:
     """Grade the camera's presence, delivered format and rate."""
     origin = rig.origin
     if watched is None or rig.camera is None:
         return Check(
             name="camera",
             level=Level.UNKNOWN,
-            text="there is no camera on this rig",
+            text=absent(rig, "camera", "there is no camera on this rig"),
             figures={"camera_detected": False},
             origin=origin,
             hint="check the ribbon cable, then `continuon rig scan`",
@@ -133,21 +175,24 @@ def check_camera(rig: Rig, watched: Watched | None, limits: dict[str, Any]) -> C
         level, text = Level.STALE, f"newest frame is {watched.last_age_s:.1f} s old"
     else:
         text = f"{wanted[1]}x{wanted[0]} at {rate_hz:.1f} Hz, {dropped} dropped"
-        level = grade(
-            rate_hz / camera.rate_hz,
-            Limits(
-                warn=limits["warn_below_rate_fraction"],
-                critical=limits["critical_below_rate_fraction"],
-                above=False,
-            ),
-        )
+        limit = bounds(limits, "rate_fraction", above=False)
+        level = regrade(rate_hz / camera.rate_hz, limit, before=before)
     return Check(name="camera", level=level, text=text, figures=figures, origin=origin)
 
 
 def check_skew(
-    rig: Rig, watched: Watched | None, limits: dict[str, Any], *, min_pairs: int
+    rig: Rig,
+    watched: Watched | None,
+    limits: dict[str, Any],
+    *,
+    min_pairs: int,
+    before: Level | None = None,
 ) -> Check:
-    """Grade the measured time between RGB and depth exposures of the same frame."""
+    """Grade the measured time between RGB and depth exposures of the same frame.
+
+    What the clocks' offsets leave uncertain counts as skew; for the two pictures of one
+    camera that is nothing.
+    """
     stats = None if watched is None else skew_stats(watched.skew_ns)
     if stats is None or stats.p99_ms is None or stats.pairs < min_pairs:
         pairs = 0 if stats is None else stats.pairs
@@ -159,13 +204,16 @@ def check_skew(
             origin=rig.origin,
             hint="connect the depth camera",
         )
-    level = grade(
-        stats.p99_ms,
-        Limits(
-            warn=limits["warn_above_p99_ms"],
-            critical=limits["critical_above_p99_ms"],
-            above=True,
-        ),
+    assert watched is not None
+    by_pair = {
+        f"skew_{pair.first}_{pair.second}_{name}": figure
+        for pair in watched.pairs
+        for name, figure in pair.figures().items()
+    }
+    of_both = (p for p in watched.pairs if {p.first, p.second} == {"rgb", "depth"})
+    unsure_ms = next((pair.uncertainty_ms for pair in of_both), 0.0)
+    level = regrade(
+        stats.p99_ms + unsure_ms, bounds(limits, "p99_ms", above=True), before=before
     )
     return Check(
         name="skew",
@@ -176,6 +224,8 @@ def check_skew(
             "skew_p50_ms": stats.p50_ms,
             "skew_p99_ms": stats.p99_ms,
             "skew_max_ms": stats.max_ms,
+            "skew_uncertainty_ms": unsure_ms,
+            **by_pair,
         },
         origin=rig.origin,
         hint=None if level is Level.OK else "use one camera for RGB and depth",

@@ -8,10 +8,11 @@ from importlib import resources
 from typing import Any
 
 from continuon.errors import ContractError
+from continuon.health.levels import Limits
 
-__all__ = ["VERSION", "load_thresholds"]
+__all__ = ["VERSION", "bounds", "load_thresholds"]
 
-VERSION = 1
+VERSION = 2
 SIGNALS = frozenset(
     {
         "camera",
@@ -19,6 +20,7 @@ SIGNALS = frozenset(
         "skew",
         "battery",
         "thermal",
+        "supply",
         "disk",
         "memory",
         "pressure",
@@ -46,3 +48,14 @@ def load_thresholds() -> dict[str, dict[str, Any]]:
             allowed=f"version {VERSION}, signals {sorted(SIGNALS)}",
         )
     return table
+
+
+def bounds(table: dict[str, Any], figure: str, *, above: bool) -> Limits:
+    """Return where one figure's levels begin, from its signal's table."""
+    side = "above" if above else "below"
+    return Limits(
+        warn=table[f"warn_{side}_{figure}"],
+        critical=table[f"critical_{side}_{figure}"],
+        above=above,
+        hysteresis=table[f"hysteresis_{figure}"],
+    )

@@ -222,6 +222,12 @@ class Pca9685Servos:
             for channel in range(CHANNELS)
         }
 
+    def registered_us(self, pulse_us: float) -> float:
+        """Return the pulse that the registers would hold for a wish: whole ticks."""
+        on_off = self._on_off(pulse_us)
+        prescale = prescale_for(self.frequency_hz, self.oscillator_hz)
+        return self._pulse_of(on_off, 1e6 * (prescale + 1) / self.oscillator_hz)
+
     def full_off(self) -> None:
         """Stop every output and read back that it is stopped; never sleeps the chip.
 

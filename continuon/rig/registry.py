@@ -12,11 +12,11 @@ from typing import Any
 import attrs
 
 from continuon.clock import Clock, SystemClock
-from continuon.errors import HardwareError
 from continuon.rig.cameras import video_nodes
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.found import Found, RigScan, ask
 from continuon.rig.scan_bus import scan_bus
+from continuon.rig.thermal import read_celsius
 from continuon.rig.usb import OAK_VENDOR, list_usb
 
 __all__ = ["Found", "RigScan", "scan_rig"]
@@ -63,26 +63,13 @@ def scan_rig(
         )
     found += _cameras(dev, sys, list_cameras)
     found += [
-        ask("thermal", "SoC", lambda: _temperature(sys)),
+        ask("thermal", "SoC", lambda: f"{read_celsius(sys):.1f} C"),
         _firmware(dev),
         _hailo(dev, sys),
         _pressure(proc),
         _disk(home),
     ]
     return RigScan(found=tuple(found))
-
-
-def _temperature(sys: Path) -> str:
-    zone = sys / "class/thermal/thermal_zone0/temp"
-    try:
-        return f"{int(zone.read_text('ascii')) / 1000.0:.1f} C"
-    except (OSError, ValueError) as error:
-        raise HardwareError(
-            "E-RIG-THERMAL-001",
-            "the SoC's temperature cannot be read",
-            where=zone,
-            seen=error,
-        ) from error
 
 
 def _firmware(dev: Path) -> Found:
@@ -108,24 +95,20 @@ def _firmware(dev: Path) -> Found:
 def _hailo(dev: Path, sys: Path) -> Found:
     """Tell an accelerator without a driver from none at all."""
     node = dev / "hailo0"
-    if node.exists():
-        return Found(
-            kind="hailo",
-            where=str(node),
-            present=True,
-            detail="accelerator with driver",
-        )
     vendors = sorted(sys.glob("bus/pci/devices/*/vendor"))
-    if any(v.read_text("ascii").strip() == HAILO_VENDOR for v in vendors):
-        return Found(
-            kind="hailo",
-            where=str(node),
-            present=False,
-            detail="an accelerator is on PCIe, and no driver drives it",
-            hint="sudo apt install hailo-all, then reboot",
-        )
+    on_pcie = any(v.read_text("ascii").strip() == HAILO_VENDOR for v in vendors)
+    detail, hint = "no Hailo accelerator", None
+    if node.exists():
+        detail = "accelerator with driver"
+    elif on_pcie:
+        detail = "an accelerator is on PCIe, and no driver drives it"
+        hint = "sudo apt install hailo-all, then reboot"
     return Found(
-        kind="hailo", where=str(node), present=False, detail="no Hailo accelerator"
+        kind="hailo",
+        where=str(node),
+        present=node.exists(),
+        detail=detail,
+        hint=hint,
     )
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SkewStats", "nearest_differences_ns", "skew_stats"]
+__all__ = [
+    "PairSkew",
+    "SkewStats",
+    "StreamStamps",
+    "nearest_differences_ns",
+    "pair_skews",
+    "skew_stats",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +36,72 @@ class SkewStats:
     def as_dict(self) -> dict[str, float | int | None]:
         """Return the figures by name."""
         return attrs.asdict(self)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class StreamStamps:
+    """Capture times of one stream in the host's timebase.
+
+    Attributes:
+        name: of the stream.
+        clock: whose clock stamped it; streams of one clock share its offset's error.
+        stamps_ns: int64 [N], ascending.
+        uncertainty_ns: of the offset by which they were converted.
+    """
+
+    name: str
+    clock: str
+    stamps_ns: NDArray[np.int64]
+    uncertainty_ns: int
+
+
+@attrs.frozen(kw_only=True)
+class PairSkew:
+    """How far apart two streams' nearest samples are.
+
+    Attributes:
+        first, second: names of the streams; the first one is the slower.
+        stats: of the measured pairs.
+        uncertainty_ms: by which each figure may be wrong, because of the two offsets;
+            0 where both streams have one clock.
+    """
+
+    first: str
+    second: str
+    stats: SkewStats
+    uncertainty_ms: float
+
+    def figures(self) -> dict[str, float | int | None]:
+        """Return the figures by name."""
+        return {"uncertainty_ms": self.uncertainty_ms, **self.stats.as_dict()}
+
+
+def pair_skews(streams: Sequence[StreamStamps]) -> tuple[PairSkew, ...]:
+    """Return the skew of every pair of streams.
+
+    Each sample of the slower stream is paired with the nearest of the faster one, as a
+    step of an episode does it; samples more than half a period before the other stream
+    began or after it ended have no partner and are left out.
+    """
+    skews = []
+    for one, other in itertools.combinations(streams, 2):
+        few, many = sorted((one, other), key=lambda s: len(s.stamps_ns))
+        stamps = few.stamps_ns
+        if len(many.stamps_ns):
+            gaps = np.diff(many.stamps_ns)
+            reach = int(np.median(gaps)) // 2 if len(gaps) else 0
+            begin, end = many.stamps_ns[0] - reach, many.stamps_ns[-1] + reach
+            stamps = stamps[(stamps >= begin) & (stamps <= end)]
+        apart = few.uncertainty_ns + many.uncertainty_ns
+        skews.append(
+            PairSkew(
+                first=few.name,
+                second=many.name,
+                stats=skew_stats(nearest_differences_ns(stamps, many.stamps_ns)),
+                uncertainty_ms=0.0 if few.clock == many.clock else apart / 1e6,
+            )
+        )
+    return tuple(skews)
 
 
 def skew_stats(differences_ns: NDArray[np.int64]) -> SkewStats:

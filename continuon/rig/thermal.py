@@ -10,10 +10,29 @@ from continuon.errors import HardwareError
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.protocols import ThermalReading
 
-__all__ = ["SysfsThermal"]
+__all__ = ["SysfsThermal", "read_celsius"]
 
 # Where the firmware begins to throttle, for machines that cannot be asked.
 THROTTLE_CELSIUS = 80.0
+
+
+def read_celsius(sys: Path = Path("/sys")) -> float:
+    """Return the SoC's temperature from thermal zone 0.
+
+    Raises:
+        HardwareError: there is no thermometer.
+    """
+    zone = sys / "class/thermal/thermal_zone0/temp"
+    try:
+        return int(zone.read_text("ascii")) / 1000.0
+    except (OSError, ValueError) as error:
+        raise HardwareError(
+            "E-RIG-THERMAL-001",
+            "the SoC's temperature cannot be read",
+            where=zone,
+            seen=error,
+            hint="a virtual machine has no thermal zone; run on the robot",
+        ) from error
 
 
 class SysfsThermal:
@@ -43,17 +62,7 @@ class SysfsThermal:
             HardwareError: there is no thermometer, or neither mailbox nor hwmon tells
                 about the supply; what is not known is not called fine.
         """
-        zone = self._sys / "class/thermal/thermal_zone0/temp"
-        try:
-            celsius = int(zone.read_text("ascii")) / 1000.0
-        except (OSError, ValueError) as error:
-            raise HardwareError(
-                "E-RIG-THERMAL-001",
-                "the SoC's temperature cannot be read",
-                where=zone,
-                seen=error,
-                hint="a virtual machine has no thermal zone; run on the robot",
-            ) from error
+        celsius = read_celsius(self._sys)
         try:
             flags = self._flags()
         except HardwareError:

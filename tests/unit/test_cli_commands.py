@@ -319,6 +319,56 @@ def test_a_scan_of_the_simulated_rig_is_labelled(data, text):
     assert "(simulated)" in text("rig", "scan", "--rig", "sim")
 
 
+def test_health_is_watched_and_says_what_changes(text, tmp_path, capsys):
+    said = text("health", "--rig", "sim", "--quick", "--watch-s", "0.5")
+    assert said.count("verdict") == 1
+
+
+class FakePi:
+    """A Pi whose servo board hangs on a simulated bus."""
+
+    def __init__(self, home, *, chip=None):
+        from continuon.rig.pi import PiRig
+        from continuon.sim.bus import SimulatedBus, connect
+
+        self.chips = [] if chip is None else [chip]
+        bus = SimulatedBus("/dev/i2c-test-cli", self.chips)
+        self.rig = PiRig(bus=bus.path, connect=lambda _: connect(bus), home=home)
+
+
+def test_a_measured_pulse_is_stored_and_used_from_then_on(
+    tmp_path, monkeypatch, data, text
+):
+    from continuon.cli import hardware
+    from continuon.home import Home
+    from continuon.rig.calibration_record import load_calibration
+    from continuon.sim.chips import Pca9685Chip
+
+    chip = Pca9685Chip(oscillator_hz=26.2e6)
+    held = []
+    home = Home(tmp_path)
+    monkeypatch.setattr(
+        hardware, "_open", lambda name, home: FakePi(home, chip=chip).rig
+    )
+    monkeypatch.setattr(hardware, "_ask_consent", lambda: held.append("asked"))
+    argv = ["rig", "calibrate", "--rig", "pi", "--home", tmp_path]
+    seen = data(*argv, "--move", "--hold-s", "0")
+    assert (seen["stored"], seen["moved"], held) == (None, True, ["asked"])
+    assert set(chip.pulses_us().values()) == {0.0}
+    seen = data(*argv, "--measured-us", seen["register_us"] * 25e6 / 26.2e6)
+    assert load_calibration(home).oscillator_hz == pytest.approx(26.2e6, rel=1e-6)
+    assert seen["stored"] == str(tmp_path / "state/calibration.json")
+    monkeypatch.setattr(hardware, "_open", lambda name, home: FakePi(home).rig)
+    text(*argv, "--measured-us", "1500", status=4)
+
+
+def test_nothing_is_stored_of_a_simulated_board(tmp_path, data):
+    argv = ["rig", "calibrate", "--home", tmp_path, "--measured-us", "1500"]
+    seen = data(*argv)
+    assert (seen["origin"], seen["stored"]) == ("simulated", None)
+    assert files(tmp_path) == []
+
+
 def test_install_writes_one_unit_and_leaves_the_rest_to_a_person(tmp_path, text):
     units = tmp_path / "units"
     would = text("robot", "install", "--unit", units, "--dry-run")

@@ -9,7 +9,7 @@ import pytest
 
 from continuon.clock import ManualClock
 from continuon.errors import HardwareError
-from continuon.health import Level, check_health, rig_validate
+from continuon.health import HealthWatch, Level, check_health, rig_validate
 from continuon.health.doctor import doctor, try_imports
 from continuon.health.host import check_disk, check_memory, check_pressure
 from continuon.health.thresholds import load_thresholds
@@ -52,6 +52,7 @@ class Bare:
     servos: object = None
     battery: object = None
     thermal: object = None
+    reasons: dict = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -208,6 +209,87 @@ def test_outputs_that_are_no_pca9685_are_unknown(tmp_path, proc):
 def test_battery_and_heat_are_graded(part, name, level, tmp_path, proc):
     report = check_health(Bare(**part), home=tmp_path, proc=proc)
     assert level_of(report, name) is level
+
+
+def supply(**flags):
+    fields = {"throttled": False, "under_voltage": False} | flags
+    return Says(ThermalReading(celsius=50.0, capture_ns=10**10, **fields))
+
+
+@pytest.mark.req("R-HEALTH-10")
+@pytest.mark.parametrize(
+    ("flags", "level"),
+    [
+        ({}, Level.OK),
+        ({"under_voltage": True}, Level.CRITICAL),
+        ({"under_voltage_since_boot": True}, Level.WARN),
+        ({"throttled_since_boot": True}, Level.WARN),
+    ],
+)
+def test_the_supply_is_graded_by_flags_of_now_and_since_boot(
+    flags, level, tmp_path, proc
+):
+    report = check_health(Bare(thermal=supply(**flags)), home=tmp_path, proc=proc)
+    assert level_of(report, "supply") is level
+
+
+@pytest.mark.req("R-HEALTH-06")
+def test_a_figure_at_its_limit_does_not_flap(tmp_path, proc):
+    celsius = [75.5]
+    bare = Bare()
+
+    class Warm:
+        def read(self):
+            return ThermalReading(
+                celsius=celsius[0],
+                throttled=False,
+                under_voltage=False,
+                capture_ns=bare.clock.now_ns,
+            )
+
+    bare.thermal = Warm()
+    watch = HealthWatch(
+        lambda last: check_health(bare, home=tmp_path, proc=proc, before=last)
+    )
+    seen = []
+    for value in (74.5, 75.2, 74.8, 75.1, 74.0, 73.1, 72.9, 82.5, 81.0, 79.9):
+        celsius[0] = value
+        report, changes = watch.update()
+        seen.append(level_of(report, "thermal"))
+        assert (len(seen) == 1) == (len(changes) > 1)
+    ok, warn, critical = Level.OK, Level.WARN, Level.CRITICAL
+    assert seen == [ok, warn, warn, warn, warn, warn, ok, critical, critical, warn]
+    assert watch.last is report
+
+
+@pytest.mark.req("R-HEALTH-11")
+def test_an_absent_part_says_why_where_the_rig_knows(tmp_path, proc):
+    bare = Bare()
+    bare.reasons = {"servos": "E-RIG-I2C-006: timed out", "camera": "no OAK"}
+    report = check_health(bare, home=tmp_path, proc=proc)
+    texts = {check.name: check.text for check in report.checks}
+    assert "E-RIG-I2C-006" in texts["servos"]
+    assert "no OAK" in texts["camera"]
+    assert texts["battery"].endswith("on this rig")
+
+
+@pytest.mark.req("R-HEALTH-11")
+def test_a_real_board_whose_oscillator_was_never_measured_is_a_warning(tmp_path, proc):
+    with SimRig(3, width=64, height=48) as rig:
+        rig.servos.oscillator_hz = 25_000_000.0
+        report = check_health(
+            Bare(servos=rig.servos), quick=True, home=tmp_path, proc=proc
+        )
+    assert level_of(report, "servos") is Level.WARN
+
+
+@pytest.mark.req("R-HEALTH-05")
+def test_every_pair_of_streams_is_in_the_figures(rig, tmp_path, proc):
+    figures = check_health(rig, quick=True, home=tmp_path, proc=proc).figures
+    assert figures["skew_uncertainty_ms"] == 0.0
+    for pair in ("rgb_depth", "rgb_state", "depth_state"):
+        assert figures[f"skew_{pair}_p99_ms"] > 0
+    assert 0 < figures["skew_rgb_state_uncertainty_ms"] < 1
 
 
 def test_a_disk_is_graded_by_its_free_space(tmp_path):

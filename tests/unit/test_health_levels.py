@@ -10,7 +10,7 @@ from continuon.errors import ContractError
 from continuon.health import Check, HealthReport, Level, thresholds
 from continuon.health.levels import Limits, grade, regrade, worst
 
-HOT = Limits(warn=75.0, critical=82.0, above=True)
+HOT = Limits(warn=75.0, critical=82.0, above=True, hysteresis=2.0)
 LOW = Limits(warn=3.6, critical=3.3, above=False)
 
 
@@ -34,7 +34,7 @@ def test_a_figure_gets_the_level_of_its_side(value, limits, level):
 @pytest.mark.parametrize("value", [None, math.nan])
 def test_no_number_is_unknown(value):
     assert grade(value, HOT) is Level.UNKNOWN
-    assert regrade(value, HOT, before=Level.OK, hysteresis=2.0) is Level.UNKNOWN
+    assert regrade(value, HOT, before=Level.OK) is Level.UNKNOWN
 
 
 @pytest.mark.req("R-HEALTH-06")
@@ -48,10 +48,13 @@ def test_no_number_is_unknown(value):
         (81.0, Level.CRITICAL, Level.CRITICAL),
         (79.0, Level.CRITICAL, Level.WARN),
         (60.0, Level.UNKNOWN, Level.OK),
+        (74.0, Level.UNKNOWN, Level.OK),
+        (74.0, Level.STALE, Level.OK),
+        (74.0, None, Level.OK),
     ],
 )
 def test_a_better_level_is_reached_only_beyond_the_hysteresis(value, before, after):
-    assert regrade(value, HOT, before=before, hysteresis=2.0) is after
+    assert regrade(value, HOT, before=before) is after
 
 
 @pytest.mark.req("R-HEALTH-01")

@@ -21,7 +21,12 @@ from continuon.rig.calibration import (
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.i2c import I2cBus
 from continuon.rig.ina219 import Ina219, lipo_fraction
-from continuon.rig.skew import nearest_differences_ns, skew_stats
+from continuon.rig.skew import (
+    StreamStamps,
+    nearest_differences_ns,
+    pair_skews,
+    skew_stats,
+)
 from continuon.rig.thermal import SysfsThermal
 from continuon.sim.bus import SimulatedBus, connect
 from continuon.sim.gauges import Ina219Chip
@@ -202,6 +207,41 @@ def test_skew_is_absolute_and_its_p99_is_a_measured_value():
 def test_the_nearest_sample_is_paired():
     apart = nearest_differences_ns(np.array([0, 10, 21]), np.array([-1, 12, 30]))
     assert apart.tolist() == [-1, 2, 9] or apart.tolist() == [-1, 2, -9]
+
+
+def stream(name, clock, stamps, *, unsure=0):
+    return StreamStamps(
+        name=name,
+        clock=clock,
+        stamps_ns=np.array(stamps, np.int64),
+        uncertainty_ns=unsure,
+    )
+
+
+@pytest.mark.req("R-RIG-12")
+def test_each_pair_of_streams_has_its_skew_and_its_uncertainty():
+    rgb = stream("rgb", "oak", [0, 33_000_000, 66_000_000], unsure=400_000)
+    depth = stream("depth", "oak", [1_000_000, 34_000_000, 65_000_000], unsure=400_000)
+    state = stream(
+        "state", "chassis", range(-5_000_000, 90_000_000, 10_000_000), unsure=100_000
+    )
+    skews = {(s.first, s.second): s for s in pair_skews([rgb, depth, state])}
+    assert set(skews) == {("rgb", "depth"), ("rgb", "state"), ("depth", "state")}
+    both = skews["rgb", "depth"]
+    assert (both.uncertainty_ms, both.stats.max_ms) == (0.0, 1.0)
+    assert both.stats.pairs == 3
+    other = skews["rgb", "state"].figures()
+    assert other["uncertainty_ms"] == pytest.approx(0.5)
+    assert (other["pairs"], other["p50_ms"], other["max_ms"]) == (3, 2.0, 5.0)
+
+
+@pytest.mark.req("R-RIG-12")
+def test_streams_that_never_met_have_no_skew():
+    early, late = stream("a", "x", [0, 1]), stream("b", "y", [10, 11, 12])
+    (skew,) = pair_skews([early, late])
+    assert (skew.stats.pairs, skew.stats.p99_ms) == (0, None)
+    (skew,) = pair_skews([stream("a", "x", []), stream("b", "y", [])])
+    assert skew.stats.pairs == 0
 
 
 @pytest.mark.req("R-RIG-10")
