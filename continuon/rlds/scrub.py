@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
+
 from continuon.errors import DataError
 
-__all__ = ["bare_jpeg", "bare_png"]
+__all__ = ["Scrub", "bare_jpeg", "bare_png"]
+
+Scrub = Callable[[bytes], bytes]
 
 _KEPT_APPS = {0xE0: b"JFIF\x00", 0xEE: b"Adobe"}
-_COMMENT, _SCAN, _END = 0xFE, 0xDA, 0xD9
-_KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_SCAN, _END = 0xDA, 0xD9
+_KEPT_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD})
+"""Frames that are baseline, extended or progressive; tables; scans; restarts."""
+_KEPT_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
+_PALETTE = 3
+"""The PNG colour type that cannot be read without its palette."""
 
 
 def bare_jpeg(data: bytes) -> bytes:
@@ -46,7 +55,7 @@ def _is_kept(marker: int, start: bytes) -> bool:
     if 0xE0 <= marker <= 0xEF:
         wanted = _KEPT_APPS.get(marker)
         return wanted is not None and start.startswith(wanted)
-    return marker != _COMMENT
+    return marker in _KEPT_MARKERS
 
 
 def _without_thumbnail(marker: int, segment: bytes) -> bytes:
@@ -72,23 +81,37 @@ def _scan_end(data: bytes, position: int) -> int:
 
 
 def bare_png(data: bytes) -> bytes:
-    """Return a PNG with its critical chunks only.
+    """Return a PNG with the chunks that its pixels need, and nothing behind these.
 
     Raises:
-        DataError: its chunks cannot be followed.
+        DataError: its chunks or its pixels cannot be followed to their end.
     """
-    out, position = [data[:8]], 8
+    out, position, pixels = [data[:8]], 8, zlib.decompressobj()
+    is_palette = data[25:26] == bytes((_PALETTE,))
     while position + 12 <= len(data):
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
         if end > len(data):
             break
-        if kind in _KEPT_CHUNKS:
+        if kind in _KEPT_CHUNKS or (kind == b"PLTE" and is_palette):
             out.append(data[position:end])
+        if kind == b"IDAT" and not _ends_within(pixels, data[position + 8 : end - 4]):
+            break
         if kind == b"IEND":
+            if not pixels.eof or end - position != 12:
+                break
             return b"".join(out)
         position = end
     raise _unreadable("PNG")
+
+
+def _ends_within(pixels: zlib._Decompress, part: bytes) -> bool:
+    """Feed compressed pixels; False where something stands behind their end."""
+    try:
+        pixels.decompress(part)
+    except zlib.error:
+        return False
+    return not pixels.unused_data
 
 
 def _unreadable(kind: str) -> DataError:
