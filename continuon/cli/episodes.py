@@ -1,4 +1,4 @@
-"""`continuon record`, `import`, `episodes`, `convert` and `export`."""
+"""`continuon record`, `import`, `convert` and most of `episodes`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import attrs
 from cyclopts import Parameter
 
 from continuon.cli.render import Result
-from continuon.environment import read_environment
 from continuon.errors import DataError, UsageError
 from continuon.home import Home
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "convert",
-    "export",
     "import_",
     "list_",
     "recover",
@@ -228,31 +226,6 @@ def convert(
     )
     whole = report.read_back_equal and not report.skipped
     return Result(data=report, exit_code=0 if whole else 3)
-
-
-def export(
-    *, episodes_dir: Path | None = None, output_dir: Path | None = None
-) -> Result:
-    """Write anonymised episodes that may leave the robot.
-
-    Parameters
-    ----------
-    episodes_dir
-        Folder of recordings; default rlds/episodes below the home.
-    output_dir
-        Where the export goes; default rlds/export below the home.
-    """
-    from continuon.pipeline.secret import export_secret
-    from continuon.rlds.export import export_episodes
-
-    home = Home.from_environment()
-    report = export_episodes(
-        episodes_dir or home.episodes,
-        output_dir or home.export,
-        secret=export_secret(home),
-        origin_tag=read_environment().export_origin,
-    )
-    return Result(data=report, exit_code=report.exit_code)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -78,6 +78,7 @@ COMMANDS = (
     Command(
         "episodes validate", "episodes:validate", "Judge recordings by the contract"
     ),
+    Command("episodes verify", "share:verify", "Check an export's signature and files"),
     Command(
         "episodes recover",
         "episodes:recover",
@@ -91,7 +92,7 @@ COMMANDS = (
     Command(
         "convert", "episodes:convert", "Write episodes as TFDS files", ("output_dir",)
     ),
-    Command("export", "episodes:export", "Write anonymised episodes", ("output_dir",)),
+    Command("export", "share:export", "Write anonymised episodes", ("output_dir",)),
     Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
     Command(
         "compile",

@@ -1,14 +1,16 @@
-"""The secret that keys anonymisation: made once, mode 0600, never leaves the robot."""
+"""What makes an export anonymous and signed: made once, never leaves the robot."""
 
 from __future__ import annotations
 
 import os
 import secrets
 
+from continuon.bundle.keyfiles_io import load_private_key, new_key
+from continuon.bundle.keys import ED25519, SigningKey
 from continuon.errors import TrustError
 from continuon.home import Home
 
-__all__ = ["export_secret"]
+__all__ = ["export_secret", "export_signer"]
 
 SECRET_BYTES = 32
 
@@ -42,3 +44,17 @@ def export_secret(home: Home) -> bytes:
             hint="delete it; later exports then use other pseudonyms",
         )
     return secret
+
+
+def export_signer(home: Home) -> SigningKey:
+    """Return the home's Ed25519 key for exports, making `export.pem` on first use.
+
+    Ed25519, because its signatures are deterministic: equal exports are equal bytes.
+
+    Raises:
+        TrustError: the file is readable by others, or holds no key.
+    """
+    path = home.keys / "export.pem"
+    if not path.exists():
+        new_key(path, algorithm=ED25519)
+    return load_private_key(path)

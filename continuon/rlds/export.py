@@ -20,12 +20,16 @@ from continuon.rlds.anonymous_step import anonymous_plan
 from continuon.rlds.episode import ACTION, DEPTH, RGB, STATE, Codec, EpisodeMetadata
 from continuon.rlds.export_manifest import MANIFEST, Packed, Signer, write_manifest
 from continuon.rlds.file_sink import sync_directory
+from continuon.rlds.layout import Opening, clock_channel
+from continuon.rlds.payloads import image_payload, vector_payload
 from continuon.rlds.plan_dir import is_plan_dir, read_plan
 from continuon.rlds.plan_episode import PlanEpisode
 from continuon.rlds.plan_record import holds_plan, plan_in, record_plan
-from continuon.rlds.recorder import EpisodeRecorder
+from continuon.rlds.recorder import RecordingSummary
 from continuon.rlds.recording import Recording, Stream, open_recording
 from continuon.rlds.redact import FindBoxes, Redactor
+from continuon.rlds.rewrite import write_recording
+from continuon.rlds.sample_queue import Payload, Sample
 from continuon.rlds.scrub import bare_jpeg, bare_png
 from continuon.rlds.sharing_level import SharingLevel, check_may_leave
 from continuon.rlds.steps import nearest, recordings_in
@@ -255,33 +259,45 @@ class _Copy:
         self._pictures: dict[tuple[str, int], bytes] = {}
         self.redacted = 0
 
-    def write(self, directory: Path) -> Any:
+    def write(self, directory: Path) -> RecordingSummary:
         """Write the copy; returns its summary."""
         recording, anonymiser = self._recording, self._anonymiser
         metadata = anonymiser.metadata(recording.metadata)
         if self._redactor is not None:
             self._redact(self._redactor)
             metadata = _marked(metadata, self.redacted)
-        samples = sorted(self._samples())
-        start = samples[0][0] if samples else 0
+        stamps = [s.capture_ns.min() for s in recording.streams.values() if len(s)]
+        start = int(min(stamps, default=0))
         specs = tuple(anonymiser.spec(s.spec) for s in recording.streams.values())
-        recorder = EpisodeRecorder(directory, metadata, specs, lossless_pacing=True)
-        recorder.open()
-        for offset in recording.clock_offsets:
-            recorder.clock_offset(self._offset(offset, start))
-        for at, _, name, row in samples:
-            stream = recording.streams[name]
-            if stream.spec.is_image:
-                picture = self._picture(name, row, stream)
-                recorder.image(name, picture, capture_ns=at - start)
-            else:
-                recorder.vector(name, stream.vectors[row], capture_ns=at - start)
-        return recorder.close(recording.end_reason)
+        return write_recording(
+            directory,
+            Opening(metadata, specs),
+            self._samples(start, clock_channel(specs)),
+            end_reason=recording.end_reason,
+            drops=recording.drops,
+        )
 
-    def _samples(self) -> Iterator[tuple[int, int, str, int]]:
-        for order, (name, stream) in enumerate(self._recording.streams.items()):
-            for row, at in enumerate(stream.capture_ns.tolist()):
-                yield at, order, name, row
+    def _samples(self, start_ns: int, clock: int) -> Iterator[Sample]:
+        """Yield all samples by time, their numbers kept, the clocks' offsets first."""
+        recording = self._recording
+        for number, offset in enumerate(recording.clock_offsets):
+            kept = self._offset(offset, start_ns)
+            yield Sample(clock, number, kept.measured_at_ns, None, kept)
+        streams = list(recording.streams.items())
+        rows = sorted(
+            (at, order, row)
+            for order, (_, stream) in enumerate(streams)
+            for row, at in enumerate(stream.capture_ns.tolist())
+        )
+        for at, order, row in rows:
+            name, stream = streams[order]
+            payload: Payload = (
+                image_payload(stream.spec, self._picture(name, row, stream))
+                if stream.spec.is_image
+                else vector_payload(stream.spec, stream.vectors[row])
+            )
+            sequence = int(stream.sequence[row])
+            yield Sample(order + 1, sequence, at - start_ns, None, payload)
 
     def _offset(self, offset: ClockOffset, start_ns: int) -> ClockOffset:
         """Keep how well two clocks compare; the device's own stamps stay behind."""

@@ -7,12 +7,12 @@ nothing else is lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import attrs
 import msgspec
-import numpy as np
 
 from continuon.errors import DataError
 from continuon.rlds.episode import (
@@ -21,13 +21,16 @@ from continuon.rlds.episode import (
     RGB,
     STATE,
     Codec,
-    EndReason,
     StreamSpec,
 )
 from continuon.rlds.images import jpeg_size, png_size
+from continuon.rlds.layout import Opening
+from continuon.rlds.payloads import image_payload, vector_payload
 from continuon.rlds.plan_episode import PlanEpisode
-from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
+from continuon.rlds.recorder import RecordingSummary
 from continuon.rlds.recording import Recording
+from continuon.rlds.rewrite import write_recording
+from continuon.rlds.sample_queue import Payload, Sample
 from continuon.rlds.step import Step, blob_refs, step_from_json, step_to_json
 from continuon.rlds.stream_spec import BLOBS, STEPS
 
@@ -70,25 +73,14 @@ def record_plan(
         streams=episode.streams, drops=episode.drops, native=native, blobs=others
     )
     specs = _specs(episode, native, has_blobs=bool(others))
-    recorder = EpisodeRecorder(directory, episode.metadata, specs, lossless_pacing=True)
-    recorder.open()
-    try:
-        first = episode.steps[0].timestamp_ns
-        recorder.document(
-            STEPS, msgspec.json.encode(head, order="sorted"), capture_ns=first
-        )
-        names = {spec.name for spec in specs}
-        for step in episode.steps:
-            _submit(recorder, step, names, placed, episode)
-        at = {u: s.timestamp_ns for s in episode.steps[::-1] for u in _uris(s)}
-        for uri in others:
-            recorder.blob(BLOBS, episode.blobs[uri], capture_ns=at[uri])
-    except BaseException:
-        recorder.close(EndReason.FAULT)
-        recorder.path.unlink()
-        raise
+    summary = write_recording(
+        directory,
+        Opening(episode.metadata, specs),
+        _samples(episode, specs, placed, head),
+        end_reason=episode.end_reason,
+    )
     losses = [f"a blob that no step names: {uri}" for uri in unnamed]
-    return recorder.close(episode.end_reason), tuple(losses)
+    return summary, tuple(losses)
 
 
 def holds_plan(recording: Recording) -> bool:
@@ -203,31 +195,38 @@ def _joints(step: Step) -> tuple[float, ...]:
     return () if state is None else state.joint_positions
 
 
-def _submit(
-    recorder: EpisodeRecorder,
-    step: Step,
-    names: set[str],
-    placed: set[str],
+def _samples(
     episode: PlanEpisode,
-) -> None:
-    seen, at = step.observation, step.timestamp_ns
-    for name, block in ((RGB, seen.video), (DEPTH, seen.depth)):
-        if block is not None and block.uri in placed:
-            recorder.image(
-                name,
-                episode.blobs[block.uri],
-                capture_ns=block.timestamp_ns,
-                device_ns=block.device_ns,
-            )
-    if STATE in names and seen.robot_state is not None:
-        state = seen.robot_state
-        values = np.array(state.joint_positions, np.float32)
-        recorder.vector(STATE, values, capture_ns=state.timestamp_nanos)
-    if ACTION in names:
-        given = step.action.timestamp_ns
-        recorder.vector(
-            ACTION,
-            np.array(step.action.command, np.float32),
-            capture_ns=at if given is None else given,
-        )
-    recorder.document(STEPS, step_to_json(step), capture_ns=at)
+    specs: Sequence[StreamSpec],
+    placed: AbstractSet[str],
+    head: _Head,
+) -> Iterator[Sample]:
+    """Yield all samples, step by step: the pictures of a step, its numbers, itself."""
+    by_name = {spec.name: (at, spec) for at, spec in enumerate(specs, start=1)}
+    counts = dict.fromkeys(by_name, 0)
+
+    def sample(
+        name: str, payload: Payload, at_ns: int, device_ns: int | None = None
+    ) -> Sample:
+        counts[name] += 1
+        return Sample(by_name[name][0], counts[name] - 1, at_ns, device_ns, payload)
+
+    first = episode.steps[0].timestamp_ns
+    yield sample(STEPS, msgspec.json.encode(head, order="sorted"), first)
+    others = list(head.blobs)
+    for step in episode.steps:
+        seen, at = step.observation, step.timestamp_ns
+        for name, block in ((RGB, seen.video), (DEPTH, seen.depth)):
+            if block is not None and block.uri in placed:
+                picture = image_payload(by_name[name][1], episode.blobs[block.uri])
+                yield sample(name, picture, block.timestamp_ns, block.device_ns)
+        if STATE in by_name and seen.robot_state is not None:
+            values = vector_payload(by_name[STATE][1], seen.robot_state.joint_positions)
+            yield sample(STATE, values, seen.robot_state.timestamp_nanos)
+        if ACTION in by_name:
+            given = step.action.timestamp_ns
+            values = vector_payload(by_name[ACTION][1], step.action.command)
+            yield sample(ACTION, values, at if given is None else given)
+        yield sample(STEPS, step_to_json(step), at)
+        while others and others[0] in _uris(step):
+            yield sample(BLOBS, episode.blobs[others.pop(0)], at)

@@ -154,7 +154,14 @@ def test_export_writes_anonymous_episodes_with_a_secret_made_once(tmp_path, home
     assert files(tmp_path / "x1") == files(tmp_path / "x2")
     assert one["package_id"] == two["package_id"]
     assert not any(name.startswith("e0") for name in files(tmp_path / "x1"))
-    assert (home / "keys" / "export-secret").stat().st_mode & 0o777 == 0o600
+    for name in ("export-secret", "export.pem"):
+        assert (home / "keys" / name).stat().st_mode & 0o777 == 0o600
+    assert one["is_signed"]
+    assert data("episodes", "verify", tmp_path / "x1")["level"] == "training"
+    (tmp_path / "x1" / "stray").write_bytes(b"x")
+    data("episodes", "verify", tmp_path / "x1", status=5)
+    argv = ("--episodes-dir", folder, "--output-dir", tmp_path / "x3")
+    data("export", *argv, "--level", "public", status=1)
 
 
 @pytest.mark.slow
@@ -418,6 +425,7 @@ REQUIRED = {
     "episodes show": ["p"],
     "episodes validate": ["p"],
     "episodes recover": ["p"],
+    "episodes verify": ["p"],
     "infer": ["--model-path", "p"],
     "bundle build": [
         *("--artifacts-dir", "a", "--output-dir", "o", "--version", "1.0.0"),

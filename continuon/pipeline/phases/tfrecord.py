@@ -9,7 +9,7 @@ from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
 from continuon.pipeline.origins import agreed_origin
 from continuon.pipeline.phase import Outcome, Progress
-from continuon.pipeline.secret import export_secret
+from continuon.pipeline.secret import export_secret, export_signer
 from continuon.rlds.export import export_episodes
 from continuon.rlds.tfds_write import convert
 
@@ -41,6 +41,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             package,
             secret=export_secret(home),
             origin_tag=tag,
+            signer=export_signer(home),
         )
     return Outcome(
         figures={
