@@ -15,6 +15,7 @@ nox.options.reuse_venv = "yes"
 EDGE = ("pi", "ota", "data")
 TRAIN = ("train",)
 EXPORT = ("pi", "ota", "train", "export")
+FOREIGN = ("lerobot", "ros", "viz")
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -100,7 +101,7 @@ def validate(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every unit test and law."""
-    install(session, EXPORT, "test")
+    install(session, (*EXPORT, *FOREIGN), "test")
     session.run("pytest", "tests/unit", *session.posargs)
 
 

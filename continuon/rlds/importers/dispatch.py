@@ -18,6 +18,7 @@ __all__ = ["import_recording"]
 _HOMES = {
     Format.TUB: "tub:import_tub",
     Format.TFDS: "tfds:import_tfds",
+    Format.LEROBOT: "lerobot:import_lerobot",
 }
 """Where each format is read; its packages are imported only then."""
 
