@@ -9,10 +9,10 @@ import attrs
 
 from continuon.errors import UsageError
 
-__all__ = ["Environment", "read_environment"]
+__all__ = ["OFF", "ON", "Environment", "read_environment"]
 
-_TRUE = ("1", "true", "yes", "on")
-_FALSE = ("0", "false", "no", "off")
+ON = ("1", "true", "yes", "on")
+OFF = ("0", "false", "no", "off")
 
 
 @attrs.frozen(kw_only=True)
@@ -95,11 +95,11 @@ def _switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
     text = env.get(name, "").strip().lower()
     if not text:
         return default
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
+    if text in ON or text in OFF:
+        return text in ON
     raise UsageError(
         "E-ENV-SWITCH-001",
         f"{name} is neither on nor off",
         seen=env[name],
-        allowed=", ".join((*_TRUE, *_FALSE)),
+        allowed=", ".join((*ON, *OFF)),
     )

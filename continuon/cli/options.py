@@ -7,10 +7,11 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 
+from continuon.environment import OFF, ON
 from continuon.errors import UsageError
 
 __all__ = ["Common", "check_at_least_one", "layer", "split_common"]
@@ -77,7 +78,8 @@ def layer(
 
     The file is `continuon.toml` in the working directory, or the one that
     CONTINUON_CONFIG names; its table is the command's words joined by dots. A variable
-    is CONTINUON_<WORDS>_<PARAMETER>.
+    is CONTINUON_<WORDS>_<PARAMETER>. Several values are an array in the file, and are
+    separated by the system's path separator in a variable.
 
     Returns:
         Tokens to append to the command line, and each parameter's origin.
@@ -87,6 +89,7 @@ def layer(
     """
     env = os.environ if environ is None else environ
     parameters = inspect.signature(function).parameters
+    hints = get_type_hints(function)
     table, file = _file_table(words, env)
     for name in table:
         if name.replace("-", "_") not in parameters:
@@ -105,7 +108,9 @@ def layer(
         if name in given:
             origins[name] = "flag"
         elif variable in env:
-            tokens += _tokens(parameter, env[variable])
+            tokens += _tokens(
+                parameter, _from_text(hints[name], env[variable], variable)
+            )
             origins[name] = f"environment {variable}"
         elif stored is not None:
             tokens += _tokens(parameter, stored)
@@ -158,9 +163,31 @@ def _file_table(words: str, env: Mapping[str, str]) -> tuple[dict[str, Any], Pat
     return {k: v for k, v in table.items() if not isinstance(v, dict)}, path
 
 
+def _from_text(kind: Any, text: str, variable: str) -> Any:
+    """Return a variable's text as the kind of value that its parameter takes.
+
+    Raises:
+        UsageError: E-CLI-CONFIG-004, a switch that is neither on nor off.
+    """
+    kinds = (kind, *get_args(kind))
+    if any(get_origin(one) is Sequence for one in kinds):
+        return text.split(os.pathsep)
+    if bool not in kinds:
+        return text
+    if text.lower() in ON or text.lower() in OFF:
+        return text.lower() in ON
+    raise UsageError(
+        "E-CLI-CONFIG-004",
+        f"{variable} is neither on nor off",
+        seen=text,
+        allowed=", ".join((*ON, *OFF)),
+    )
+
+
 def _tokens(parameter: inspect.Parameter, value: Any) -> list[str]:
+    """Return the command line that says `value`, of a file or a variable."""
     flag = "--" + parameter.name.strip("_").replace("_", "-")
-    text = str(value)
-    if isinstance(value, bool) or text.lower() in ("true", "false"):
-        return [flag if text.lower() == "true" else f"--no-{flag[2:]}"]
-    return [f"{flag}={text}"]
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    values = value if isinstance(value, list) else [value]
+    return [f"{flag}={item}" for item in values]

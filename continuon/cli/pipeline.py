@@ -228,9 +228,11 @@ def validate(*, real_hardware: bool = False, home: Path | None = None) -> Result
     real_hardware
         Use the Pi's own rig; without it the simulated one, and labelled so.
     home
-        Root of the run.
+        The device's root; default CONTINUON_HOME, else /opt/continuonos/brain.
     """
-    return run(home=home, rig="pi" if real_hardware else "sim", only="validate")
+    place = Home(home) if home is not None else Home.from_environment()
+    rig: Literal["sim", "pi"] = "pi" if real_hardware else "sim"
+    return run(home=place.root, rig=rig, only="validate")
 
 
 def manage(
@@ -283,7 +285,11 @@ def manage(
         ),
         "train": (
             train_local,
-            ["train", f"--data-path={data}", f"--output-dir={root.checkpoints}"],
+            [
+                "train",
+                f"--data-path={data}",
+                f"--output-dir={root.checkpoints / 'slow'}",
+            ],
         ),
         "export": (
             export,

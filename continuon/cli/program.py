@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -64,9 +66,11 @@ def _dispatch(common: Common, tokens: list[str]) -> int:
     if any(token in ("--help", "-h") for token in rest):
         _parser(command, function)(["--help"])
         return 0
-    given = _parse(command, function, rest, complete=False)
+    given = _bind(command, _all_optional(function), rest).arguments
     extra, origins = layer(command.words, function, given)
-    values = _parse(command, function, [*rest, *extra])
+    bound = _bind(command, function, [*extra, *rest])
+    bound.apply_defaults()
+    values = dict(bound.arguments)
     if common.show_config:
         rows = {
             name: {"value": values.get(name), "origin": origin}
@@ -156,13 +160,10 @@ def _parser(command: Command, function: Callable[..., Any]) -> Any:
     return app
 
 
-def _parse(
-    command: Command,
-    function: Callable[..., Any],
-    tokens: Sequence[str],
-    *,
-    complete: bool = True,
-) -> dict[str, Any]:
+def _bind(
+    command: Command, function: Callable[..., Any], tokens: Sequence[str]
+) -> inspect.BoundArguments:
+    """Return the arguments that `tokens` name, and no defaults."""
     import cyclopts
 
     app = _parser(command, function)
@@ -170,25 +171,29 @@ def _parse(
         _, bound, _ = app.parse_args(
             list(tokens), exit_on_error=False, print_error=False
         )
-    except cyclopts.MissingArgumentError as error:
-        if not complete:
-            return _named(function, tokens)
-        raise _usage(command, error) from error
     except cyclopts.CycloptsError as error:
         raise _usage(command, error) from error
-    arguments = dict(bound.arguments)
-    if complete:
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-    return arguments
+    return bound
 
 
-def _named(function: Callable[..., Any], tokens: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters that flags name, when others are still missing."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    names += tuple(function.__kwdefaults__ or ())
-    flags = {token.split("=")[0].lstrip("-").replace("-", "_") for token in tokens}
-    return {name: None for name in names if name in flags}
+def _all_optional(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a stand-in that also binds a command line with arguments left out."""
+
+    @functools.wraps(function)
+    def stand_in(*_args: Any, **_options: Any) -> None:
+        """Only its signature is used."""
+
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(default=None)
+        if parameter.default is inspect.Parameter.empty
+        else parameter
+        for parameter in signature.parameters.values()
+    ]
+    stand_in.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters
+    )
+    return stand_in
 
 
 def _usage(command: Command, error: Exception) -> UsageError:

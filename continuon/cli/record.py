@@ -39,7 +39,8 @@ def record(
         Where the expert's recordings go; default rlds/episodes below the home, which is
         where a person's always go.
     count
-        How many episodes the folder shall hold; of a person's, how many to record.
+        How many episodes of this session the folder shall hold; a session is a rig, a
+        seed and a length. Of a person's, how many to record.
     duration_s
         Length of each in seconds of the rig's clock; of a person's, the longest.
     rig
@@ -94,6 +95,8 @@ def _expert(target: Path, **settings: Any) -> Result:
 
     report = record_episodes(target, progress=Bar().update, **settings)
     lines = [f"{report.recorded} recorded, {report.kept} were there: {target}"]
+    if report.others:
+        lines.append(f"{report.others} of other sessions lie beside them")
     lines += [f"ended early: {text}" for text in report.ended_early]
     if report.archived is not None:
         lines.append(f"cut-off recordings were moved to {report.archived}")

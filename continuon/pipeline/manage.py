@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.home import Home
 from continuon.pipeline.phase import MINIMUM_EPISODES
 
 __all__ = ["Inventory", "Step", "take_inventory"]
 
+DEFAULT_SESSION = "sim-s0-8s-"
+"""How the names of what a bare `continuon record` makes begin."""
+
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """One step of the plan: whether it is done, and the command that does it."""
+    """One step of the plan: whether it is done, and the commands that do it."""
 
     name: str
     done: bool
     reason: str
-    command: str
+    commands: tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -39,92 +45,169 @@ class Inventory:
     @property
     def next_commands(self) -> tuple[str, ...]:
         """The commands of the steps that are not done, in order."""
-        return tuple(step.command for step in self.steps if not step.done)
+        return tuple(c for step in self.steps if not step.done for c in step.commands)
 
 
 def take_inventory(
     home: Home, *, episodes_dir: Path | None = None, tfrecord_dir: Path | None = None
 ) -> Inventory:
-    """Count what is there and name what is missing; writes nothing."""
+    """Count what is there and name what is missing; writes nothing.
+
+    Raises:
+        UsageError: E-PIPE-MANAGE-002, a file stands where a folder is asked for.
+        DataError: E-PIPE-MANAGE-001, a damaged dataset_info.json.
+    """
     episodes = episodes_dir or home.episodes
     tfrecord = tfrecord_dir or home.tfrecord
-    recorded = len(list(episodes.glob("*.mcap")))
+    for folder in (home.root, episodes, tfrecord):
+        _require_folder(folder)
+    recorded = sorted(path.name for path in episodes.glob("*.mcap"))
     unfinished = len(list(episodes.glob("*.mcap.part")))
     converted = _tfrecord_episodes(tfrecord)
-    checkpoints = len(list(home.checkpoints.rglob("*.hope")))
+    checkpoint = home.checkpoints / "slow" / "policy.hope"
+    artifacts = home.checkpoints / "artifacts"
+    bundle = home.root / "bundles" / "trained"
     exported = len(list(home.export.rglob("manifest.json")))
-    bundles = len(list(home.root.rglob("edge_manifest.json")))
+    proof = home.root / "proof_of_learning.json"
     steps = (
-        Step(
-            name="recover",
-            done=unfinished == 0,
-            reason=f"{unfinished} unfinished recordings",
-            command=f"continuon episodes recover {episodes}",
+        _step(
+            "recover",
+            unfinished == 0,
+            f"{unfinished} unfinished recordings",
+            ["episodes", "recover", episodes],
         ),
-        Step(
-            name="record",
-            done=recorded >= MINIMUM_EPISODES,
-            reason=f"{recorded} of {MINIMUM_EPISODES} episodes",
-            command=(
-                f"continuon record --output-dir {episodes} "
-                f"--count {max(MINIMUM_EPISODES - recorded, 0)}"
-            ),
+        _step(
+            "record",
+            len(recorded) >= MINIMUM_EPISODES,
+            f"{len(recorded)} of {MINIMUM_EPISODES} episodes",
+            ["record", "--output-dir", episodes, "--count", _count(recorded)],
         ),
-        Step(
-            name="convert",
-            done=0 < recorded <= converted,
-            reason=f"{converted} of {recorded} episodes are in TFRecord",
-            command=(
-                f"continuon convert --input-dir {episodes} --output-dir {tfrecord}"
-            ),
+        _step(
+            "prove",
+            proof.is_file(),
+            "a proof of learning" if proof.is_file() else "no proof of learning",
+            ["prove", "--rlds-dir", episodes, "--output", proof],
         ),
-        Step(
-            name="train",
-            done=checkpoints > 0,
-            reason=f"{checkpoints} checkpoints",
-            command=(
-                f"continuon train --trainer jax --mode local --data-path {tfrecord} "
-                f"--output-dir {home.checkpoints}"
-            ),
+        _step(
+            "convert",
+            0 < len(recorded) <= converted,
+            f"{converted} of {len(recorded)} episodes are in TFRecord",
+            ["convert", "--input-dir", episodes, "--output-dir", tfrecord],
         ),
-        Step(
-            name="export",
-            done=exported > 0,
-            reason=f"{exported} anonymised exports",
-            command=(
-                f"continuon export --episodes-dir {episodes} --output-dir {home.export}"
-            ),
+        _step(
+            "export",
+            exported > 0,
+            f"{exported} anonymised exports",
+            ["export", "--episodes-dir", episodes, "--output-dir", home.export],
         ),
-        Step(
-            name="bundle",
-            done=bundles > 0,
-            reason=f"{bundles} bundles",
-            command="continuon pipeline run --only bundle",
+        _step(
+            "train",
+            checkpoint.is_file(),
+            "a trained checkpoint" if checkpoint.is_file() else "no trained checkpoint",
+            ["train", "--data-path", tfrecord, "--output-dir", checkpoint.parent],
+        ),
+        _step(
+            "compile",
+            (artifacts / "spec.json").is_file(),
+            f"{len(list(artifacts.glob('policy.*')))} compiled artifacts",
+            ["compile", checkpoint, "--output-dir", artifacts],
+        ),
+        _step(
+            "bundle",
+            (bundle / "model.sig").is_file(),
+            "a signed bundle"
+            if (bundle / "model.sig").is_file()
+            else "no signed bundle",
+            *_bundle_commands(home, artifacts, bundle, proof, _origins(tfrecord)),
+        ),
+        _step(
+            "deploy",
+            _deployed(home),
+            "a bundle runs" if _deployed(home) else "no bundle runs",
+            ["ota", "stage", bundle, "--home", home.root],
+            ["ota", "activate", "--home", home.root],
         ),
     )
     return Inventory(
-        episodes=recorded,
+        episodes=len(recorded),
         unfinished=unfinished,
         tfrecord_episodes=converted,
-        checkpoints=checkpoints,
+        checkpoints=int(checkpoint.is_file()),
         exported=exported,
-        bundles=bundles,
+        bundles=len(list((home.root / "bundles").glob("*/edge_manifest.json"))),
         steps=steps,
     )
 
 
+def _step(name: str, done: bool, reason: str, *lines: list[Any]) -> Step:  # noqa: FBT001
+    commands = tuple(shlex.join(["continuon", *map(str, line)]) for line in lines)
+    return Step(name=name, done=done, reason=reason, commands=commands)
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            "E-PIPE-MANAGE-002",
+            "a file stands where a folder is asked for",
+            where=folder,
+            hint="name the folder that holds it",
+        )
+
+
+def _count(recorded: list[str]) -> int:
+    """Return the --count that fills up to the minimum beside other sessions."""
+    others = sum(not name.startswith(DEFAULT_SESSION) for name in recorded)
+    return max(MINIMUM_EPISODES - others, 0)
+
+
+def _bundle_commands(
+    home: Home, artifacts: Path, bundle: Path, proof: Path, origins: list[str]
+) -> list[list[Any]]:
+    key = home.keys / "release.pem"
+    new_key: list[list[Any]] = [] if key.is_file() else [["keys", "new", key]]
+    said = [word for origin in origins for word in ("--origins", origin)]
+    build = ["bundle", "build", "--artifacts-dir", artifacts, "--output-dir", bundle]
+    release = ["--version", "0.1.0", "--release-counter", 1]
+    return [
+        *new_key,
+        [*build, *release, *(said or ["--origins", "ORIGIN"]), "--evidence", proof],
+        ["bundle", "sign", bundle, "--key", key],
+    ]
+
+
+def _deployed(home: Home) -> bool:
+    slots = home.model / "slots"
+    return slots.is_dir() and any(slots.iterdir())
+
+
+def _origins(tfrecord: Path) -> list[str]:
+    """Return the origins that the converted episodes say of themselves."""
+    found = (
+        _read(path, lambda table: table["origins"]) for path in _manifests(tfrecord)
+    )
+    return sorted({str(origin) for origins in found for origin in origins})
+
+
+def _manifests(tfrecord: Path) -> list[Path]:
+    infos = sorted(tfrecord.rglob("dataset_info.json"))
+    return [p for i in infos if (p := i.with_name("manifest.json")).is_file()]
+
+
 def _tfrecord_episodes(folder: Path) -> int:
-    total = 0
-    for path in sorted(folder.rglob("dataset_info.json")):
-        try:
-            splits = json.loads(path.read_text("utf-8"))["splits"]
-            total += sum(int(n) for split in splits for n in split["shardLengths"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                "E-PIPE-MANAGE-001",
-                "this dataset_info.json is damaged",
-                where=path,
-                seen=f"{type(error).__name__} {error}",
-                hint="remove its folder and convert again",
-            ) from error
-    return total
+    def count(table: Any) -> int:
+        return sum(int(n) for split in table["splits"] for n in split["shardLengths"])
+
+    return sum(_read(path, count) for path in folder.rglob("dataset_info.json"))
+
+
+def _read(path: Path, take: Callable[[Any], Any]) -> Any:
+    try:
+        return take(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "E-PIPE-MANAGE-001",
+            f"this {path.name} is damaged",
+            where=path,
+            seen=f"{type(error).__name__} {error}",
+            hint="remove its folder and convert again",
+        ) from error

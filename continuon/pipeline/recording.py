@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from continuon.errors import DataError, UsageError
+from continuon.errors import DataError
 from continuon.pipeline.phase import Progress, quiet
 from continuon.rlds.episode import EndReason
 from continuon.rlds.recording import open_recording
@@ -16,7 +16,7 @@ from continuon.robot.capture import capture_episodes
 from continuon.robot.capture_episode import EpisodeCapture
 from continuon.robot.factory import Factory
 
-__all__ = ["RecordReport", "archive", "record_episodes"]
+__all__ = ["RecordReport", "archive", "record_episodes", "session_prefix"]
 
 TRACK_SEED = 100
 DISTURBANCE = 0.45
@@ -29,7 +29,8 @@ class RecordReport:
     """What a session added to a folder.
 
     Attributes:
-        recorded: episodes recorded now; kept: episodes that were there already.
+        recorded: episodes recorded now; kept: of this session, there already.
+        others: of other sessions, in the same folder.
         archived: where recordings that could not stay were moved; None if none were.
         ended_early: ids of episodes that did not last as asked, with the reason.
     """
@@ -37,6 +38,7 @@ class RecordReport:
     directory: Path
     recorded: int
     kept: int
+    others: int
     archived: Path | None
     ended_early: tuple[str, ...]
     drops: int
@@ -51,7 +53,7 @@ def record_episodes(
     count: int,
     duration_s: float,
     workers: int,
-    replace_others: bool = False,
+    alone: bool = False,
     progress: Progress = quiet,
 ) -> RecordReport:
     """Record until `target` holds the session's episodes, each of them whole.
@@ -62,29 +64,22 @@ def record_episodes(
     simulated rig each pair of episodes has a track of its own, the car is pushed off
     its line now and then, and the expert's intention is what is recorded.
 
-    With `replace_others`, recordings of other sessions are archived, not refused.
+    Recordings of other sessions stay beside them; with `alone` they are archived, so
+    that the folder holds what was asked for and nothing else.
 
     Raises:
-        UsageError: E-PIPE-RECORD-001, recordings of another session lie here; or a
-            real rig has no expert: a person records there by teleoperation.
+        UsageError: a real rig has no expert: a person records there by teleoperation.
         BudgetError: a recording process died.
     """
-    prefix = f"{rig}-s{seed}-{duration_s:g}s".replace(".", "p")
+    prefix = session_prefix(rig, seed, duration_s)
     names = [f"{prefix}-{index:04d}.mcap" for index in range(count)]
     there = sorted(target.glob("*.mcap"))
     others = [path for path in there if not path.name.startswith(f"{prefix}-")]
-    if others and not replace_others:
-        raise UsageError(
-            "E-PIPE-RECORD-001",
-            "recordings of another session lie in this folder",
-            where=target,
-            seen=f"{len(others)}, such as {others[0].name}",
-            hint="name another --output-dir, or move them away",
-        )
+    extra = [] if not alone else [p for p in there if p.name not in names]
     fresh = target.with_name(f"{target.name}.part")
     left = _adopt(fresh, target, names)
     broken = [path for path in there if path.name in names and not _is_whole(path)]
-    archived = _archive([*others, *broken, *left], target)
+    archived = _archive([*extra, *broken, *left], target)
     missing = [
         index for index, name in enumerate(names) if not (target / name).exists()
     ]
@@ -111,6 +106,7 @@ def record_episodes(
         directory=target,
         recorded=len(episodes),
         kept=count - len(missing),
+        others=0 if alone else len(others),
         archived=archived,
         ended_early=tuple(
             f"{episode.episode_id}: {episode.end_reason}"
@@ -120,6 +116,11 @@ def record_episodes(
         drops=sum(sum(episode.drops.values()) for episode in episodes),
         wall_s=wall_s,
     )
+
+
+def session_prefix(rig: str, seed: int, duration_s: float) -> str:
+    """Return how the names of a session's episodes begin."""
+    return f"{rig}-s{seed}-{duration_s:g}s".replace(".", "p")
 
 
 def _adopt(fresh: Path, target: Path, names: Sequence[str]) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from importlib import import_module
 
 import pytest
@@ -14,12 +16,19 @@ from continuon.cli.table import COMMANDS, Command
 from continuon.errors import TrustError, UsageError
 
 
-def _greet(name: str, *, times: int = 1, loud: bool = False):
+def _greet(
+    name: str,
+    *,
+    times: int = 1,
+    loud: bool = False,
+    also: Sequence[str] = (),
+):
     """Greet somebody."""
     if name == "stranger":
         raise TrustError("E-T-T-001", "strangers are refused")
     return Result(
-        data={"name": name, "times": times, "loud": loud}, exit_code=times - 1
+        data={"name": name, "times": times, "loud": loud, "also": list(also)},
+        exit_code=times - 1,
     )
 
 
@@ -61,6 +70,7 @@ def test_a_result_becomes_one_json_object_and_its_exit_code(capsys):
         "name": "ada",
         "times": 4,
         "loud": False,
+        "also": [],
     }
 
 
@@ -115,6 +125,61 @@ def test_configuration_is_file_under_environment_under_flag(
         "value": 7,
         "origin": "flag",
     }
+
+
+def _shown(capsys, *argv):
+    assert program.run(["greet", "--show-config", "--json", *argv]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    return {
+        name: (row["value"], row["origin"].split()[0]) for name, row in rows.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "value"),
+    [
+        (["ada"], "name", "ada"),
+        (["--name=ada"], "name", "ada"),
+        (["ada", "--loud"], "loud", True),
+        (["ada", "--no-loud"], "loud", False),
+        (["ada", "--times", "1"], "times", 1),
+        (["ada", "--also", "eve", "--also=bob"], "also", ["eve", "bob"]),
+        (["--", "ada"], "name", "ada"),
+    ],
+)
+def test_what_the_command_line_says_is_called_a_flag_and_wins(
+    monkeypatch, capsys, argv, name, value
+):
+    monkeypatch.setenv("CONTINUON_GREET_LOUD", "true")
+    monkeypatch.setenv("CONTINUON_GREET_TIMES", "5")
+    monkeypatch.setenv("CONTINUON_GREET_NAME", "zoe")
+    monkeypatch.setenv("CONTINUON_GREET_ALSO", "max")
+    assert _shown(capsys, *argv)[name] == (value, "flag")
+
+
+def test_a_switch_in_the_environment_is_on_or_off_and_nothing_else(monkeypatch, capsys):
+    for text, value in (("1", True), ("off", False), ("TRUE", True), ("no", False)):
+        monkeypatch.setenv("CONTINUON_GREET_LOUD", text)
+        assert _shown(capsys, "ada")["loud"] == (value, "environment")
+    monkeypatch.setenv("CONTINUON_GREET_LOUD", "maybe")
+    assert program.run(["greet", "ada"]) == 2
+    assert "E-CLI-CONFIG-004" in capsys.readouterr().err
+
+
+def test_the_text_true_stays_a_text(tmp_path, monkeypatch, capsys):
+    (tmp_path / "continuon.toml").write_text('[greet]\nname = "true"\n')
+    assert _shown(capsys)["name"] == ("true", "file")
+    monkeypatch.setenv("CONTINUON_GREET_NAME", "false")
+    assert _shown(capsys)["name"] == ("false", "environment")
+
+
+def test_several_values_come_from_an_array_or_a_path_like_variable(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "continuon.toml").write_text('[greet]\nalso = ["a b", "c"]\n')
+    assert _shown(capsys, "ada")["also"] == (["a b", "c"], "file")
+    monkeypatch.setenv("CONTINUON_GREET_ALSO", os.pathsep.join(["d", "e"]))
+    assert _shown(capsys, "ada")["also"] == (["d", "e"], "environment")
 
 
 def test_a_required_parameter_may_come_from_the_environment(monkeypatch, capsys):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 
 import numpy as np
 import pytest
 
-from continuon.errors import DataError, TrustError
+from continuon.cli.program import run
+from continuon.errors import DataError, TrustError, UsageError
 from continuon.home import Home
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
@@ -72,9 +74,67 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path):
 def test_an_empty_home_misses_everything_and_names_each_command(tmp_path):
     inventory = take_inventory(Home(tmp_path))
     assert inventory.episodes == 0
-    words = [command.split()[1] for command in inventory.next_commands]
-    assert words == ["record", "convert", "train", "export", "pipeline"]
+    assert [step.name for step in inventory.steps if not step.done] == [
+        *("record", "prove", "convert", "export", "train", "compile"),
+        *("bundle", "deploy"),
+    ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_next_command_is_one_that_the_program_takes_as_it_stands(tmp_path, capsys):
+    home = Home(tmp_path / "a home")
+    home.episodes.mkdir(parents=True)
+    (home.episodes / "x.mcap.part").touch()
+    for command in take_inventory(home).next_commands:
+        program, *words = shlex.split(command)
+        assert program == "continuon"
+        assert run([*words, "--dry-run", "--quiet"]) == 0, command
+        assert str(home.root) in command
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        ([], 16),
+        (["sim-s0-8s-0000"], 16),
+        (["tub-a-0000", "tub-a-0001"], 14),
+        (["sim-s0-8s-0000", "tub-a-0000"], 15),
+    ],
+)
+def test_the_manager_asks_for_as_many_episodes_as_are_missing(tmp_path, names, count):
+    home = Home(tmp_path)
+    home.episodes.mkdir(parents=True)
+    for name in names:
+        (home.episodes / f"{name}.mcap").touch()
+    (command,) = (s for s in take_inventory(home).steps if s.name == "record")
+    assert command.commands[0].endswith(f"--count {count}")
+
+
+def test_the_origins_in_a_build_command_are_those_of_the_converted_episodes(tmp_path):
+    home = Home(tmp_path)
+    folder = home.tfrecord / "continuon" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"splits": []}')
+    (folder / "manifest.json").write_text('{"origins": ["imported"]}')
+    commands = take_inventory(home).next_commands
+    assert any("--origins imported" in command for command in commands)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"splits": [{}]}', "null"])
+def test_a_damaged_data_set_is_named_by_the_manager(tmp_path, content):
+    home = Home(tmp_path)
+    home.tfrecord.mkdir(parents=True)
+    (home.tfrecord / "dataset_info.json").write_text(content)
+    with pytest.raises(DataError, match="E-PIPE-MANAGE-001"):
+        take_inventory(home)
+
+
+def test_a_file_is_no_home(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(UsageError, match="E-PIPE-MANAGE-002"):
+        take_inventory(Home(path))
 
 
 def test_the_manager_counts_recordings_and_converted_episodes(tmp_path):

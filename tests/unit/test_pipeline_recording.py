@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("simplejpeg")
 from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
-from continuon.errors import UsageError
 from continuon.pipeline import recording
 from continuon.rlds.episode import EndReason
 
@@ -111,12 +110,11 @@ def whole_bytes(root):
 
 
 @pytest.mark.req("R-RECORD-03")
-def test_recordings_of_another_session_are_refused_and_stay(tmp_path, recorder):
+def test_recordings_of_another_session_stay_beside_this_one(tmp_path, recorder):
     other = write_draft(legal_draft(4), tmp_path)
-    with pytest.raises(UsageError, match="E-PIPE-RECORD-001"):
-        recording.record_episodes(tmp_path, count=1, **SESSION)
+    report = recording.record_episodes(tmp_path, count=1, **SESSION)
     assert other.exists()
-    assert recorder.asked == []
+    assert (report.recorded, report.others, report.archived) == (1, 1, None)
 
 
 @pytest.mark.req("R-RECORD-03")
@@ -124,6 +122,16 @@ def test_a_pipeline_sets_recordings_of_another_session_aside(tmp_path, recorder)
     folder = tmp_path / "e"
     folder.mkdir()
     other = write_draft(legal_draft(4), folder)
-    report = recording.record_episodes(folder, count=1, replace_others=True, **SESSION)
+    report = recording.record_episodes(folder, count=1, alone=True, **SESSION)
     assert not other.exists()
     assert (report.archived / other.name).exists()
+
+
+@pytest.mark.req("R-RECORD-03")
+def test_a_pipeline_that_asks_for_fewer_keeps_only_those(tmp_path, recorder):
+    for index in range(3):
+        write(tmp_path / "e", index)
+    report = recording.record_episodes(tmp_path / "e", count=2, alone=True, **SESSION)
+    assert recorder.asked == []
+    assert len(list((tmp_path / "e").glob("*.mcap"))) == 2
+    assert len(list(report.archived.iterdir())) == 1

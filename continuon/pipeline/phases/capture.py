@@ -101,7 +101,7 @@ def _capture(context: Context, progress: Progress) -> list[str]:
         count=context.episodes,
         duration_s=context.episode_s,
         workers=context.workers,
-        replace_others=True,
+        alone=True,
         progress=progress,
     )
     notes = [f"ended early: {text}" for text in report.ended_early]
