@@ -38,16 +38,17 @@ class GateLine:
     op: str = attrs.field(validator=attrs.validators.in_(_OPS))
     threshold: Any
     hint: str
-    origins: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    not_for: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     absent_ok: tuple[str, ...] = attrs.field(default=(), converter=tuple)
 
     def check(self, figures: Mapping[str, Any], *, origin: str) -> GateCheck:
         """Compare a measured figure with the threshold.
 
         Missing, None and NaN are `unknown`; the word "absent" passes only where this
-        line allows it for data of that origin.
+        line allows it for data of that origin. Data of an origin in `not_for` is not
+        judged; of one that nobody thought of it is.
         """
-        if self.origins and origin not in self.origins:
+        if origin in self.not_for:
             return self._result(figures.get(self.figure), Verdict.SKIPPED)
         measured = figures.get(self.figure)
         if isinstance(measured, str) and measured == ABSENT:

@@ -10,6 +10,7 @@ from continuon.edge import load_policy
 from continuon.pipeline.bench_robot import held_out_ids
 from continuon.pipeline.context import Context
 from continuon.pipeline.origins import learns_from_import
+from continuon.pipeline.recording import STATE_RATE_HZ
 from continuon.robot.capture import capture_episodes
 from continuon.robot.capture_episode import EpisodeNotes
 from continuon.robot.factory import Factory
@@ -50,7 +51,11 @@ def record_policy(context: Context, artifact_dir: Path) -> Path:
     else:
         body = Factory(
             target="continuon.sim:SimRig",
-            kwargs={"seed": context.seed, "track_seed": LOG_SEED + context.seed},
+            kwargs={
+                "seed": context.seed,
+                "track_seed": LOG_SEED + context.seed,
+                "state_rate_hz": STATE_RATE_HZ,
+            },
         )
     report = capture_episodes(
         body,

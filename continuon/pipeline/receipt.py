@@ -30,7 +30,7 @@ class Receipt:
         outputs: path below the home to SHA-256 of everything that came out.
         figures: name to measured value; units stand in the names.
         origin: "real", "imported", "simulated", "synthetic" or "replayed".
-        peak_memory_bytes: largest resident set of the phase's own process.
+        peak_memory_bytes: most memory of all the phase's processes at one time.
     """
 
     phase: int

@@ -21,6 +21,7 @@ __all__ = ["RecordReport", "archive", "record_episodes", "session_prefix"]
 TRACK_SEED = 100
 DISTURBANCE = 0.45
 EPISODES_A_TRACK = 2
+STATE_RATE_HZ = 50.0
 PLANNED = (EndReason.COMPLETE, EndReason.TIME_LIMIT)
 
 
@@ -184,6 +185,7 @@ def _rigs(rig: str, seed: int, count: int) -> Sequence[Factory] | Factory:
                 "track_seed": TRACK_SEED + 1000 * seed + index // EPISODES_A_TRACK,
                 "start": (index % EPISODES_A_TRACK) / EPISODES_A_TRACK,
                 "disturbance": DISTURBANCE,
+                "state_rate_hz": STATE_RATE_HZ,
             },
         )
         for index in range(count)

@@ -21,6 +21,7 @@ from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path, digest_text
 from continuon.pipeline.gates import PhaseGate, Verdict, load_gates
 from continuon.pipeline.lock import hold_home
+from continuon.pipeline.memory import watch_tree
 from continuon.pipeline.phase import PHASES, Progress, load_phase, quiet
 from continuon.pipeline.receipt import (
     Receipt,
@@ -148,20 +149,24 @@ def _run_worker(
     name: str, context: Context, progress: Progress, lock: int | None = None
 ) -> dict[str, Any]:
     settings = msgspec.json.encode(context, enc_hook=str).decode()
-    command = [sys.executable, "-m", "continuon.pipeline.worker", name, settings]
+    program = [sys.executable, "-m", "continuon.pipeline.worker"]
+    command = [*program, name, settings, str(os.getpid())]
     environment = {
         "OMP_NUM_THREADS": "2",
         "JAX_COMPILATION_CACHE_DIR": str(_compiled()),
         **os.environ,
     }
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        pass_fds=() if lock is None else (lock,),
-    ) as worker:
+    with (
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            pass_fds=() if lock is None else (lock,),
+        ) as worker,
+        watch_tree(worker.pid) as peak,
+    ):
         assert worker.stdout is not None
         assert worker.stderr is not None
         words = threading.Thread(target=_pass_on, args=(worker.stderr,), daemon=True)
@@ -175,7 +180,11 @@ def _run_worker(
                 message = event
         code = worker.wait()
         words.join(_WORDS_S)
-    if "error" in message or (message and code == 0):
+    if "error" in message:
+        return message
+    if message and code == 0:
+        told = message["outcome"]
+        told["peak_memory_bytes"] = max(peak.bytes, told["peak_memory_bytes"])
         return message
     error = DataError(
         "E-PIPE-WORKER-001",

@@ -1,29 +1,26 @@
 """The process that runs one phase: its memory is its own, and its death is seen.
 
-Its arguments are the phase and a context as JSON. It writes one JSON object a line to
-the standard output that it was started with: progress, then an outcome or an error.
-What the phase's libraries print goes to standard error.
+Its arguments are the phase, a context as JSON, and its parent's process id. It writes
+one JSON object a line to the standard output that it was started with: progress, then
+an outcome or an error. What the phase's libraries print goes to standard error.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 from typing import Any, TextIO
 
 import msgspec
 
 from continuon.errors import ContinuonError, system_error
+from continuon.parent import die_with_parent
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import load_phase
 
 __all__ = ["main"]
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -35,7 +32,7 @@ def main() -> int:
     def progress(done: int, total: int, label: str) -> None:
         wire.write(json.dumps({"progress": [done, total, label]}) + "\n")
 
-    _die_with_parent()
+    die_with_parent(int(sys.argv[3]))
     try:
         outcome = load_phase(sys.argv[1]).run(context, progress)
     except ContinuonError as error:
@@ -56,11 +53,6 @@ def main() -> int:
 def _refuse(wire: TextIO, error: ContinuonError) -> int:
     wire.write(json.dumps({"error": error.as_dict()}) + "\n")
     return error.exit_code
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the one that started it is gone."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def decode_context(data: bytes) -> Context:

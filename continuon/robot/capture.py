@@ -196,7 +196,8 @@ def _spread(
 
 def _work(jobs: Sequence[Job], took: Callable[[EpisodeCapture], None]) -> None:
     """Run jobs in a process of their own, one line in and one out at a time."""
-    command = [sys.executable, "-m", "continuon.robot.capture_worker"]
+    program = [sys.executable, "-m", "continuon.robot.capture_worker"]
+    command = [*program, str(os.getpid())]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment

@@ -12,7 +12,15 @@ import pytest
 import continuon
 
 PACKAGE = Path(continuon.__file__).parent
-EVERYWHERE = {"errors", "clock", "home", "tensorfile", "environment", "testing"}
+EVERYWHERE = {
+    "errors",
+    "clock",
+    "home",
+    "tensorfile",
+    "environment",
+    "parent",
+    "testing",
+}
 CORE = {"rlds", "hope", "bundle"}
 MAY_IMPORT = {
     "rlds": set(),

@@ -69,9 +69,12 @@ def test_absent_passes_only_for_the_origin_that_may_lack_it():
     assert not line.check({"f": ABSENT}, origin="real").ok
 
 
-def test_a_line_for_other_origins_does_not_judge_this_one():
-    line = _line("==", True, origins=["real"])
+@pytest.mark.req("R-GATE-05")
+def test_a_line_spares_the_origins_that_it_names_and_no_other():
+    line = _line("==", True, not_for=["imported"])
     assert line.check({"f": False}, origin="imported").verdict is Verdict.SKIPPED
+    for origin in ("real", "simulated", "synthetic", "replayed", "unknown", "new"):
+        assert line.check({"f": False}, origin=origin).verdict is Verdict.MISSED
 
 
 @pytest.mark.req("R-GATE-03")

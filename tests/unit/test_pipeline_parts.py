@@ -171,6 +171,21 @@ def test_what_no_episode_has_is_absent_and_what_differs_is_unknown():
     assert mixed["rgb_size"] is None
 
 
+@pytest.mark.req("R-GATE-01")
+def test_one_episode_without_a_figure_makes_it_unknown_for_all():
+    figures = _summarise(
+        [ROW, {**ROW, "state_rate_hz": None, "depth_size": None, "skew_ms": {}}]
+    )
+    for name in ("state_rate_hz", "state_rate_min_hz", "depth_size", "skew_p99_ms"):
+        assert figures[name] is None
+
+
+def test_the_slowest_and_the_fastest_episode_decide_the_rates():
+    figures = _summarise([ROW, {**ROW, "action_rate_hz": 12.0}, ROW])
+    assert figures["action_rate_min_hz"] == 12.0
+    assert (figures["action_rate_hz"], figures["action_rate_max_hz"]) == (50.0, 50.0)
+
+
 def test_recordings_of_other_settings_are_moved_and_never_deleted(tmp_path):
     target = tmp_path / "episodes"
     for round_number in (1, 2):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,26 +55,39 @@ def run(context: Context, progress: Progress) -> Outcome:
 
 
 def summarise(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the worst of each figure over all episodes, or the word absent."""
+    """Return each figure over all episodes, with its extremes, or the word absent."""
     out: dict[str, Any] = {
         "steps": sum(int(row["steps"]) for row in figures),
         "duration_s": float(sum(row["duration_s"] for row in figures)),
     }
     for name in ("rgb_rate_hz", "state_rate_hz", "action_rate_hz"):
-        rates = [row[name] for row in figures if row.get(name) is not None]
-        out[name] = float(np.median(rates)) if rates else ABSENT
+        kind = name.removesuffix("_hz")
+        rates = [row.get(name) for row in figures]
+        out[name] = _of_all(rates, lambda known: float(np.median(known)))
+        out[f"{kind}_min_hz"] = _of_all(rates, min)
+        out[f"{kind}_max_hz"] = _of_all(rates, max)
     for name in ("rgb_size", "depth_size"):
-        sizes = {tuple(row[name]) for row in figures if row.get(name) is not None}
-        out[name] = (
-            list(sizes.pop()) if len(sizes) == 1 else (ABSENT if not sizes else None)
-        )
-    skews = [
-        row["skew_ms"]["rgb-depth"]["p99"]
-        for row in figures
-        if "rgb-depth" in row["skew_ms"]
-    ]
-    out["skew_p99_ms"] = float(max(skews)) if skews else ABSENT
+        sizes = [row.get(name) for row in figures]
+        out[name] = _of_all(sizes, lambda known: _if_same(map(list, known)))
+    skews = [row["skew_ms"].get("rgb-depth", {}).get("p99") for row in figures]
+    out["skew_p99_ms"] = _of_all(skews, max)
     return out
+
+
+def _of_all(values: Sequence[Any], take: Callable[[Sequence[Any]], Any]) -> Any:
+    """Return what is taken of all values; absent where no episode has one.
+
+    Where some have it and others not, it is unknown: the worst may be among the others.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return ABSENT
+    return take(known) if len(known) == len(values) else None
+
+
+def _if_same(values: Iterable[Any]) -> Any:
+    first, *rest = values
+    return first if all(value == first for value in rest) else None
 
 
 def _import(
