@@ -177,22 +177,28 @@ def status(*, home: Path | None = None, episodes_from: Path | None = None) -> Re
     from continuon.pipeline.context import Context
     from continuon.pipeline.phase import PHASES
     from continuon.pipeline.receipt import read_receipt
-    from continuon.pipeline.runner import receipt_path
+    from continuon.pipeline.upstream import receipt_path, stale_reasons
 
     context = Context(root=_home(home, episodes_from))
+    receipts = {name: read_receipt(receipt_path(context, name)) for name in PHASES}
+    stale = stale_reasons({n: r for n, r in receipts.items() if r is not None})
     rows = [
         {
             "phase": number,
             "name": name,
             "verdict": receipt.verdict if receipt else "not run",
+            "stale": stale.get(name),
             "origin": receipt.origin if receipt else None,
             "duration_s": receipt.duration_s if receipt else None,
             "figures": receipt.figures if receipt else {},
         }
-        for number, name in enumerate(PHASES, start=1)
-        for receipt in [read_receipt(receipt_path(context, name))]
+        for number, (name, receipt) in enumerate(receipts.items(), start=1)
     ]
-    text = "\n".join(f"{r['phase']:>2} {r['name']:<9} {r['verdict']}" for r in rows)
+    text = "\n".join(
+        f"{r['phase']:>2} {r['name']:<9} {r['verdict']}"
+        + (f", but stale: {r['stale']}" if r["stale"] else "")
+        for r in rows
+    )
     return Result(data=rows, text=text)
 
 

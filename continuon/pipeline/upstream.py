@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from continuon.errors import DataError, GateMissedError
@@ -11,7 +12,13 @@ from continuon.pipeline.gates import Verdict
 from continuon.pipeline.phase import PHASES
 from continuon.pipeline.receipt import Receipt, read_receipt
 
-__all__ = ["REQUIRES", "outputs_match", "passed_receipt", "receipt_path"]
+__all__ = [
+    "REQUIRES",
+    "outputs_match",
+    "passed_receipt",
+    "receipt_path",
+    "stale_reasons",
+]
 
 REQUIRES = {
     "health": (),
@@ -25,6 +32,37 @@ REQUIRES = {
     "ota": ("bundle",),
     "validate": ("ota",),
 }
+
+READS = {
+    "sanity": ("capture", "rlds/episodes", "episodes"),
+    "proof": ("capture", "rlds/episodes", "episodes"),
+    "tfrecord": ("capture", "rlds/episodes", "episodes"),
+    "train": ("tfrecord", "rlds/tfrecord", "tfrecord"),
+    "bundle": ("train", "trainer/checkpoints/artifacts", "artifacts"),
+    "ota": ("bundle", "bundles/trained", "bundle"),
+    "validate": ("ota", "model/slots", "slots"),
+}
+"""For a phase: the phase that it reads, that one's output, and its own input."""
+
+
+def stale_reasons(receipts: Mapping[str, Receipt]) -> dict[str, str]:
+    """Return why a receipt no longer speaks of what the others speak of, by phase.
+
+    A phase is stale when the phase that it reads has not passed, or left something
+    else since, or is stale itself.
+    """
+    stale: dict[str, str] = {}
+    for name, (source, output, taken) in READS.items():
+        receipt, read = receipts.get(name), receipts.get(source)
+        if receipt is None or not receipt.inputs:
+            continue
+        if read is None or read.verdict is not Verdict.PASSED:
+            stale[name] = f"phase {source} has not passed since"
+        elif read.outputs.get(output) != receipt.inputs.get(taken):
+            stale[name] = f"phase {source} left something else since"
+        elif source in stale:
+            stale[name] = f"phase {source} is stale"
+    return stale
 
 
 def receipt_path(context: Context, name: str) -> Path:

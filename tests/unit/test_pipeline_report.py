@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 
+import attrs
 import pytest
 
 from continuon.errors import DataError
-from continuon.pipeline.gates import load_gates
+from continuon.pipeline.gates import Verdict, load_gates
 from continuon.pipeline.receipt import Receipt, host_facts, write_receipt
 from continuon.pipeline.report import build_report
 from continuon.pipeline.report.svg import Series, histogram, line_chart, track_plot
@@ -48,6 +49,22 @@ def reports(tmp_path):
 def test_a_page_needs_at_least_one_receipt(tmp_path):
     with pytest.raises(DataError, match="E-PIPE-REPORT-001"):
         build_report(tmp_path, tmp_path / "r.html")
+
+
+@pytest.mark.req("R-RECEIPT-09")
+def test_a_stale_receipt_is_called_so_and_not_counted_as_passed(reports):
+    for number, name in ((3, "capture"), (6, "tfrecord")):
+        passed = attrs.evolve(
+            _receipt(number, name),
+            verdict=Verdict.PASSED,
+            inputs={"episodes": "old"},
+            outputs={"rlds/episodes": "new"},
+        )
+        write_receipt(reports / "receipts" / f"{number:02d}-{name}.json", passed)
+    page = build_report(reports, reports / "r.html").read_text()
+    assert "1 of 10 gates passed" in page
+    assert 'class="gate stale"' in page
+    assert "phase capture left something else since" in page
 
 
 def test_the_page_says_the_origin_in_plain_words_and_escapes_notes(reports):

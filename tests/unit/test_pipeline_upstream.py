@@ -21,9 +21,15 @@ from continuon.pipeline.origins import (
     learns_from_import,
     learnt_origin,
 )
-from continuon.pipeline.phase import PHASES
+from continuon.pipeline.phase import PHASES, load_phase
 from continuon.pipeline.receipt import Receipt, write_receipt
-from continuon.pipeline.upstream import REQUIRES, passed_receipt, receipt_path
+from continuon.pipeline.upstream import (
+    READS,
+    REQUIRES,
+    passed_receipt,
+    receipt_path,
+    stale_reasons,
+)
 
 
 def receipt(name, **changes):
@@ -181,8 +187,6 @@ def test_real_hardware_is_never_up_to_date(tmp_path):
 @pytest.mark.req("R-RECEIPT-07")
 @pytest.mark.parametrize("name", ["health", "boot", "capture", "ota", "validate"])
 def test_every_phase_that_touches_a_rig_has_it_among_its_inputs(tmp_path, name):
-    from continuon.pipeline.phase import load_phase
-
     pytest.importorskip("simplejpeg")
     phase = load_phase(name)
     sim, pi = (
@@ -218,3 +222,49 @@ def test_an_outcome_that_names_no_origin_is_of_unknown_origin(context):
     told = runner._judge(gate, context, {}, message, started=1, clock=0.0)
     assert told.origin == "unknown"
     assert told.verdict is not Verdict.PASSED
+
+
+def whole(stop_at="validate"):
+    """Receipts of a whole run, each output digest named after who left it."""
+    receipts = {}
+    for name in PHASES:
+        outputs = {
+            out: f"{name} left {out}" for src, out, _ in READS.values() if src == name
+        }
+        inputs = {"settings": "s"}
+        if name in READS:
+            source, output, taken = READS[name]
+            inputs[taken] = f"{source} left {output}"
+        receipts[name] = receipt(name, outputs=outputs, inputs=inputs)
+        if name == stop_at:
+            break
+    return receipts
+
+
+@pytest.mark.req("R-RECEIPT-09")
+def test_nothing_of_one_whole_run_is_stale():
+    for name in PHASES:
+        assert stale_reasons(whole(name)) == {}
+
+
+@pytest.mark.req("R-RECEIPT-09")
+def test_what_follows_from_other_episodes_is_stale_to_the_end():
+    receipts = whole()
+    again = {"rlds/episodes": "other episodes"}
+    receipts["capture"] = attrs.evolve(receipts["capture"], outputs=again)
+    assert set(stale_reasons(receipts)) == set(READS)
+
+
+@pytest.mark.req("R-RECEIPT-09")
+def test_what_follows_a_phase_that_does_not_pass_any_more_is_stale():
+    receipts = whole()
+    receipts["train"] = attrs.evolve(receipts["train"], verdict=Verdict.MISSED)
+    assert set(stale_reasons(receipts)) == {"bundle", "ota", "validate"}
+
+
+@pytest.mark.req("R-RECEIPT-09")
+def test_each_input_that_is_compared_is_one_that_its_phase_has(tmp_path):
+    pytest.importorskip("simplejpeg")
+    for name, (_, output, taken) in READS.items():
+        inputs = load_phase(name).inputs(Context(root=tmp_path))
+        assert inputs[taken] == tmp_path / output

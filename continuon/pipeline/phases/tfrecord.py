@@ -52,7 +52,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             "steps": report.steps,
             "bytes": report.bytes,
         },
-        outputs=(report.directory, package),
+        outputs=(home.tfrecord, package),
         origin=agreed_origin(report.origins, context),
         notes=tuple(f"not converted: {item}" for item in report.skipped),
     )

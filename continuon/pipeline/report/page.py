@@ -15,6 +15,7 @@ from continuon.pipeline.gates import Verdict, load_gates
 from continuon.pipeline.phase import PHASES
 from continuon.pipeline.receipt import Receipt, read_receipt
 from continuon.pipeline.report.svg import Series, histogram, line_chart, track_plot
+from continuon.pipeline.upstream import stale_reasons
 
 __all__ = ["build_report"]
 
@@ -53,11 +54,12 @@ def build_report(reports: Path, output: Path) -> Path:
         )
     css = (files("continuon") / "pipeline" / "report" / "style.css").read_text("utf-8")
     origin = _origin(receipts)
+    stale = stale_reasons({receipt.name: receipt for receipt in receipts})
     body = [
         "<h1>continuon pipeline report</h1>",
         _origin_line(origin),
-        _summary(receipts),
-        _strip(receipts),
+        _summary(receipts, stale),
+        _strip(receipts, stale),
         _driving(_load(reports / "drive.json")),
         _steering(_load(reports / "evaluation.json")),
         _learning(_load(reports / "loss.json")),
@@ -96,8 +98,11 @@ def _origin_line(origin: str) -> str:
     return f'<p><span class="origin">{escape(origin)}</span> {words}</p>'
 
 
-def _summary(receipts: Sequence[Receipt]) -> str:
-    passed = sum(receipt.verdict is Verdict.PASSED for receipt in receipts)
+def _summary(receipts: Sequence[Receipt], stale: Mapping[str, str]) -> str:
+    passed = sum(
+        receipt.verdict is Verdict.PASSED and receipt.name not in stale
+        for receipt in receipts
+    )
     seconds = sum(receipt.duration_s for receipt in receipts)
     host = receipts[-1].host
     return (
@@ -108,7 +113,7 @@ def _summary(receipts: Sequence[Receipt]) -> str:
     )
 
 
-def _strip(receipts: Sequence[Receipt]) -> str:
+def _strip(receipts: Sequence[Receipt], stale: Mapping[str, str]) -> str:
     done = {receipt.name: receipt for receipt in receipts}
     cells = []
     for gate in load_gates():
@@ -126,9 +131,12 @@ def _strip(receipts: Sequence[Receipt]) -> str:
             if check.verdict is not Verdict.SKIPPED
         )
         error = escape(str(receipt.error["what"])) if receipt.error else ""
+        verdict = str(receipt.verdict)
+        if gate.name in stale:
+            verdict, error = "stale", f"{escape(stale[gate.name])}: run it again"
         cells.append(
-            f'<div class="gate {receipt.verdict}"><b>{gate.number} '
-            f'{escape(gate.title)}</b><span class="v">{receipt.verdict}</span> '
+            f'<div class="gate {verdict}"><b>{gate.number} '
+            f'{escape(gate.title)}</b><span class="v">{verdict}</span> '
             f'<span class="soft">{escape(receipt.origin)}</span>'
             f"<table>{rows}</table>{error}</div>"
         )
