@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
 from continuon.environment import read_environment
 from continuon.errors import UsageError
@@ -25,6 +26,7 @@ def sanity(
     sparsity_lambda: float = 0.0,
     obs_dim: int | None = None,
     action_dim: int | None = None,
+    minimum_episodes: int = 16,
     seed: int = 0,
 ) -> Result:
     """Take a few JAX steps on recorded episodes; exit status 3 if a gate is missed.
@@ -51,12 +53,14 @@ def sanity(
         Expected number of proprioceptive inputs; refused if the data has another.
     action_dim
         Expected number of action components; refused if the data has another.
+    minimum_episodes
+        Fewer are refused.
     seed
         Of parameters and batches.
     """
-    from continuon.learn import run_sanity
-
+    check_at_least_one(max_steps=max_steps, batch_size=batch_size)
     read_environment().require_jax()
+    from continuon.learn import run_sanity
 
     home = Home.from_environment()
     report = run_sanity(
@@ -70,6 +74,7 @@ def sanity(
         action_dim=action_dim,
         metrics_path=metrics_path or home.trainer_logs / "sanity_metrics.csv",
         checkpoint_dir=checkpoint_dir or home.checkpoints / "sanity",
+        minimum_episodes=minimum_episodes,
         seed=seed,
     )
     verdict = "passed" if report.passed else "missed: " + "; ".join(report.reasons)
@@ -86,6 +91,7 @@ def prove(
     output: Path = Path("proof_of_learning.json"),
     num_steps: int = 150,
     seeds: int = 5,
+    minimum_episodes: int = 16,
 ) -> Result:
     """Prove learning on held-out episodes against two controls; 3 if it is not proven.
 
@@ -99,16 +105,19 @@ def prove(
         Training steps of each run.
     seeds
         How many seeds, at least three.
+    minimum_episodes
+        Fewer are refused.
     """
-    from continuon.learn import run_proof
-
+    check_at_least_one(num_steps=num_steps)
     read_environment().require_jax()
+    from continuon.learn import run_proof
 
     report = run_proof(
         rlds_dir or Home.from_environment().episodes,
         output=output,
         seeds=tuple(range(seeds)),
         num_steps=num_steps,
+        minimum_episodes=minimum_episodes,
     )
     lines = [
         report.verdict,
@@ -153,9 +162,10 @@ def train(
         Of parameters and batches.
     """
     from continuon.cli.progress import Counter
-    from continuon.learn import train as run_training
 
+    check_at_least_one(num_steps=num_steps)
     read_environment().require_jax()
+    from continuon.learn import train as run_training
 
     del trainer
     home = Home.from_environment()

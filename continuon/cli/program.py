@@ -173,7 +173,7 @@ def _bind(
         )
     except cyclopts.CycloptsError as error:
         raise _usage(command, error) from error
-    return bound
+    return cast("inspect.BoundArguments", bound)
 
 
 def _all_optional(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -129,7 +129,7 @@ def run_proof(
     num_steps: int = DEFAULT_PROOF_STEPS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     holdout: float = 0.2,
-    minimum_episodes: int = 2,
+    minimum_episodes: int = 16,
     recipe: Recipe = PROOF_RECIPE,
 ) -> ProofReport:
     """Prove learning on recordings and write the report, whole or not at all.

@@ -95,7 +95,7 @@ def run_sanity(
     checkpoint_dir: Path | None = None,
     output: Path | None = None,
     seed: int = 0,
-    minimum_episodes: int = 1,
+    minimum_episodes: int = 16,
     recipe: Recipe | None = None,
     monitor: ResourceMonitor | None = None,
 ) -> SanityReport:

@@ -12,6 +12,7 @@ import attrs
 
 from continuon.bundle import load_public_key
 from continuon.clock import SystemClock
+from continuon.errors import DataError
 from continuon.ota import Updater
 from continuon.ota.download import Downloader
 from continuon.pipeline.context import Context
@@ -124,7 +125,19 @@ def held_out_ids(context: Context) -> list[str]:
     """Return the ids of the episodes that training never saw.
 
     They stand in the evaluation that phase 7 wrote beside its checkpoint.
+
+    Raises:
+        DataError: E-PIPE-REPLAY-001, phase 7 did not run here, or wrote something else.
     """
     path = context.home.reports / "evaluation.json"
-    ids: list[str] = json.loads(path.read_text("utf-8"))["held_out_episodes"]
+    try:
+        ids: list[str] = json.loads(path.read_bytes())["held_out_episodes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "E-PIPE-REPLAY-001",
+            "there are no held-out frames to show an imported policy",
+            where=path,
+            seen=type(error).__name__,
+            hint="continuon pipeline run --only train, on the recording it learnt from",
+        ) from error
     return ids

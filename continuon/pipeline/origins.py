@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from continuon.bundle import parse_manifest
+from continuon.bundle.manifest import MANIFEST_NAME
 from continuon.errors import DataError
 from continuon.pipeline.context import Context
 from continuon.pipeline.receipt import read_receipt
@@ -53,5 +55,11 @@ def learnt_origin(context: Context) -> str:
 
 
 def learns_from_import(context: Context) -> bool:
-    """Whether this home's policy learnt from somebody's recording."""
-    return context.imported or learnt_origin(context) == "imported"
+    """Whether a policy of this home learnt from somebody's recording.
+
+    The slots of a robot that was updated with no phase 7 of its own say it themselves.
+    """
+    if context.imported or learnt_origin(context) == "imported":
+        return True
+    manifests = sorted(context.home.model.glob(f"slots/*/{MANIFEST_NAME}"))
+    return any("imported" in parse_manifest(p.read_bytes()).origins for p in manifests)

@@ -31,6 +31,7 @@ from continuon.pipeline.receipt import (
 )
 from continuon.pipeline.upstream import (
     REQUIRES,
+    is_updated_by_hand,
     outputs_match,
     passed_receipt,
     receipt_path,
@@ -108,8 +109,9 @@ def run_phase(
     started = time.time_ns() // 1_000_000
     clock = time.monotonic()
     try:
-        for name in REQUIRES[gate.name]:
-            passed_receipt(context, name)
+        if not is_updated_by_hand(context, gate.name):
+            for name in REQUIRES[gate.name]:
+                passed_receipt(context, name)
         inputs = _digest_inputs(context, gate)
     except ContinuonError as error:
         message = {"error": error.as_dict()}

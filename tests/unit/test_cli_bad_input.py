@@ -281,6 +281,23 @@ def test_fewer_than_sixteen_episodes_are_too_few_to_train_on(tmp_path, fails):
     folder = episodes(tmp_path / "e", 3)
     few = (1, "E-LEARN-FEW-001")
     assert fails("train", "--data-path", folder, "--num-steps", "1") == few
+    assert fails("sanity", "--rlds-dir", folder) == few
+    assert fails("prove", "--rlds-dir", folder) == few
+    assert not (tmp_path / "home" / "trainer").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("sanity", "--max-steps", "0"),
+        ("sanity", "--batch-size", "-1"),
+        ("prove", "--num-steps", "0"),
+        ("train", "--num-steps", "0"),
+    ],
+    ids=" ".join,
+)
+def test_no_steps_at_all_is_refused_before_anything_is_compiled(fails, argv):
+    assert fails(*argv) == (2, "E-CLI-COUNT-001")
 
 
 @pytest.mark.slow
@@ -496,6 +513,7 @@ def test_an_unknown_preset_lists_the_ones_there_are(tmp_path, capsys):
     pytest.importorskip("jax")
     folder = episodes(tmp_path / "e", 2)
     argv = ["sanity", "--rlds-dir", str(folder), "--arch-preset", "huge"]
+    argv += ["--minimum-episodes", "2"]
     assert run(argv) == 2
     err = capsys.readouterr().err
     assert LINE.findall(err) == ["E-HOPE-PRESET-001"]

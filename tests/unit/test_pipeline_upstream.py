@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
+from continuon.bundle import build_bundle
 from continuon.errors import BudgetError, DataError, GateMissedError
 from continuon.pipeline import runner
+from continuon.pipeline.bench_robot import held_out_ids
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
 from continuon.pipeline.gates import GateLine, PhaseGate, Verdict
@@ -26,6 +28,7 @@ from continuon.pipeline.receipt import Receipt, write_receipt
 from continuon.pipeline.upstream import (
     READS,
     REQUIRES,
+    is_updated_by_hand,
     passed_receipt,
     receipt_path,
     stale_reasons,
@@ -171,6 +174,38 @@ def test_what_was_learnt_from_a_recording_is_never_driven_in_the_simulator(conte
     leave(context, "train", origin="imported")
     assert learnt_origin(context) == "imported"
     assert learns_from_import(context)
+
+
+@pytest.mark.req("R-ORIGIN-02")
+def test_a_slot_that_was_put_here_by_hand_says_what_its_policy_learnt_from(context):
+    artifacts = context.root / "artifacts"
+    artifacts.mkdir(parents=True)
+    (artifacts / "golden.json").write_text("{}")
+    (artifacts / "policy.weights").write_bytes(b"w")
+    for number, origin in enumerate(("simulated", "imported"), start=1):
+        build_bundle(
+            context.home.model / "slots" / origin,
+            artifacts_dir=artifacts,
+            model_name="m",
+            version=f"0.{number}.0",
+            release_counter=number,
+            source="test",
+            created_at_unix_ms=1,
+            origins=[origin],
+        )
+        assert learns_from_import(context) is (origin == "imported")
+    with pytest.raises(DataError, match="E-PIPE-REPLAY-001"):
+        held_out_ids(context)
+
+
+@pytest.mark.req("R-RECEIPT-05")
+def test_what_was_deployed_by_hand_is_validated_without_a_receipt(context):
+    assert not is_updated_by_hand(context, "validate")
+    context.home.model.mkdir(parents=True)
+    assert is_updated_by_hand(context, "validate")
+    assert not is_updated_by_hand(context, "bundle")
+    leave(context, "ota", verdict=Verdict.MISSED)
+    assert not is_updated_by_hand(context, "validate")
 
 
 @pytest.mark.req("R-RECEIPT-07")

@@ -49,6 +49,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             "read_back_equal": report.read_back_equal,
             "manifest_written": report.manifest_path.is_file(),
             "export_written": (package / "manifest.json").is_file(),
+            "exported_fraction": len(list(package.glob("*.mcap"))) / max(recorded, 1),
             "steps": report.steps,
             "bytes": report.bytes,
         },

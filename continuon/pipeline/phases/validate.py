@@ -46,10 +46,11 @@ TELEOP_ACTION = (0.0, 0.2)
 
 def inputs(context: Context) -> dict[str, Path | str]:
     """Return what runs, every byte of it, what it is compared with, and the rig."""
+    seed = seed_bundle_dir(context)
     return {
         "state": context.home.model / "state",
         "slots": context.home.model / "slots",
-        "seed": seed_bundle_dir(context),
+        "seed": seed if seed.is_dir() else "none here",
         "settings": f"{context.starts} {context.seed}",
         "rig": rig_input(context),
     }
@@ -118,7 +119,9 @@ def _measure(
     figures["policy_log_valid"] = report.ok
     figures["policy_log_steps"] = report.figures["steps"]
     outputs = [log]
-    if origin == "simulated":
+    if origin != "simulated":
+        figures["distance_ratio"] = ABSENT
+    elif seed_bundle_dir(context).is_dir():
         driven = compare(
             seed_bundle_dir(context),
             active,
@@ -131,8 +134,6 @@ def _measure(
         write_atomic(picture, json.dumps(_picture(driven), default=float).encode())
         outputs.append(picture)
         figures |= _distances(driven)
-    else:
-        figures["distance_ratio"] = ABSENT
     notes = tuple(f"{f.code} {f.text}" for f in report.errors)
     return Outcome(figures=figures, outputs=tuple(outputs), origin=origin, notes=notes)
 
