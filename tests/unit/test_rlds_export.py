@@ -195,3 +195,22 @@ def test_a_torn_picture_is_not_passed_on(bare):
     for size in range(len(whole)):
         with pytest.raises(DataError, match="SCRUB-001"):
             bare(whole[:size])
+
+
+def test_one_episode_that_cannot_be_copied_is_held_back_and_leaves_no_file(tmp_path):
+    """A command that is not a number stops its own episode, not the export."""
+    (tmp_path / "in").mkdir()
+    draft = legal_draft(8)
+    write_draft(draft, tmp_path / "in")
+    stamp, _ = draft.samples["action"][2]
+    bad = (stamp, np.array([np.nan, 0.1], np.float32))
+    actions = (*draft.samples["action"][:2], bad, *draft.samples["action"][3:])
+    metadata = legal_metadata(episode_id="bad")
+    samples = {**draft.samples, "action": actions}
+    write_draft(
+        attrs.evolve(draft, metadata=metadata, samples=samples), tmp_path / "in"
+    )
+    report = export_episodes(tmp_path / "in", tmp_path / "out", secret=SECRET)
+    assert [item.code for item in report.skipped] == ["E-RLDS-ACTION-001"]
+    assert (len(report.episodes), report.exit_code) == (1, 3)
+    assert len(list((tmp_path / "out").iterdir())) == 2
