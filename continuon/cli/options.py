@@ -170,7 +170,7 @@ def _from_text(kind: Any, text: str, variable: str) -> Any:
         UsageError: E-CLI-CONFIG-004, a switch that is neither on nor off.
     """
     kinds = (kind, *get_args(kind))
-    if any(get_origin(one) is Sequence for one in kinds):
+    if any(get_origin(one) in (Sequence, tuple, list) for one in kinds):
         return text.split(os.pathsep)
     if bool not in kinds:
         return text

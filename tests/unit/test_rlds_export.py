@@ -210,7 +210,9 @@ def test_one_episode_that_cannot_be_copied_is_held_back_and_leaves_no_file(tmp_p
     write_draft(
         attrs.evolve(draft, metadata=metadata, samples=samples), tmp_path / "in"
     )
-    report = export_episodes(tmp_path / "in", tmp_path / "out", secret=SECRET)
+    report = export_episodes(
+        tmp_path / "in", tmp_path / "out", secret=SECRET, origin_tag="pi5"
+    )
     assert [item.code for item in report.skipped] == ["E-RLDS-ACTION-001"]
     assert (len(report.episodes), report.exit_code) == (1, 3)
     assert len(list((tmp_path / "out").iterdir())) == 2
