@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,12 +19,11 @@ __all__ = ["Film"]
 
 def _av() -> ModuleType:
     try:
-        import av
+        return import_module("av")
     except ImportError as error:
         raise MissingPackageError.for_extra(
             "av", "lerobot", purpose="decoding films"
         ) from error
-    return av
 
 
 class Film(Sequence[Any]):
