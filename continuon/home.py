@@ -46,6 +46,11 @@ class Home:
         return self.root / "model"
 
     @property
+    def adapters(self) -> Path:
+        """The Mid loop's adapters: candidate, current, history."""
+        return self.root / "model" / "adapters"
+
+    @property
     def memory(self) -> Path:
         """The Memory Plane, which no update overwrites."""
         return self.root / "memory" / "plane"

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ import numpy as np
 
 from continuon.errors import ContractError, DataError
 
-__all__ = ["FORMAT", "TensorFile", "read_tensors", "write_tensors"]
+__all__ = [
+    "FORMAT",
+    "TensorFile",
+    "read_tensors",
+    "replace_file",
+    "sync_folder",
+    "write_tensors",
+]
 
 FORMAT = "continuon-tensors/1"
 _BLANK = "0" * 64
@@ -97,7 +104,7 @@ def write_tensors(
     for blob in blobs:
         digest.update(blob)
     text = text.replace(_BLANK.encode(), digest.hexdigest().encode(), 1)
-    return _replace(path, [struct.pack("<Q", len(text)), text, *blobs])
+    return replace_file(path, [struct.pack("<Q", len(text)), text, *blobs])
 
 
 def read_tensors(path: Path) -> TensorFile:
@@ -131,6 +138,41 @@ def read_tensors(path: Path) -> TensorFile:
     tensors = {name: _tensor(path, name, entry, body) for name, entry in header.items()}
     document = json.loads(metadata["document"])
     return TensorFile(document, tensors, hashlib.sha256(data).hexdigest())
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the medium."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_file(path: Path, parts: Sequence[bytes]) -> str:
+    """Write a file whole: temporary file, fsync, rename, fsync of the directory.
+
+    Returns:
+        The SHA-256 of its bytes, hex.
+
+    Raises:
+        OSError: the medium refused; the old file, if any, is untouched.
+    """
+    digest = hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+                digest.update(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return digest.hexdigest()
 
 
 def _header(path: Path, data: bytes) -> tuple[dict[str, Any], memoryview]:
@@ -176,25 +218,3 @@ def _tensor(
             allowed=f"{dtype.itemsize * math.prod(shape)} bytes",
         )
     return np.frombuffer(body[start:stop], dtype=dtype).reshape(shape)
-
-
-def _replace(path: Path, parts: list[bytes]) -> str:
-    digest = hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-                digest.update(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return digest.hexdigest()

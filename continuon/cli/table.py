@@ -93,6 +93,14 @@ COMMANDS = (
         "convert", "episodes:convert", "Write episodes as TFDS files", ("output_dir",)
     ),
     Command("export", "share:export", "Write anonymised episodes", ("output_dir",)),
+    Command(
+        "mid run",
+        "mid:run",
+        "Learn an adapter from the latest episodes, if it helps",
+        ("store",),
+    ),
+    Command("mid status", "mid:status", "Say which adapter is in use and why"),
+    Command("mid rollback", "mid:rollback", "Use the adapter before", ("store",)),
     Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
     Command(
         "compile",

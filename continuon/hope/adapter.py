@@ -184,8 +184,9 @@ def _adapted(params: Params, adapter: Adapter, bound: float, join: Any) -> Param
 def _scale(base: Any, down: Any, up: Any, bound: float) -> jax.Array:
     """Return the factor, at most 1, that keeps |down up|_F within the bound."""
     square = jnp.sum((down.T @ down) * (up @ up.T))
-    limit = bound * jnp.sqrt(jnp.sum(base * base))
-    return jnp.minimum(1.0, limit * jax.lax.rsqrt(jnp.maximum(square, 1e-30)))
+    # the floor is the limit itself, so that a fresh adapter's gradient is finite
+    limit = jnp.maximum(bound * bound * jnp.sum(base * base), 1e-20)
+    return jnp.sqrt(limit) * jax.lax.rsqrt(jnp.maximum(square, limit))
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

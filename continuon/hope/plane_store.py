@@ -7,6 +7,7 @@ from pathlib import Path
 
 from continuon.errors import DataError
 from continuon.hope.plane import MemoryPlane, load_plane, save_plane
+from continuon.tensorfile import sync_folder
 
 __all__ = ["append_plane", "latest_plane", "plane_versions", "roll_back_plane"]
 
@@ -32,11 +33,7 @@ def append_plane(directory: Path, plane: MemoryPlane) -> int:
         os.link(scratch, _path(directory, version))
     finally:
         scratch.unlink(missing_ok=True)
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(directory)
     return version
 
 

@@ -13,6 +13,9 @@ from continuon.learn.data import (
     split_by_time,
 )
 from continuon.learn.evaluate import EpisodeTrace, EvaluationReport, evaluate
+from continuon.learn.mid import MidReport, run_mid
+from continuon.learn.mid_gate import ActionBounds, GateLimits
+from continuon.learn.mid_guard import MidGuard, MidLimits
 from continuon.learn.proof import DEFAULT_PROOF_STEPS, ProofReport, run_proof
 from continuon.learn.recipe import Recipe
 from continuon.learn.resources import Level, ResourceMonitor
@@ -23,10 +26,15 @@ __all__ = [
     "DEFAULT_PROOF_STEPS",
     "DEFAULT_STEPS",
     "METRIC_COLUMNS",
+    "ActionBounds",
     "EpisodeArrays",
     "EpisodeTrace",
     "EvaluationReport",
+    "GateLimits",
     "Level",
+    "MidGuard",
+    "MidLimits",
+    "MidReport",
     "ProofReport",
     "Recipe",
     "ResourceMonitor",
@@ -39,6 +47,7 @@ __all__ = [
     "load_arrays",
     "origin_of",
     "require_episodes",
+    "run_mid",
     "run_proof",
     "run_sanity",
     "split_by_time",

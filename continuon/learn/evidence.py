@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from continuon.tensorfile import replace_file
+
 __all__ = [
     "code_digest",
     "host_facts",
@@ -78,18 +80,4 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: the medium refused; the old file, if any, is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, [data])

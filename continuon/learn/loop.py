@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from continuon.clock import Clock, SystemClock
-from continuon.errors import DataError
 from continuon.hope import HopeConfig
 from continuon.learn.data import EpisodeArrays
+from continuon.learn.finite import require_finite
 from continuon.learn.recipe import Recipe
 from continuon.learn.update import (
     Training,
@@ -85,14 +85,7 @@ def run_steps(
         total, mae, mse, prediction = (float(value) for value in losses)
         elapsed = (clock.monotonic_ns() - begun) / 1e9
         row = LossRow(step, total, mae, mse, prediction, elapsed)
-        if not row.finite:
-            raise DataError(
-                "E-LEARN-NAN-001",
-                "the loss is not finite",
-                where=f"step {step}",
-                seen=total,
-                hint="lower the learning rate; `continuon episodes validate`",
-            )
+        require_finite(total, mae, mse, prediction, where=f"step {step}")
         rows.append(row)
         if hook is not None:
             hook(state, row)

@@ -10,10 +10,11 @@ import attrs
 
 from continuon.errors import ContractError
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "positive"]
 
 
-def _positive(_: object, field: Any, value: float) -> None:
+def positive(_: object, field: Any, value: float) -> None:
+    """Refuse a field that is not above 0, by name (an attrs validator)."""
     if not value > 0:
         _refuse(field.name, value, "above 0")
 
@@ -77,15 +78,15 @@ class Recipe:
         ContractError: E-LEARN-RECIPE-001, naming the field.
     """
 
-    image_height: int = attrs.field(default=30, validator=_positive)
-    image_width: int = attrs.field(default=40, validator=_positive)
-    window: int = attrs.field(default=32, validator=_positive)
-    batch_size: int = attrs.field(default=4, validator=_positive)
-    learning_rate: float = attrs.field(default=3e-3, validator=_positive)
+    image_height: int = attrs.field(default=30, validator=positive)
+    image_width: int = attrs.field(default=40, validator=positive)
+    window: int = attrs.field(default=32, validator=positive)
+    batch_size: int = attrs.field(default=4, validator=positive)
+    learning_rate: float = attrs.field(default=3e-3, validator=positive)
     warmup: float = attrs.field(default=0.05, validator=_fraction)
     final_learning_rate: float = attrs.field(default=0.02, validator=_fraction)
     weight_decay: float = attrs.field(default=1e-2, validator=_not_negative)
-    clip_norm: float = attrs.field(default=1.0, validator=_positive)
+    clip_norm: float = attrs.field(default=1.0, validator=positive)
     average: float = attrs.field(default=0.98, validator=_fraction)
     flip: float = attrs.field(default=0.25, validator=_share)
     scramble: float = attrs.field(default=0.85, validator=_share)

@@ -135,3 +135,17 @@ def test_an_adapter_file_is_read_back_and_bound_to_its_config(tmp_path):
     with pytest.raises(DataError) as other:
         hope.load_adapter(path, TINY)
     assert other.value.code == "E-HOPE-LORA-003"
+
+
+@pytest.mark.req("R-HOPE-43")
+def test_a_fresh_adapter_has_a_finite_gradient_at_once():
+    weight = jnp.ones((4, 3))
+    params = {"heads": {"action": weight}}
+
+    def total(adapter):
+        return jnp.sum(hope.merge_adapter(params, adapter)["heads"]["action"])
+
+    fresh = {"heads/action": {"down": jnp.ones((4, 2)), "up": jnp.zeros((2, 3))}}
+    slope = jax.grad(total)(fresh)["heads/action"]
+    assert np.abs(slope["up"]).max() > 0
+    assert all(np.isfinite(part).all() for part in slope.values())

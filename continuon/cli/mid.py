@@ -1,0 +1,181 @@
+"""`continuon mid`: adapters that the robot learns by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from continuon.cli.render import Result
+from continuon.clock import SystemClock
+from continuon.environment import read_environment
+from continuon.errors import HardwareError, UsageError
+from continuon.home import Home
+
+__all__ = ["rollback", "run", "status"]
+
+
+def run(
+    *,
+    checkpoint: Path | None = None,
+    rlds_dir: Path | None = None,
+    store: Path | None = None,
+    enable: bool = False,
+    trainer: Literal["jax", "pytorch"] = "jax",
+    max_seconds: float = 300.0,
+    max_steps: int = 300,
+    batch_size: int = 8,
+    rank: int = 8,
+    max_memory_mib: float = 1536.0,
+    action_delta: float = 0.25,
+    without: tuple[str, ...] = (),
+    seed: int = 0,
+) -> Result:
+    """Learn an adapter from the latest episodes; 3 if it is not good enough to use.
+
+    Off unless CONTINUON_ENABLE_BACKGROUND_TRAINER=1 or --enable says otherwise.
+
+    Parameters
+    ----------
+    checkpoint
+        What the robot runs; default trainer/checkpoints/slow/policy.hope.
+    rlds_dir
+        Recordings; default rlds/episodes below the home.
+    store
+        Where adapters live; default model/adapters below the home.
+    enable
+        Learn, this once.
+    trainer
+        Which library makes the updates; the adapter's format is the same.
+    max_seconds
+        Of the whole run.
+    max_steps
+        Updates.
+    batch_size
+        Windows an update.
+    rank
+        Of a fresh adapter.
+    max_memory_mib
+        Resident memory of this process.
+    action_delta
+        Largest mean change of an action in a held-out episode.
+    without
+        A sensor that this machine does not have; the report names it.
+    seed
+        Of the adapter and the windows.
+    """
+    from continuon.bundle.safety import CAR_BASE_RULES
+    from continuon.learn.mid import run_mid
+    from continuon.learn.mid_gate import ActionBounds, GateLimits
+    from continuon.learn.mid_guard import MidGuard, MidLimits
+
+    if not (enable or read_environment().background_trainer):
+        raise UsageError(
+            "E-LEARN-MID-001",
+            "learning on the robot is off",
+            seen="CONTINUON_ENABLE_BACKGROUND_TRAINER is not 1",
+            hint="set it, or say --enable for this run",
+        )
+    home, clock = Home.from_environment(), SystemClock()
+    guard = MidGuard.of(
+        MidLimits(
+            max_seconds=max_seconds,
+            max_steps=max_steps,
+            batch_size=batch_size,
+            rank=rank,
+            max_memory_mib=max_memory_mib,
+        ),
+        clock=clock,
+        battery=_battery,
+        waived=without,
+    )
+    rules = CAR_BASE_RULES.channels
+    report = run_mid(
+        checkpoint or home.checkpoints / "slow" / "policy.hope",
+        rlds_dir or home.episodes,
+        store or home.adapters,
+        guard=guard,
+        bounds=ActionBounds(
+            low=tuple(rule.min for rule in rules),
+            high=tuple(rule.max for rule in rules),
+            max_rate_per_s=tuple(rule.max_rate_per_s or float("inf") for rule in rules),
+        ),
+        gate=GateLimits(max_action_delta=action_delta),
+        trainer=trainer,
+        seed=seed,
+        wall_ns=clock.wall_ns(),
+    )
+    figures = report.figures
+    lines = [
+        (
+            f"{'promoted' if report.promoted else 'not used'} after {report.steps} "
+            f"steps in {report.seconds:.0f} s ({report.origin})"
+        ),
+        (
+            f"held-out error {figures.mae_before:.4f} -> {figures.mae_after:.4f}, "
+            f"actions moved by {figures.action_delta:.3f}, "
+            f"{figures.violations} violations"
+        ),
+        *report.reasons,
+    ]
+    return Result(
+        data=report.as_dict(),
+        text="\n".join(lines),
+        exit_code=0 if report.promoted else 3,
+    )
+
+
+def status(*, store: Path | None = None) -> Result:
+    """Say which adapter is in use, and every change before.
+
+    Parameters
+    ----------
+    store
+        Where adapters live; default model/adapters below the home.
+    """
+    from continuon.hope.adapter_store import read_record
+
+    record = read_record(store or Home.from_environment().adapters)
+    lines = [f"in use: {_name(record.use.adapter)}"]
+    lines += [f"  {_name(entry.adapter)}: {entry.reason}" for entry in record.trail]
+    return Result(data=attrs.asdict(record), text="\n".join(lines))
+
+
+def rollback(
+    *, store: Path | None = None, reason: str = "rolled back by a person"
+) -> Result:
+    """Use the adapter before, or the bare network.
+
+    Parameters
+    ----------
+    store
+        Where adapters live; default model/adapters below the home.
+    reason
+        For the record.
+    """
+    from continuon.hope.adapter_store import roll_back_adapter
+
+    record = roll_back_adapter(
+        store or Home.from_environment().adapters,
+        reason=reason,
+        wall_ns=SystemClock().wall_ns(),
+    )
+    return Result(
+        data=attrs.asdict(record), text=f"in use: {_name(record.use.adapter)}"
+    )
+
+
+def _battery() -> float | None:
+    """Return the charge, None where no gauge answers or its reading is impossible."""
+    from continuon.rig.pi import PiRig
+
+    with PiRig() as rig:
+        try:
+            return None if rig.battery is None else rig.battery.read().fraction
+        except HardwareError:
+            return None
+
+
+def _name(adapter: int | None) -> str:
+    return "the bare network" if adapter is None else f"adapter {adapter}"
