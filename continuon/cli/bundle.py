@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from continuon.cli.render import Result
 from continuon.errors import UsageError
@@ -100,7 +100,7 @@ def build(
     )
 
 
-def sign(directory: Path, *, key: Sequence[Path] | None = None) -> Result:
+def sign(directory: Path, *, key: Sequence[str] | None = None) -> Result:
     """Sign an edge bundle; CONTINUON_KEY_PASSWORD opens encrypted keys.
 
     Parameters
@@ -109,13 +109,12 @@ def sign(directory: Path, *, key: Sequence[Path] | None = None) -> Result:
         The bundle.
     key
         Private keys, an ECDSA P-256 one first; default keys/release.pem of the home.
+        A file, or a key on a token: pkcs11:token=NAME;object=LABEL?module-path=FILE.
     """
-    from continuon.bundle import load_private_key, sign_bundle
+    from continuon.bundle import sign_bundle
 
-    password = os.environ.get("CONTINUON_KEY_PASSWORD")
-    paths = key or [Home.from_environment().keys / "release.pem"]
-    keys = [load_private_key(path, password=password) for path in paths]
-    signed = sign_bundle(directory, keys)
+    names = key or [str(Home.from_environment().keys / "release.pem")]
+    signed = sign_bundle(directory, [_signing_key(name) for name in names])
     return Result(data=signed, text=f"signed {signed.files} files: {signed.bundle_id}")
 
 
@@ -160,6 +159,19 @@ def show(directory: Path, *, legacy: bool = False) -> Result:
 
     manifest = parse_manifest((directory / "edge_manifest.json").read_bytes())
     return Result(data=legacy_view(manifest) if legacy else manifest)
+
+
+def _signing_key(name: str) -> Any:
+    from continuon.bundle import load_private_key
+    from continuon.bundle.token_io import SCHEME, load_token_key
+
+    password = os.environ.get("CONTINUON_KEY_PASSWORD")
+    if not name.startswith(SCHEME):
+        return load_private_key(Path(name), password=password)
+    module = os.environ.get("PKCS11_MODULE")
+    return load_token_key(
+        name, pin=password, default_module=Path(module) if module else None
+    )
 
 
 def _created(artifacts_dir: Path, given: int | None) -> int:

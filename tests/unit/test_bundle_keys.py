@@ -1,13 +1,16 @@
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from continuon.bundle import load_private_key, load_public_key, new_key
 from continuon.bundle.keys import generate_key, verifying_key_from_pem
+from continuon.bundle.token_io import TokenKeyName, load_token_key, parse_token_uri
 from continuon.bundle.words import WORDS, spell
-from continuon.errors import TrustError, UsageError
+from continuon.errors import MissingPackageError, TrustError, UsageError
 
 VECTORS = (
     Path(__file__).parents[3] / "shared" / "data" / "crypto-vectors" / "wycheproof"
@@ -112,3 +115,83 @@ def test_wycheproof_signatures_are_judged_as_published(name):
             assert seen == case["result"], case
             count += 1
     assert count == suite["numberOfTests"]
+
+
+@pytest.mark.req("R-BUNDLE-23")
+@pytest.mark.parametrize(
+    "uri", ["release.pem", "pkcs11:", "pkcs11:token=t", "pkcs11:object=k", "pkcs11:;;"]
+)
+def test_a_name_that_is_no_key_on_a_token_is_refused(uri):
+    with pytest.raises(UsageError, match="KEY-009"):
+        parse_token_uri(uri)
+
+
+@pytest.mark.req("R-BUNDLE-23")
+def test_a_key_on_a_token_is_named_as_rfc_7512_names_it():
+    name = parse_token_uri(
+        "pkcs11:token=my%20card;object=release?module-path=/lib/x.so"
+    )
+    assert name == TokenKeyName("my card", "release", Path("/lib/x.so"))
+
+
+@pytest.mark.req("R-BUNDLE-23")
+def test_without_the_package_or_the_library_the_error_says_what_is_missing(
+    monkeypatch, tmp_path
+):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pkcs11", None)
+        with pytest.raises(MissingPackageError, match=r"continuon\[hsm\]"):
+            load_token_key("pkcs11:token=t;object=k", pin="1")
+    pytest.importorskip("pkcs11")
+    for module in (None, tmp_path / "none.so"):
+        with pytest.raises(UsageError, match="KEY-010"):
+            load_token_key("pkcs11:token=t;object=k", pin="1", default_module=module)
+
+
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-BUNDLE-23")
+@pytest.mark.skipif(not SOFTHSM.is_file(), reason="softhsm2 is not installed")
+def test_a_key_on_a_token_signs_what_its_public_half_verifies(tmp_path, monkeypatch):
+    pytest.importorskip("pkcs11")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "softhsm.conf").write_text(
+        f"directories.tokendir = {tmp_path}/tokens\n"
+    )
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm.conf"))
+    words = ["--init-token", "--free", "--label", "card", "--so-pin", "4321"]
+    made = ["softhsm2-util", *words, "--pin", "1234"]
+    subprocess.run(made, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TOKEN, str(SOFTHSM)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["verified", "E-BUNDLE-KEY-011", "E-BUNDLE-KEY-011"]
+
+
+TOKEN = """
+import sys, pkcs11
+from pathlib import Path
+from continuon.bundle.token_io import load_token_key
+from continuon.errors import TrustError
+module = Path(sys.argv[1])
+library = pkcs11.lib(str(module))
+token = library.get_token(token_label="card")
+with token.open(rw=True, user_pin="1234") as session:
+    curve = pkcs11.util.ec.encode_named_curve_parameters("secp256r1")
+    domain = session.create_domain_parameters(
+        pkcs11.KeyType.EC, {pkcs11.Attribute.EC_PARAMS: curve}, local=True)
+    domain.generate_keypair(label="release", store=True)
+key = load_token_key("pkcs11:token=card;object=release", pin="1234",
+                     default_module=module)
+key.public.verify(key.sign(b"message"), b"message")
+print("verified")
+for uri in ("pkcs11:token=card;object=other", "pkcs11:token=none;object=release"):
+    try:
+        load_token_key(uri, pin="1234", default_module=module)
+    except TrustError as error:
+        print(error.code)
+"""
