@@ -37,6 +37,7 @@ class Reported:
     good: str | None = None
     seq: int = 0
     release_high: int = -1
+    staged: str | None = None
 
     def note(self, record: Record) -> None:
         """Remember a record whose write was reported as done."""
@@ -121,7 +122,7 @@ class Explorer:
         if self.done():
             return
         self.points += 1
-        floor = (reported.good, reported.seq, reported.release_high)
+        floor = (reported.good, reported.seq, reported.release_high, reported.staged)
         place = f"{trace} > {disk.count}:{disk.log[-1] if disk.log else 'start'}"
         for tree in disk.crash_states():
             if self.done():
@@ -148,6 +149,7 @@ class Explorer:
         disk.hook = None
         self.recoveries += 1
         check_invariants(slots, reported)
+        check_staged(slots, reported.staged)
         settled = disk.freeze()
         if (settled, reported.good) in self.updated:
             return
@@ -203,6 +205,13 @@ def check_invariants(
         assert reason.startswith(b"E-"), "I10: the triage is torn"
 
 
+def check_staged(slots: Slots, bundle: str | None) -> None:
+    """Assert that what was reported as staged is whole, under either of its names."""
+    places = ("slots", "incoming")
+    whole = bundle is None or any(slots.is_intact(f"{p}/{bundle}") for p in places)
+    assert whole, "I11: a bundle that was reported as staged is lost"
+
+
 # -- workloads
 
 
@@ -241,15 +250,13 @@ def one_update(slots: Slots, reported: Reported) -> None:
 
 def install(slots: Slots, reported: Reported) -> None:
     """Stage the next bundle and put it on trial."""
-    bundle = _next(slots)
-    slots.stage(bundle, toy_counter(bundle), toy_files(bundle))
+    bundle = _stage_next(slots, reported)
     reported.note(slots.activate(bundle, toy_counter(bundle), tries=2).record)
 
 
 def stage_only(slots: Slots, reported: Reported) -> None:
     """Stage the next bundle and leave it for later."""
-    bundle = _next(slots)
-    slots.stage(bundle, toy_counter(bundle), toy_files(bundle))
+    _stage_next(slots, reported)
     reported.note(slots.load())
 
 
@@ -257,6 +264,7 @@ def restage(slots: Slots, reported: Reported) -> None:
     """Stage again what is active already."""
     bundle = slots.load().active
     if bundle is not None:
+        reported.staged = None
         slots.stage(bundle, toy_counter(bundle), toy_files(bundle), retry=True)
         reported.note(slots.load())
 
@@ -265,6 +273,7 @@ def keep(slots: Slots, reported: Reported) -> None:
     """Commit what is on trial, and tidy up."""
     trial = slots.load().trial
     if trial is not None:
+        reported.staged = None
         reported.note(slots.commit(trial.bundle).record)
         slots.collect()
 
@@ -290,6 +299,14 @@ OPERATIONS: tuple[Workload, ...] = (
     stage_only,
     restage,
 )
+
+
+def _stage_next(slots: Slots, reported: Reported) -> str:
+    reported.staged = None
+    bundle = _next(slots)
+    slots.stage(bundle, toy_counter(bundle), toy_files(bundle))
+    reported.staged = bundle
+    return bundle
 
 
 def _next(slots: Slots) -> str:

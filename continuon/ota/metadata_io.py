@@ -35,7 +35,8 @@ class MetadataDirectory:
 
         A refused update still moves trust forward (a verified new root stays trusted
         although the timestamp was stale), so what was verified is kept either way. A
-        process that dies leaves the directory as it was.
+        process that dies leaves the directory as it was. A copy that ends as it began
+        is dropped, and costs no flush.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         copy = self._begin()
@@ -51,15 +52,8 @@ class MetadataDirectory:
 
     def _begin(self) -> Path:
         current = self._current()
-        numbers = [
-            int(item.name.removeprefix(_GENERATION))
-            for item in self.path.glob(f"{_GENERATION}*")
-            if item.name.removeprefix(_GENERATION).isdigit()
-        ]
-        for item in self.path.glob(f"{_GENERATION}*"):
-            if item != current:
-                shutil.rmtree(item)
-        copy = self.path / f"{_GENERATION}{max(numbers, default=0) + 1}"
+        taken = [item.name.removeprefix(_GENERATION) for item in self._generations()]
+        copy = self.path / f"{_GENERATION}{max(map(int, taken), default=0) + 1}"
         copy.mkdir()
         for name in self.names():
             shutil.copyfile(self.path / name, copy / name)
@@ -68,20 +62,34 @@ class MetadataDirectory:
         return copy
 
     def _commit(self, copy: Path) -> None:
-        """Durable copy first, then names, then the one switch, then its durability."""
+        """Durable copy first, then the names, then the one switch. One flush.
+
+        The switch itself is made durable by whatever is flushed next, which is before
+        anything is installed; until then a cut leaves the generation before, and so
+        that one goes only at the next commit, behind the next flush.
+        """
+        fresh = _contents(copy)
+        if fresh == _contents(self.path):
+            shutil.rmtree(copy)
+            return
+        previous = self._current()
         store = DiskStore(self.path)
         store.sync_all("metadata")
-        fresh = {item.name for item in copy.glob("*.json") if item.exists()}
+        for item in self._generations():
+            if item not in {previous, copy}:
+                shutil.rmtree(item)
         for name in fresh:
             self._link(name, f"{CURRENT}/{name}")
-        previous = self._current()
         self._link(CURRENT, copy.name)
-        store.sync_directory("")
-        for item in self.path.glob("*.json"):
-            if item.name not in fresh:
-                item.unlink()
-        if previous is not None and previous != copy:
-            shutil.rmtree(previous)
+        gone = [item for item in self.path.glob("*.json") if item.name not in fresh]
+        if gone:
+            store.sync_directory("")
+        for item in gone:
+            item.unlink()
+
+    def _generations(self) -> list[Path]:
+        found = self.path.glob(f"{_GENERATION}*")
+        return [item for item in found if item.name.removeprefix(_GENERATION).isdigit()]
 
     def _current(self) -> Path | None:
         link = self.path / CURRENT
@@ -100,3 +108,9 @@ class MetadataDirectory:
             temporary.unlink()
         temporary.symlink_to(target)
         temporary.rename(path)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Return the metadata that can be read in a folder, by file name."""
+    found = folder.glob("*.json")
+    return {item.name: item.read_bytes() for item in found if item.exists()}

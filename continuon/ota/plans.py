@@ -27,6 +27,7 @@ __all__ = [
     "SLOTS",
     "STATE",
     "TRIAGE",
+    "activate_plan",
     "collect_plan",
     "prepare_plan",
     "record_plan",
@@ -62,11 +63,25 @@ def record_plan(record: Record) -> tuple[Effect, ...]:
     )
 
 
+def activate_plan(record: Record) -> tuple[Effect, ...]:
+    """Return the switch to a staged slot: a `record_plan` whose flush is of everything.
+
+    That one flush makes the slot's name durable too, which staging has left open.
+    """
+    return (
+        WriteFile(STATE_NEW, encode_record(record)),
+        SyncAll("activate"),
+        Rename(STATE_NEW, STATE),
+        SyncDirectory(ROOT),
+    )
+
+
 def stage_plan(bundle: str, files: Mapping[str, str] | None) -> tuple[Effect, ...]:
-    """Return what makes a slot: bytes durable, read back, then the name. Two flushes.
+    """Return what makes a slot: bytes durable, read back, then the name. One flush.
 
     `files` maps paths inside the bundle to sources outside the model root; None means
-    that the fetcher has put them into `incoming/` already.
+    that the fetcher has put them into `incoming/` already. Until it is activated, a cut
+    leaves the bundle whole under either name.
     """
     incoming = f"{INCOMING}/{bundle}"
     slot = f"{SLOTS}/{bundle}"
@@ -89,7 +104,6 @@ def stage_plan(bundle: str, files: Mapping[str, str] | None) -> tuple[Effect, ..
         CheckSlot(incoming, bundle),
         Remove(slot),
         Rename(incoming, slot),
-        SyncDirectory(SLOTS),
     )
 
 

@@ -64,7 +64,7 @@ class FetchReport(Report):
 
 @attrs.frozen(kw_only=True)
 class StageReport(Report):
-    """A slot that is durable, read back and verified.
+    """A bundle whose bytes are durable, read back and verified; activating names it.
 
     `freeze_protection` is false for a bundle that came without TUF metadata: nobody
     vouches that there is no newer one.

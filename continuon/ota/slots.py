@@ -114,11 +114,21 @@ class Slots:
         advance(self.load(), event)
 
     def activate(
-        self, bundle: str, release_counter: int, *, tries: int = 3, retry: bool = False
+        self,
+        bundle: str,
+        release_counter: int,
+        *,
+        tries: int = 3,
+        retry: bool = False,
+        learned: Contact | None = None,
     ) -> Step:
         """Put a staged bundle on trial; its bytes are verified once more before."""
         event = Activate(
-            bundle=bundle, release_counter=release_counter, tries=tries, retry=retry
+            bundle=bundle,
+            release_counter=release_counter,
+            tries=tries,
+            retry=retry,
+            learned=learned,
         )
         return self._run(self.load(), event)
 

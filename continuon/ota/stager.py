@@ -13,7 +13,13 @@ import attrs
 
 from continuon.errors import TrustError, UsageError
 from continuon.ota.effects import CheckSlot, Effect
-from continuon.ota.plans import SLOTS, record_plan, stage_plan, triage_plan
+from continuon.ota.plans import (
+    SLOTS,
+    activate_plan,
+    record_plan,
+    stage_plan,
+    triage_plan,
+)
 from continuon.ota.record import (
     MAX_FAILURES,
     MAX_REASON_CHARACTERS,
@@ -66,12 +72,13 @@ class Stage:
 
 @attrs.frozen(kw_only=True)
 class Activate:
-    """Put a staged bundle on trial."""
+    """Put a staged bundle on trial; `learned` are the floors its grant has set."""
 
     bundle: str
     release_counter: int
     tries: int = DEFAULT_TRIES
     retry: bool = False
+    learned: Contact | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +186,7 @@ def _activate(record: Record, event: Activate) -> Step:
         return Step(record, phase=Phase.COMMITTED)
     _admit(record, event.bundle, event.release_counter, retry=event.retry)
     after = attrs.evolve(
-        record,
+        _risen(record, event.learned) if event.learned else record,
         seq=record.seq + 1,
         active=event.bundle,
         trial=Trial(
@@ -190,7 +197,7 @@ def _activate(record: Record, event: Activate) -> Step:
         failed=tuple(item for item in record.failed if item.bundle != event.bundle),
     )
     check = CheckSlot(f"{SLOTS}/{event.bundle}", event.bundle)
-    return Step(after, (check, *record_plan(after)), phase=Phase.TRIAL)
+    return Step(after, (check, *activate_plan(after)), phase=Phase.TRIAL)
 
 
 def _commit(record: Record, event: Commit) -> Step:
@@ -261,17 +268,22 @@ def _recover(record: Record, event: Recover) -> Step:
 
 
 def _contact(record: Record, event: Contact) -> Step:
-    after = attrs.evolve(
+    after = _risen(record, event)
+    if after == record:
+        return Step(record)
+    after = attrs.evolve(after, seq=record.seq + 1)
+    return Step(after, record_plan(after))
+
+
+def _risen(record: Record, event: Contact) -> Record:
+    """Return the record with its floors raised, and never lowered."""
+    return attrs.evolve(
         record,
         t_floor_ns=max(record.t_floor_ns, event.t_floor_ns),
         grant_seq=max(record.grant_seq, event.grant_seq),
         owner_epoch=max(record.owner_epoch, event.owner_epoch),
         offline_ns=record.offline_ns if event.offline_ns is None else event.offline_ns,
     )
-    if after == record:
-        return Step(record)
-    after = attrs.evolve(after, seq=record.seq + 1)
-    return Step(after, record_plan(after))
 
 
 def _leave(

@@ -38,6 +38,7 @@ from continuon.ota.reports import (
     StatusReport,
 )
 from continuon.ota.slots import Slots, require_active
+from continuon.ota.stager import Contact
 
 __all__ = ["Updater"]
 
@@ -257,9 +258,13 @@ class Updater:
             )
             manifest = verified.manifest
             check_fit(manifest, self.device, installed=self.installed.roles())
-            self._ask_for(chosen, manifest, self.installed.channel_of(chosen))
+            channel = self.installed.channel_of(chosen)
             step = self.slots.activate(
-                chosen, manifest.release_counter, tries=tries, retry=retry
+                chosen,
+                manifest.release_counter,
+                tries=tries,
+                retry=retry,
+                learned=self._ask_for(chosen, manifest, channel),
             )
             trial = step.record.trial
             return ActivateReport(
@@ -359,7 +364,9 @@ class Updater:
         with hold_lock(self.model_dir), plain_io(self.model_dir):
             note_uptime(self.slots, powered_on_s)
 
-    def _ask_for(self, bundle: str, manifest: Manifest, channel: str | None) -> None:
+    def _ask_for(
+        self, bundle: str, manifest: Manifest, channel: str | None
+    ) -> Contact | None:
         ask = Ask(
             bundle=bundle,
             release_counter=manifest.release_counter,
@@ -367,7 +374,7 @@ class Updater:
             safety_critical=manifest.safety_critical,
         )
         wall_ns = self.clock.wall_ns()
-        ask_for(self.slots, self.entitlement, ask, wall_ns=wall_ns)
+        return ask_for(self.slots, self.entitlement, ask, wall_ns=wall_ns)
 
     def _repository(self) -> Downloader:
         if self.repository is None:

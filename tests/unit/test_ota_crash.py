@@ -47,21 +47,22 @@ def test_no_cut_in_a_whole_life_nor_in_its_recoveries_breaks_an_invariant():
 
 
 @pytest.mark.req("R-STAGER-05")
+@pytest.mark.req("R-STAGER-17")
 @pytest.mark.slow
-def test_no_cut_in_any_two_operations_in_a_row_breaks_an_invariant():
-    found = Explorer(depth=1).run_sequences(2)
+def test_no_cut_in_any_three_operations_in_a_row_breaks_an_invariant():
+    found = Explorer(depth=1, max_states=101_000).run_sequences(3)
     assert found.violations == []
-    assert found.states > 20_000
-    assert found.distinct > 2_500
+    assert found.states > 100_000  # of 168,605; specs/stager/explore.py goes on
+    assert found.distinct > 6_000
 
 
 @pytest.mark.req("R-STAGER-11")
 def test_the_flush_sites_are_those_that_the_mutants_cover():
     assert flush_sites() == [
+        ("sync_all", "activate"),
         ("sync_all", "stage"),
         ("sync_all", "triage"),
         ("sync_directory", ""),
-        ("sync_directory", "slots"),
         ("sync_directory", "triage"),
         ("sync_file", "state.new"),
     ]

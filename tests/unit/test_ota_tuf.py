@@ -544,3 +544,29 @@ def test_a_process_that_dies_anywhere_leaves_the_old_metadata_or_the_new(
         if finished:
             break
     assert points > 5
+
+
+@pytest.mark.req("R-OTA-10")
+def test_a_switch_that_a_power_cut_takes_back_still_leads_to_whole_metadata(tmp_path):
+    """The link's rename is flushed with what comes next; until then the old is kept."""
+    directory = MetadataDirectory(tmp_path)
+
+    def write(text):
+        with directory.working_copy() as copy:
+            (copy / "root.json").unlink(missing_ok=True)
+            (copy / "root.json").write_text(text)
+
+    for number in range(4):
+        before = (tmp_path / ".current").readlink() if number else None
+        write(f"version {number}")
+        after = (tmp_path / ".current").readlink()
+        if before is not None:
+            directory._link(".current", str(before))
+            assert (tmp_path / "root.json").read_text() == f"version {number - 1}"
+            directory._link(".current", str(after))
+        assert (tmp_path / "root.json").read_text() == f"version {number}"
+        assert len(list(tmp_path.glob(".gen-*"))) <= 2
+    kept = (tmp_path / ".current").readlink()
+    write("version 3")
+    assert (tmp_path / ".current").readlink() == kept
+    assert len(list(tmp_path.glob(".gen-*"))) <= 2

@@ -1,4 +1,5 @@
 import math
+import os
 import shutil
 
 import attrs
@@ -16,6 +17,8 @@ from continuon.ota import (
     generate_repository_keys,
     publish,
 )
+from continuon.ota.disk import DiskStore
+from continuon.ota.entitlement import Learned
 from continuon.ota.lock_io import hold_lock
 
 KEY = generate_key()
@@ -498,3 +501,38 @@ def test_a_bundle_that_failed_here_is_not_offered_again_but_on_request(
     assert then == (
         "next    check for a repaired bundle; the failed one waits for --retry"
     )
+
+
+@pytest.mark.req("R-STAGER-12")
+def test_an_update_from_a_repository_takes_six_flushes_with_all_that_it_writes(
+    updater, published, monkeypatch
+):
+    """Counted where they are made: whatever calls fsync or syncfs in this process."""
+    published(1)
+    updater.fetch()
+    updater.stage()
+    updater.commit(healthy(updater.activate().bundle))
+    published(2)
+    updater.entitlement = Signed()
+    flushes = []
+    monkeypatch.setattr(DiskStore, "sync_all", lambda _, why: flushes.append(why))
+    monkeypatch.setattr(os, "fsync", lambda _: flushes.append("fsync"))
+    monkeypatch.setattr(os, "sync", None)
+    updater.fetch()
+    updater.stage()
+    updater.commit(healthy(updater.activate().bundle))
+    assert flushes == ["metadata", "stage", "activate", "fsync", "fsync", "fsync"]
+    assert updater.check().newer is False
+    assert len(flushes) == 6
+    record = updater.slots.load()
+    assert (record.grant_seq, record.owner_epoch, record.offline_ns) == (7, 2, 0)
+
+
+class Signed:
+    """An entitlement that learns something new each time, as with a fresh grant."""
+
+    def admit(self, record, ask, *, wall_ns):
+        return Learned(t_floor_ns=wall_ns, grant_seq=7, owner_epoch=2, fresh=True)
+
+    def describe(self, record, *, wall_ns):
+        return "signed"
