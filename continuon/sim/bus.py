@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from continuon.errors import MissingPackageError
 
-__all__ = ["Chip", "Message", "SimulatedBus", "connect"]
+__all__ = ["Chip", "Message", "SimulatedBus", "TornTransferError", "connect"]
 
 I2C_SLAVE, I2C_SLAVE_FORCE, I2C_FUNCS, I2C_RDWR = 0x703, 0x706, 0x705, 0x707
 I2C_PEC, I2C_SMBUS = 0x708, 0x720
@@ -30,6 +30,18 @@ _BLOCK_DATA, _I2C_BLOCK_BROKEN, _I2C_BLOCK = 5, 6, 8
 
 # (address, payload to write) or (address, count of bytes to read)
 Message = tuple[int, bytes | int]
+
+
+class TornTransferError(OSError):
+    """A transfer that broke off after some bytes had reached the chip.
+
+    Attributes:
+        kept_bytes: how many of the first message.
+    """
+
+    def __init__(self, kept_bytes: int) -> None:
+        super().__init__(errno.EIO, os.strerror(errno.EIO))
+        self.kept_bytes = kept_bytes
 
 
 class Chip(Protocol):
@@ -89,7 +101,11 @@ class SimulatedBus:
         """
         self.transfers += 1
         if self.faults is not None:
-            self.faults(self.transfers, messages)
+            try:
+                self.faults(self.transfers, messages)
+            except TornTransferError as torn:
+                self._tear(messages[0], torn.kept_bytes)
+                raise
         if messages and messages[0] == (0, b"\x06"):
             for chip in self.chips:
                 chip.software_reset()
@@ -111,6 +127,14 @@ class SimulatedBus:
         for chip in used:
             chip.stop()
         return answers
+
+    def _tear(self, message: Message, kept_bytes: int) -> None:
+        """Let a chip see the beginning of a write, and then a STOP."""
+        address, payload = message
+        for chip in self.chips:
+            if address in chip.addresses() and isinstance(payload, bytes):
+                chip.write(payload[:kept_bytes])
+                chip.stop()
 
     def smbus(
         self, address: int, *, read: bool, command: int, size: int, block: bytes
