@@ -18,6 +18,8 @@ __all__ = ["import_recording"]
 _HOMES = {
     Format.TUB: "tub:import_tub",
     Format.TFDS: "tfds:import_tfds",
+    Format.TUM: "rgbd:import_tum",
+    Format.RGBD: "rgbd:import_rgbd",
     Format.LEROBOT: "lerobot:import_lerobot",
 }
 """Where each format is read; its packages are imported only then."""

@@ -31,7 +31,7 @@ LOSSES: Mapping[str, str] = {
     "E-RLDS-LOSS-004": "episodes without steps, or whose fields contradict each other",
     "E-RLDS-LOSS-005": "steps whose action is not finite: the episode is cut there",
     "E-RLDS-LOSS-006": "steps whose main picture is missing or not whole: cut there",
-    "E-RLDS-LOSS-007": "pictures of other cameras that are missing or not whole",
+    "E-RLDS-LOSS-007": "pictures that are missing or not whole, left out",
     "E-RLDS-LOSS-008": "fields of a kind that no stream of an episode holds",
     "E-RLDS-LOSS-009": "numbers that float32 cannot hold exactly, rounded",
     "E-RLDS-LOSS-010": "pictures compressed again as JPEG, not as they were",
@@ -40,6 +40,7 @@ LOSSES: Mapping[str, str] = {
     "E-RLDS-LOSS-013": "lines of a table that cannot be read",
     "E-RLDS-LOSS-014": "samples that no picture, number or text of ours can hold",
     "E-RLDS-LOSS-015": "pictures of a film that has fewer frames than its table rows",
+    "E-RLDS-LOSS-016": "samples stamped before the sample that they follow",
 }
 """Code -> what is lost. A source whose every entry is zero imports with exit 0."""
 

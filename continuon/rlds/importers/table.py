@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import ContinuonError
 from continuon.rlds.episode import (
     ACTION,
     DEPTH,
@@ -27,10 +26,9 @@ from continuon.rlds.episode import (
     EpisodeMetadata,
     StreamSpec,
 )
-from continuon.rlds.images import decode_colour, decode_depth_png
 from continuon.rlds.importers.harvest import Harvest
+from continuon.rlds.importers.own_times import is_whole_picture
 from continuon.rlds.importers.write import ImportedEpisode, Reading
-from continuon.rlds.png_file import is_png
 
 __all__ = [
     "Pictures",
@@ -61,7 +59,12 @@ class Pictures:
         if self.known is not None:
             return list(self.known[start:stop])
         frames = (self.frames[row] for row in range(start, stop))
-        return [_is_whole(frame, self.codec) for frame in frames]
+        return [
+            is_whole_picture(frame, self.codec)
+            if isinstance(frame, bytes)
+            else frame is not None
+            for frame in frames
+        ]
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -174,21 +177,6 @@ def _broken(table: StepTable, harvest: Harvest) -> NDArray[np.int8]:
         else:
             latest = at
     return bad.astype(np.int8)
-
-
-def _is_whole(frame: bytes | NDArray[Any] | None, codec: Codec) -> bool:
-    if not isinstance(frame, bytes):
-        return frame is not None
-    if is_png(frame) != (codec is not Codec.JPEG):
-        return False
-    try:
-        if codec is Codec.PNG16:
-            decode_depth_png(frame)
-        else:
-            decode_colour(frame)
-    except ContinuonError:
-        return False
-    return True
 
 
 def _as_float32(name: str, values: NDArray[Any], harvest: Harvest) -> NDArray[Any]:
