@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("simplejpeg")
 
+from continuon.errors import HardwareError, UsageError
 from continuon.pipeline.context import Context
+from continuon.pipeline.gates import Verdict
 from continuon.pipeline.phases import validate
+from continuon.pipeline.receipt import Receipt, write_receipt
+from continuon.pipeline.upstream import receipt_path
 
 GOOD = {
     "loop_tick_p99_ms": 3.0,
@@ -79,3 +84,94 @@ def test_a_missed_or_unknown_figure_rolls_back_and_keeps_the_evidence(
 def test_replayed_frames_have_no_distance_and_that_is_no_miss(tmp_path, updater):
     notes = _judge(tmp_path, updater, "replayed", distance_ratio="absent")
     assert notes == []
+
+
+# The measurement itself fails.
+
+
+class _Device:
+    """An updater whose active slot is `aa`."""
+
+    def __init__(self, slot=Path("slots/aa")):
+        self.calls = []
+        self._slot = slot
+
+    def recover(self):
+        self.calls.append("recover")
+
+    def active_slot(self):
+        return self._slot
+
+    def rollback(self, reason, *, code):
+        self.calls.append(code)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    device = _Device()
+    monkeypatch.setattr(validate, "make_updater", lambda *_: device)
+
+    def fail(*_):
+        raise HardwareError("E-RIG-CAM-001", "the camera is gone")
+
+    monkeypatch.setattr(validate, "_measure", fail)
+    return device
+
+
+def _run(tmp_path):
+    return validate.run(Context(root=tmp_path), lambda *_: None)
+
+
+@pytest.mark.req("R-VALIDATE-01")
+def test_a_validation_that_breaks_off_rolls_an_unproven_bundle_back(tmp_path, device):
+    with pytest.raises(HardwareError, match="E-RIG-CAM-001"):
+        _run(tmp_path)
+    assert device.calls == ["recover", "E-PIPE-VALIDATE-003"]
+
+
+@pytest.mark.req("R-VALIDATE-01")
+@pytest.mark.parametrize(
+    ("bundle", "verdict", "stays"),
+    [
+        ("aa", Verdict.PASSED, True),
+        ("bb", Verdict.PASSED, False),
+        ("aa", Verdict.MISSED, False),
+    ],
+)
+def test_only_a_bundle_that_passed_before_outlives_a_broken_measurement(
+    tmp_path, device, bundle, verdict, stays
+):
+    context = Context(root=tmp_path)
+    before = Receipt(
+        phase=10,
+        name="validate",
+        verdict=verdict,
+        origin="simulated",
+        inputs={},
+        outputs={},
+        figures={"bundle": bundle},
+        checks=(),
+        host={},
+        started_unix_ms=1,
+        duration_s=1.0,
+        peak_memory_bytes=1,
+    )
+    write_receipt(receipt_path(context, "validate"), before)
+    with pytest.raises(HardwareError):
+        _run(tmp_path)
+    assert ("E-PIPE-VALIDATE-003" not in device.calls) is stays
+
+
+@pytest.mark.req("R-VALIDATE-01")
+def test_nothing_deployed_is_a_usage_error_and_no_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(validate, "make_updater", lambda *_: _Device(slot=None))
+    with pytest.raises(UsageError, match="E-PIPE-VALIDATE-002"):
+        _run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("commanded", "reached"),
+    [((0.0, 0.2), True), ((0.0, 0.0), False), ((float("nan"), 0.2), False)],
+)
+def test_a_teleop_run_counts_only_where_the_command_went_out(commanded, reached):
+    assert validate._reached(commanded) is reached
