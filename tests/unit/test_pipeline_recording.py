@@ -10,6 +10,9 @@ import pytest
 pytest.importorskip("simplejpeg")
 from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
 from continuon.pipeline import recording
+from continuon.pipeline.context import Context
+from continuon.pipeline.gates import Verdict, load_gates
+from continuon.pipeline.phases import capture
 from continuon.rlds.episode import EndReason
 
 SESSION = {"rig": "sim", "seed": 0, "duration_s": 0.3, "workers": 1}
@@ -135,3 +138,23 @@ def test_a_pipeline_that_asks_for_fewer_keeps_only_those(tmp_path, recorder):
     assert recorder.asked == []
     assert len(list((tmp_path / "e").glob("*.mcap"))) == 2
     assert len(list(report.archived.iterdir())) == 1
+
+
+@pytest.mark.req("R-RECORD-04")
+@pytest.mark.parametrize("count", [0, 2])
+def test_on_a_real_robot_phase_3_judges_what_a_person_recorded(tmp_path, count):
+    context = Context(root=tmp_path, rig="pi")
+    for index in range(count):
+        context.home.episodes.mkdir(parents=True, exist_ok=True)
+        metadata = legal_metadata(episode_id=f"e{index}", origin="real")
+        draft = attrs.evolve(legal_draft(8), metadata=metadata)
+        write_draft(draft, context.home.episodes)
+    capture.inputs(context)
+    outcome = capture.run(context, lambda *_: None)
+    gate = next(gate for gate in load_gates() if gate.name == "capture")
+    verdict, checks = gate.check(outcome.figures, origin=outcome.origin)
+    assert outcome.origin == "real"
+    assert outcome.figures["episodes"] == count
+    assert verdict is not Verdict.PASSED
+    assert not checks[0].ok
+    assert "--rig pi" in checks[0].hint

@@ -26,6 +26,7 @@ GOOD = {
     "teleop_run_ok": True,
     "autonomous_run_ok": True,
     "distance_ratio": 12.0,
+    "deployed_distance_m_mean": 30.0,
 }
 
 
@@ -63,6 +64,7 @@ def test_a_bundle_that_passes_stays(tmp_path, updater):
     [
         {"distance_ratio": 4.9},
         {"distance_ratio": None},
+        {"deployed_distance_m_mean": 7.9},
         {"distance_ratio": float("nan")},
         {"loop_tick_p99_ms": 100.1},
         {"smoke_inference_ok": False},
@@ -82,7 +84,12 @@ def test_a_missed_or_unknown_figure_rolls_back_and_keeps_the_evidence(
 
 
 def test_replayed_frames_have_no_distance_and_that_is_no_miss(tmp_path, updater):
-    notes = _judge(tmp_path, updater, "replayed", distance_ratio="absent")
+    notes = _judge(
+        tmp_path,
+        updater,
+        "replayed",
+        **dict.fromkeys(validate.DISTANCES, "absent"),
+    )
     assert notes == []
 
 

@@ -1,4 +1,8 @@
-"""Phase 3: record episodes from the rig, or import somebody's recording."""
+"""Phase 3: record episodes from the rig, or import somebody's recording.
+
+On a real robot a person records, with `continuon record` or the cockpit; this phase
+then judges what they left.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,12 @@ Profile = Literal["strict", "lenient"]
 
 
 def inputs(context: Context) -> dict[str, Path | str]:
-    """Return the recording to import, or the settings of the capture."""
+    """Return the recording to import, what a person recorded, or the settings."""
     if context.episodes_from is not None:
         return {"recording": context.episodes_from}
+    if context.rig == "pi":
+        recorded = context.home.episodes
+        return {"recorded": recorded if recorded.is_dir() else "nothing"}
     settings = f"{context.rig} {context.seed} {context.episodes} {context.episode_s}"
     return {"settings": settings}
 
@@ -37,6 +44,8 @@ def run(context: Context, progress: Progress) -> Outcome:
     figures: dict[str, Any] = {}
     if context.episodes_from is not None:
         notes += _import(context, context.episodes_from, progress, figures)
+    elif context.rig == "pi":
+        notes.append("recorded by a person")
     else:
         notes += _capture(context, progress)
     paths = sorted(context.home.episodes.glob("*.mcap"))
@@ -48,7 +57,7 @@ def run(context: Context, progress: Progress) -> Outcome:
     figures |= summarise([report.figures for report in reports])
     return Outcome(
         figures=figures,
-        outputs=(context.home.episodes,),
+        outputs=(context.home.episodes,) if reports else (),
         origin=agreed_origin([r.origin for r in reports], context),
         notes=tuple(notes),
     )

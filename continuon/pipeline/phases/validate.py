@@ -42,6 +42,7 @@ AUTONOMOUS_S = 6.0
 TELEOP_S = 2.0
 TELEOP_PERIOD_S = 0.05
 TELEOP_ACTION = (0.0, 0.2)
+DISTANCES = ("distance_ratio", "deployed_distance_m_mean")
 
 
 def inputs(context: Context) -> dict[str, Path | str]:
@@ -120,7 +121,7 @@ def _measure(
     figures["policy_log_steps"] = report.figures["steps"]
     outputs = [log]
     if origin != "simulated":
-        figures["distance_ratio"] = ABSENT
+        figures |= dict.fromkeys(DISTANCES, ABSENT)
     elif seed_bundle_dir(context).is_dir():
         driven = compare(
             seed_bundle_dir(context),
