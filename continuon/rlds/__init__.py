@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         XrMode,
     )
     from continuon.rlds.export import ExportReport, export_episodes
+    from continuon.rlds.export_manifest import verify_export
     from continuon.rlds.findings import EpisodeReport, Finding
     from continuon.rlds.images import (
         decode_depth_png,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from continuon.rlds.importers.dispatch import import_recording
     from continuon.rlds.importers.report import ImportReport
     from continuon.rlds.json_schema import episode_schema
+    from continuon.rlds.loader import Loader, LoaderState
     from continuon.rlds.observation import Observation
     from continuon.rlds.plan_dir import read_plan, write_plan
     from continuon.rlds.plan_episode import PlanEpisode
@@ -39,13 +41,16 @@ if TYPE_CHECKING:
     from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
     from continuon.rlds.recording import Recording, Stream, open_recording
     from continuon.rlds.recovery import RecoveryReport, recover_recordings
+    from continuon.rlds.sharing_level import SharingLevel
     from continuon.rlds.statistics import ColumnStatistics, episode_statistics
     from continuon.rlds.step import Step
+    from continuon.rlds.step_store import open_store
     from continuon.rlds.steps import EpisodeSteps, align, read_steps
     from continuon.rlds.tfds_read import TfdsDirectory, open_tfds, read_columns
     from continuon.rlds.tfds_write import ConversionReport, convert
     from continuon.rlds.validate import validate_recording
     from continuon.rlds.validate_tfds import DatasetReport, validate_dataset
+    from continuon.rlds.windows import WindowSource, open_windows
 
 __all__ = [
     "Action",
@@ -63,6 +68,8 @@ __all__ = [
     "ExportReport",
     "Finding",
     "ImportReport",
+    "Loader",
+    "LoaderState",
     "Observation",
     "Origin",
     "PlanEpisode",
@@ -70,10 +77,12 @@ __all__ = [
     "RecordingSummary",
     "RecoveryReport",
     "Share",
+    "SharingLevel",
     "Step",
     "Stream",
     "StreamSpec",
     "TfdsDirectory",
+    "WindowSource",
     "XrMode",
     "align",
     "convert",
@@ -87,7 +96,9 @@ __all__ = [
     "import_recording",
     "judge_plan",
     "open_recording",
+    "open_store",
     "open_tfds",
+    "open_windows",
     "plan_of",
     "policy_image",
     "read_columns",
@@ -98,10 +109,16 @@ __all__ = [
     "validate_dataset",
     "validate_plan",
     "validate_recording",
+    "verify_export",
     "write_plan",
 ]
 
 _HOMES = {
+    "sharing_level": ("SharingLevel",),
+    "export_manifest": ("verify_export",),
+    "step_store": ("open_store",),
+    "windows": ("WindowSource", "open_windows"),
+    "loader": ("Loader", "LoaderState"),
     "json_schema": ("episode_schema",),
     "plan_validate": ("judge_plan", "validate_plan"),
     "plan_steps": ("plan_of",),

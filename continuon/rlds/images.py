@@ -16,6 +16,7 @@ from continuon.rlds.png_file import is_png, png_size
 __all__ = [
     "colour_size",
     "decode_colour",
+    "decode_colour_into",
     "decode_colour_png",
     "decode_depth_png",
     "decode_jpeg",
@@ -50,6 +51,26 @@ def decode_colour(data: bytes) -> NDArray[np.uint8]:
     return decode_colour_png(data) if is_png(data) else decode_jpeg(data)
 
 
+def decode_colour_into(data: bytes, out: NDArray[np.uint8]) -> None:
+    """Decode a JPEG or PNG into `out`, uint8 [height, width, 3] without gaps.
+
+    Raises:
+        DataError: neither, not whole, or of another size.
+    """
+    size = colour_size(data)
+    if size != (out.shape[1], out.shape[0]):
+        raise DataError(
+            "E-RLDS-IMAGE-003",
+            "a picture of another size than the ones beside it",
+            seen=size,
+            allowed=(out.shape[1], out.shape[0]),
+        )
+    if is_png(data):
+        out[:] = decode_colour_png(data)
+    else:
+        decode_jpeg(data, out=out)
+
+
 def colour_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) of a JPEG or PNG from its header.
 
@@ -59,8 +80,12 @@ def colour_size(data: bytes) -> tuple[int, int]:
     return png_size(data) if is_png(data) else jpeg_size(data)
 
 
-def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+def decode_jpeg(
+    data: bytes, *, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
     """Return a JPEG as uint8 [height, width, 3], channels red, green, blue.
+
+    With `out`, which has that shape and no gaps, the pixels are written there.
 
     Raises:
         DataError: the bytes are not a whole JPEG.
@@ -75,7 +100,9 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
             allowed="ffd9",
         )
     try:
-        pixels: NDArray[np.uint8] = _simplejpeg().decode_jpeg(data, colorspace="RGB")
+        pixels: NDArray[np.uint8] = _simplejpeg().decode_jpeg(
+            data, colorspace="RGB", buffer=out
+        )
     except ValueError as error:
         raise DataError(
             "E-RLDS-JPEG-003", f"this JPEG does not decode: {error}"

@@ -124,13 +124,15 @@ def read_samples(
     whole = [(0, 0, 1, 1, height, width)]
     passes = _passes(width, height) if header.interlace else whole
     raw = _inflate(body, sum(h * (1 + step * w) for *_, h, w in passes))
-    out = np.empty((height, width, step), np.uint8)
+    out = np.empty((height if header.interlace else 0, width, step), np.uint8)
     start = 0
     for row, column, row_step, column_step, h, w in passes:
         size = h * (1 + step * w)
         lines = raw[start : start + size].reshape(h, 1 + step * w)
         start += size
         pixels = _unfilter(lines, step).reshape(h, w, step)
+        if not header.interlace:
+            return pixels, header.colour, palette
         out[row::row_step, column::column_step] = pixels
     return out, header.colour, palette
 
@@ -172,10 +174,8 @@ def _read_chunks(data: bytes) -> tuple[Header, bytes, bytes]:
             raise damaged("it ends inside a chunk", 6)
         kind = data[position + 4 : position + 8]
         content = data[position + 8 : end - 4]
-        if (
-            crc32(data[position + 4 : end - 4]).to_bytes(4, "big")
-            != data[end - 4 : end]
-        ):
+        crc = crc32(content, crc32(kind)).to_bytes(4, "big")
+        if crc != data[end - 4 : end]:
             raise damaged(f"the CRC of a {kind!r} chunk is wrong", 7)
         if header is None and kind != b"IHDR":
             raise damaged("its first chunk is not IHDR", 8)
@@ -193,7 +193,7 @@ def _read_chunks(data: bytes) -> tuple[Header, bytes, bytes]:
         position = end
     if header is None or not body:
         raise damaged("it holds no pixels", 8)
-    return header, palette, b"".join(body)
+    return header, palette, body[0] if len(body) == 1 else b"".join(body)
 
 
 def _passes(width: int, height: int) -> list[tuple[int, int, int, int, int, int]]:
@@ -207,12 +207,13 @@ def _passes(width: int, height: int) -> list[tuple[int, int, int, int, int, int]
 
 
 def _inflate(body: bytes, size: int) -> NDArray[np.uint8]:
-    inflater = zlib.decompressobj()
+    engine = _isal() or zlib
+    inflater = engine.decompressobj()
     try:
         raw = inflater.decompress(body, size + 1)
         if len(raw) == size and not inflater.eof:
             raw += inflater.decompress(inflater.unconsumed_tail, 1)
-    except zlib.error as error:
+    except (zlib.error, engine.error) as error:
         raise damaged(f"its pixels do not inflate: {error}", 10) from error
     if len(raw) != size or not inflater.eof:
         raise damaged(f"it holds {len(raw)} bytes of rows where {size} belong", 11)

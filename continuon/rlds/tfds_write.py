@@ -15,6 +15,7 @@ from continuon.errors import DataError, UsageError
 from continuon.rlds.file_sink import sha256_of, sync_directory, write_atomic
 from continuon.rlds.steps import EpisodeSteps, recordings_in, steps_of
 from continuon.rlds.tfds_compare import check_equal
+from continuon.rlds.tfds_index import INDEX_FILE, index_of
 from continuon.rlds.tfds_shards import VERSION, DatasetWriter
 
 __all__ = ["ConversionReport", "Skipped", "convert"]
@@ -144,6 +145,9 @@ def convert(
             seen="; ".join(item.text for item in skipped[:3]),
         )
     check_equal(work, written)
+    if not compress:
+        index_of(work, keep=True)
+        digests[INDEX_FILE] = sha256_of(work / INDEX_FILE)
     manifest = {
         "schema_version": 1,
         "software": f"continuon {continuon.__version__}",

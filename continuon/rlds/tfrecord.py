@@ -16,7 +16,14 @@ from continuon.rlds.checksum import crc32c
 from continuon.rlds.recording import map_file
 from continuon.rlds.wire import Buffer
 
-__all__ = ["FRAMING_BYTES", "frame", "is_gzip", "masked_crc32c", "read_records"]
+__all__ = [
+    "FRAMING_BYTES",
+    "frame",
+    "is_gzip",
+    "masked_crc32c",
+    "read_records",
+    "record_spans",
+]
 
 FRAMING_BYTES = 16
 _LENGTH = struct.Struct("<Q")
@@ -56,7 +63,9 @@ def read_records(path: Path, *, verify: bool = True) -> Iterator[memoryview]:
     if not path.is_file() or not path.stat().st_size:
         raise DataError("E-RLDS-TFRECORD-001", "no such file, or empty", where=path)
     if not is_gzip(path):
-        yield from _records(map_file(path), path, verify=verify)
+        data = map_file(path)
+        for start, end in record_spans(data, path, verify=verify):
+            yield data[start:end]
         return
     with gzip.open(path) as unpacked:
         if _first_bytes(unpacked, path) == b"\x1f\x8b":
@@ -74,7 +83,14 @@ def _first_bytes(file: gzip.GzipFile, path: Path) -> bytes:
         raise _torn(path, 0, f"its gzip is damaged: {error}") from error
 
 
-def _records(data: memoryview, path: Path, *, verify: bool) -> Iterator[memoryview]:
+def record_spans(
+    data: memoryview, path: Path, *, verify: bool = True
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of each payload in a mapped, uncompressed TFRecord file.
+
+    Raises:
+        DataError: torn, or a CRC is wrong; `path` is named.
+    """
     position = number = 0
     while position < len(data):
         if position + 12 > len(data):
@@ -83,10 +99,10 @@ def _records(data: memoryview, path: Path, *, verify: bool) -> Iterator[memoryvi
         end = position + 12 + size
         if end + 4 > len(data):
             raise _torn(path, number, "it ends inside the payload")
-        payload = data[position + 12 : end]
         if verify:
+            payload = data[position + 12 : end]
             _check_payload(payload, bytes(data[end : end + 4]), path, number)
-        yield payload
+        yield position + 12, end
         position, number = end + 4, number + 1
 
 

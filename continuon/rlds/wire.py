@@ -19,6 +19,7 @@ __all__ = [
     "Pieces",
     "fields",
     "pack_varints",
+    "read_varint",
     "tag",
     "unpack_varints",
     "varint",
@@ -134,14 +135,14 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
     """
     position, size = 0, len(data)
     while position < size:
-        key, position = _read_varint(data, position)
+        key, position = read_varint(data, position)
         number, kind = key >> 3, key & 7
         if kind == VARINT:
-            value, position = _read_varint(data, position)
+            value, position = read_varint(data, position)
             yield number, value, position
             continue
         if kind == LENGTH:
-            length, position = _read_varint(data, position)
+            length, position = read_varint(data, position)
         elif kind in {FIXED32, FIXED64}:
             length = 4 if kind == FIXED32 else 8
         else:
@@ -152,7 +153,12 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
         position += length
 
 
-def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
+def read_varint(data: memoryview, position: int) -> tuple[int, int]:
+    """Return (value, position behind it) of the varint at `position`.
+
+    Raises:
+        DataError: it is cut or longer than ten bytes.
+    """
     value = shift = 0
     size = len(data)
     while position < size and shift < 70:
