@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from continuon.errors import DataError
 from continuon.rlds.recording import map_file
-from continuon.rlds.tfds_read import TfdsDirectory, open_tfds
+from continuon.rlds.tfds_read import (
+    TfdsDirectory,
+    check_complete,
+    check_count,
+    open_tfds,
+)
 from continuon.rlds.tfrecord import is_gzip, record_spans
 from continuon.rlds.wire import LENGTH, fields, read_varint
 from continuon.tensorfile import read_tensors, write_tensors
@@ -66,13 +71,7 @@ def index_of(path: Path, *, verify: bool = False, keep: bool = False) -> TfdsInd
         DataError: a table or a shard is absent, torn, compressed or of another form.
     """
     directory = open_tfds(Path(path))
-    if directory.missing:
-        raise DataError(
-            "E-RLDS-TFDS-005",
-            "shards of this data set are missing",
-            where=path,
-            seen=", ".join(directory.missing[:5]),
-        )
+    check_complete(directory)
     for file, _ in directory.shards:
         if is_gzip(file):
             raise DataError(
@@ -143,14 +142,7 @@ def _walk(
                 elif kind in {_FLOAT, _INT64} and len(spans) == 1:
                     lists.setdefault(path, []).append(spans[0])
             count += 1
-        if count != length:
-            raise DataError(
-                "E-RLDS-TFDS-003",
-                "a shard holds another number of episodes than dataset_info.json says",
-                where=file,
-                seen=count,
-                allowed=length,
-            )
+        check_count(file, count, length)
     total = len(steps)
     return {
         "shard": np.array(shard_of, np.int64),

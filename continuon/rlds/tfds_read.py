@@ -18,7 +18,15 @@ from continuon.rlds.example import Feature, parse_example
 from continuon.rlds.steps import EpisodeSteps
 from continuon.rlds.tfrecord import read_records
 
-__all__ = ["TfdsDirectory", "find_tfds", "open_tfds", "read_columns", "read_tfds_steps"]
+__all__ = [
+    "TfdsDirectory",
+    "check_complete",
+    "check_count",
+    "find_tfds",
+    "open_tfds",
+    "read_columns",
+    "read_tfds_steps",
+]
 
 _NAMES_FILE = "continuon.json"
 
@@ -123,14 +131,38 @@ def read_columns(
                 for path, node in directory.kinds.items()
             }
             count += 1
-        if count != length:
-            raise DataError(
-                "E-RLDS-TFDS-003",
-                "a shard holds another number of episodes than dataset_info.json says",
-                where=file,
-                seen=count,
-                allowed=length,
-            )
+        check_count(file, count, length)
+
+
+def check_count(file: Path, count: int, length: int) -> None:
+    """Refuse a shard that holds another number of records than the tables say.
+
+    Raises:
+        DataError: it does.
+    """
+    if count != length:
+        raise DataError(
+            "E-RLDS-TFDS-003",
+            "a shard holds another number of episodes than dataset_info.json says",
+            where=file,
+            seen=count,
+            allowed=length,
+        )
+
+
+def check_complete(directory: TfdsDirectory) -> None:
+    """Refuse a directory that lacks shards.
+
+    Raises:
+        DataError: names them.
+    """
+    if directory.missing:
+        raise DataError(
+            "E-RLDS-TFDS-005",
+            "shards of this data set are missing",
+            where=directory.path,
+            seen=", ".join(directory.missing[:5]),
+        )
 
 
 def read_tfds_steps(path: Path, *, verify: bool = True) -> Iterator[EpisodeSteps]:
@@ -148,13 +180,7 @@ def read_tfds_steps(path: Path, *, verify: bool = True) -> Iterator[EpisodeSteps
             allowed=f"a directory with {_NAMES_FILE}",
             hint="read it with continuon.rlds.tfds_read.read_columns",
         )
-    if directory.missing:
-        raise DataError(
-            "E-RLDS-TFDS-005",
-            "shards of this data set are missing",
-            where=path,
-            seen=", ".join(directory.missing[:5]),
-        )
+    check_complete(directory)
     for columns in read_columns(directory, verify=verify):
         yield _steps(columns, directory)
 
