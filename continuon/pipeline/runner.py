@@ -133,12 +133,22 @@ def _digest_inputs(context: Context, gate: PhaseGate) -> dict[str, str]:
         key: digest_path(value) if isinstance(value, Path) else digest_text(value)
         for key, value in phase.inputs(context).items()
     }
-    package = Path(continuon.__file__).parent
-    sources = [f for room in phase.ROOMS for f in (package / room).rglob("*.py")]
-    sources += [*package.glob("*.py"), *(package / "pipeline").glob("*.py")]
-    sources.append(package / "pipeline" / "phases" / f"{gate.name}.py")
-    code = [digest_path(source) for source in sorted(sources)]
+    code = [digest_path(source) for source in _sources(phase.ROOMS, gate.name)]
     return {**named, "code": digest_text("".join(code)), "gate": digest_text(str(gate))}
+
+
+def _sources(rooms: Iterable[str], name: str) -> list[Path]:
+    """Return every file of this package that can change what a phase measures.
+
+    Of the contracts, those that are data (thresholds, modes, schemas) count; the gate
+    table is an input of its own, so that one phase's threshold is not another's news.
+    """
+    package = Path(continuon.__file__).parent
+    pipeline, specs = package / "pipeline", package / "_specs"
+    sources = [f for room in rooms for f in (package / room).rglob("*.py")]
+    sources += [*package.glob("*.py"), *pipeline.glob("*.py")]
+    sources += [*specs.glob("*/*.toml"), *specs.glob("*/*.json")]
+    return sorted([*sources, pipeline / "phases" / f"{name}.py"])
 
 
 def _up_to_date(context: Context, before: Receipt, inputs: dict[str, str]) -> bool:
@@ -155,6 +165,7 @@ def _run_worker(
     command = [*program, name, settings, str(os.getpid())]
     environment = {
         "OMP_NUM_THREADS": "2",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
         "JAX_COMPILATION_CACHE_DIR": str(_compiled()),
         **os.environ,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from continuon.pipeline import runner
 from continuon.pipeline.context import Context, workspace
 from continuon.pipeline.digest import digest_path
 from continuon.pipeline.gates import GateLine, PhaseGate, Verdict
-from continuon.pipeline.phase import load_phase
+from continuon.pipeline.phase import PHASES, load_phase
 from continuon.pipeline.receipt import read_receipt
 
 GATE = PhaseGate(
@@ -161,3 +163,41 @@ def test_a_folder_s_digest_sees_names_and_contents_but_no_unfinished_file(tmp_pa
     assert digest_path(folder) == first
     (folder / "a").rename(folder / "c")
     assert digest_path(folder) != first
+
+
+@pytest.mark.req("R-RECEIPT-02")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pipeline/drive.py",
+        "pipeline/phases/sanity.py",
+        "errors.py",
+        "learn/sanity.py",
+        "_specs/health/thresholds.toml",
+    ],
+)
+def test_every_file_that_can_change_a_figure_is_an_input(name):
+    sources = runner._sources(("learn",), "sanity")
+    assert any(path.as_posix().endswith(f"continuon/{name}") for path in sources)
+
+
+def test_another_phase_and_another_room_are_no_inputs():
+    names = {path.as_posix() for path in runner._sources(("learn",), "sanity")}
+    assert not any("/ota/" in name or "phases/train.py" in name for name in names)
+    assert not any(name.endswith("gates.toml") for name in names)
+
+
+@pytest.mark.req("R-RECEIPT-02")
+@pytest.mark.parametrize("name", PHASES)
+def test_a_phase_names_every_room_that_it_imports(name):
+    package = Path(runner.__file__).parents[1]
+    phase = load_phase(name)
+    told = {
+        path.relative_to(package).parts[0]
+        for path in runner._sources(phase.ROOMS, name)
+        if len(path.relative_to(package).parts) > 1
+    }
+    text = (package / "pipeline" / "phases" / f"{name}.py").read_text("utf-8")
+    used = set(re.findall(r"continuon\.(\w+)", text))
+    rooms = {room for room in used if (package / room).is_dir()} - {"pipeline"}
+    assert rooms <= told

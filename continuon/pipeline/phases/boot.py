@@ -10,7 +10,7 @@ from continuon.robot import boot_check
 
 __all__ = ["ROOMS", "inputs", "run"]
 
-ROOMS = ("robot", "rig", "sim")
+ROOMS = ("robot", "rig", "sim", "ota", "bundle", "edge", "rlds")
 
 
 def inputs(context: Context) -> dict[str, Path | str]:

@@ -31,7 +31,7 @@ from continuon.robot.update import HotSwapReport, hot_swap_update
 
 __all__ = ["ROOMS", "inputs", "run"]
 
-ROOMS = ("ota", "robot", "edge")
+ROOMS = ("ota", "robot", "edge", "bundle", "rig", "sim", "rlds")
 
 
 def inputs(context: Context) -> dict[str, Path | str]:

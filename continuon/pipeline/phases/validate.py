@@ -36,7 +36,7 @@ from continuon.robot.modes import Motion
 
 __all__ = ["ROOMS", "inputs", "run"]
 
-ROOMS = ("robot", "edge", "sim", "rlds")
+ROOMS = ("robot", "edge", "sim", "rlds", "ota", "bundle", "rig")
 Profile = Literal["strict", "lenient"]
 AUTONOMOUS_S = 6.0
 TELEOP_S = 2.0
