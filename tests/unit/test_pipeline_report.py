@@ -129,3 +129,9 @@ def test_a_path_begins_with_a_dot_and_ends_with_a_cross():
     svg = track_plot((RING, RING), [("run", "a", RING)])
     assert svg.count("<circle") == 1
     assert "l8 8m0 -8l-8 8" in svg
+
+
+def test_swaps_that_lie_close_together_share_one_word():
+    drawn = histogram([0.1, 0.2, 0.3], marked=[0.11, 0.1], limit=20.0, x_label="ms")
+    assert drawn.count(">swaps<") == 1
+    assert drawn.count('class="mark"') >= 2

@@ -64,7 +64,7 @@ def test_a_bundle_that_passes_stays(tmp_path, updater):
     [
         {"distance_ratio": 4.9},
         {"distance_ratio": None},
-        {"deployed_distance_m_mean": 7.9},
+        {"deployed_distance_m_mean": 4.9},
         {"distance_ratio": float("nan")},
         {"loop_tick_p99_ms": 100.1},
         {"smoke_inference_ok": False},

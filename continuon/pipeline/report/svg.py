@@ -118,7 +118,10 @@ def histogram(
                 f'<rect class="bar" x="{x0:.1f}" y="{y:.1f}" '
                 f'width="{max(0.8, x1 - x0 - 0.6):.1f}" height="{floor - y:.1f}"/>'
             )
-    body += [_vertical(axes, place, "mark", "swap") for place in marks]
+    word = "swap" if len(marks) == 1 else "swaps"
+    for index, place in enumerate(sorted(marks)):
+        # One word for all: swaps lie so close that two would cover each other.
+        body.append(_vertical(axes, place, "mark", "" if index else word))
     if limit is not None:
         body.append(_vertical(axes, edge, "limit", "one period"))
     return _svg(width, height, body)
