@@ -62,7 +62,8 @@ def run(
     short
         Shorter episodes, fewer steps and starts: the same gates in less time.
     force
-        Run phases again even if they are up to date.
+        Run phases again even if they are up to date, and try a bundle that failed here
+        once more.
     """
     from continuon.pipeline.context import Context, workspace
     from continuon.pipeline.phase import PHASES
@@ -78,6 +79,7 @@ def run(
             allowed=", ".join(PHASES),
         )
     settings: dict[str, Any] = {"rig": rig, "seed": seed, "episodes": episodes}
+    settings["retry"] = force
     if short:
         settings |= Context.SHORT
     if preset is not None:

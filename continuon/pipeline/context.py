@@ -31,6 +31,7 @@ class Context:
         starts: closed-loop starts per policy in phase 10.
         soak_ticks: control ticks that the health gate watches after the swap.
         workers: processes that capture and drive at the same time.
+        retry: let phase 9 try a bundle that failed here before.
     """
 
     SHORT: ClassVar[dict[str, Any]] = {
@@ -56,6 +57,7 @@ class Context:
     starts: int = 10
     soak_ticks: int = 150
     workers: int = 2
+    retry: bool = False
 
     @property
     def home(self) -> Home:

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from continuon.bundle import build_bundle, generate_key, sign_bundle, verify_bundle
-from continuon.errors import TrustError
+from continuon.errors import TrustError, UsageError
 from continuon.ota import Updater
 from continuon.ota.gate import GateReport, Miss
+from continuon.pipeline.context import Context
 from continuon.pipeline.gates import Verdict, load_gates
 from continuon.pipeline.phases import ota
 
@@ -66,6 +67,26 @@ def test_any_other_miss_is_final_at_once(swap, figures):
     swap.answers.append(_report(*figures))
     assert not _update([]).committed
     assert len(swap.calls) == 1
+
+
+@pytest.mark.req("R-OTA-PHASE-02")
+def test_a_bundle_that_failed_here_is_refused_with_the_way_to_try_it_again(
+    tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise UsageError("E-OTA-STATE-004", "this bundle was tried here", exit_code=5)
+
+    monkeypatch.setattr(ota, "_run", fail)
+    with pytest.raises(UsageError, match=r"E-OTA-STATE-004.*--only ota --force"):
+        ota.run(Context(root=tmp_path), lambda *_: None)
+
+
+@pytest.mark.req("R-OTA-PHASE-02")
+@pytest.mark.parametrize("retry", [False, True])
+def test_only_who_asks_for_it_retries_what_failed(swap, retry):
+    swap.answers.append(_report())
+    ota._update(ROBOT, None, [], again=Path("bundle"), retry=retry)
+    assert swap.calls[0]["retry"] is retry
 
 
 # The robot has the bundle already.

@@ -31,6 +31,8 @@ from continuon.robot.update import HotSwapReport, hot_swap_update
 
 __all__ = ["ROOMS", "inputs", "run"]
 
+FAILED_HERE = "E-OTA-STATE-004"
+
 ROOMS = ("ota", "robot", "edge", "bundle", "rig", "sim", "rlds")
 
 
@@ -45,7 +47,23 @@ def inputs(context: Context) -> dict[str, Path | str]:
 
 
 def run(context: Context, progress: Progress) -> Outcome:
-    """Update a running robot from the bundle that it has to the one just made."""
+    """Update a running robot from the bundle that it has to the one just made.
+
+    Raises:
+        UsageError: E-OTA-STATE-004, it failed here before, and nobody asked to retry.
+    """
+    try:
+        return _run(context, progress)
+    except ContinuonError as error:
+        if error.code == FAILED_HERE:
+            error.hint = (
+                "train a better one; or try this one once more: "
+                "continuon pipeline run --only ota --force"
+            )
+        raise
+
+
+def _run(context: Context, progress: Progress) -> Outcome:
     home = context.home
     key = load_public_key(public_key_path(home))
     repository = context.root / "repository"
@@ -65,7 +83,9 @@ def run(context: Context, progress: Progress) -> Outcome:
         notes: list[str] = []
         if installed is None:
             seed = seed_bundle_dir(context)
-            first = _update(robot, updater, notes, source=seed, again=seed)
+            first = _update(
+                robot, updater, notes, source=seed, again=seed, retry=context.retry
+            )
             notes.append(f"seed bundle {first.version} installed and committed")
             _require(first)
         status = updater.status()
@@ -75,12 +95,14 @@ def run(context: Context, progress: Progress) -> Outcome:
         robot.control.start_executing()
         robot.run_for(1.0)
         progress(2, 4, "fetching and verifying")
-        fetched = updater.fetch()
+        fetched = updater.fetch(retry=context.retry)
         notes.append(
             f"fetched {fetched.fetched_bytes} bytes, reused {fetched.reused_bytes}"
         )
         progress(3, 4, "swapping under the running loop")
-        report = _update(robot, updater, notes, again=bundle_dir(context))
+        report = _update(
+            robot, updater, notes, again=bundle_dir(context), retry=context.retry
+        )
         robot.run_for(1.0)
         robot.control.stop_executing()
         if report.error is not None:
@@ -95,6 +117,7 @@ def _update(
     *,
     again: Path,
     source: Path | None = None,
+    retry: bool = False,
 ) -> HotSwapReport:
     """Swap a bundle in; where only periods were missed, try once more, and say so.
 
@@ -107,6 +130,7 @@ def _update(
         updater,
         source=source,
         state_names=robot.state_names,
+        retry=retry,
     )
     misses = report.health.misses if report.health is not None else ()
     only_late = bool(misses) and all(m.figure == "missed_periods" for m in misses)
