@@ -35,6 +35,8 @@ def import_(
     episode_steps: int = 50,
     rate_hz: float = 10.0,
     camera: str | None = None,
+    action: str | None = None,
+    state: str | None = None,
     jpeg_quality: int | None = None,
     depth_unit_m: float | None = None,
 ) -> Result:
@@ -53,6 +55,10 @@ def import_(
         Nominal rate of steps that carry no time at all.
     camera
         The picture field or topic that becomes the main camera; default the first.
+    action
+        The topic of a bag that holds the commands; default the one of a usual type.
+    state
+        The topic of a bag that holds the state; default the one of a usual type.
     jpeg_quality
         Store films and raw pictures as JPEG of this quality, not as lossless PNG.
     depth_unit_m
@@ -65,6 +71,8 @@ def import_(
         episode_steps=episode_steps,
         rate_hz=rate_hz,
         camera=camera,
+        action=action,
+        state=state,
         jpeg_quality=jpeg_quality,
         depth_unit_m=depth_unit_m,
     )

@@ -20,6 +20,9 @@ _HOMES = {
     Format.TFDS: "tfds:import_tfds",
     Format.TUM: "rgbd:import_tum",
     Format.RGBD: "rgbd:import_rgbd",
+    Format.ROSBAG1: "bag:import_bag",
+    Format.ROSBAG2: "bag:import_bag",
+    Format.MCAP: "bag:import_mcap",
     Format.LEROBOT: "lerobot:import_lerobot",
 }
 """Where each format is read; its packages are imported only then."""

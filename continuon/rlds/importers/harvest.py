@@ -52,7 +52,10 @@ class ImportOptions:
     Attributes:
         episode_steps: a longer drive of a tub is cut; other formats have episodes.
         rate_hz: nominal rate of steps that carry no time at all.
-        camera: the picture field that becomes `rgb`; None for the first.
+        camera: the picture field or topic that becomes `rgb`; None for the first.
+        action: the topic of a bag that holds the commands; None for the one of a
+            usual type, if there is one.
+        state: the topic of a bag that holds the robot's state; None likewise.
         jpeg_quality: films and raw pictures become JPEG of this quality; None for PNG,
             which loses nothing.
         depth_unit_m: metres of one count of depth; None for what the format says.
@@ -61,6 +64,8 @@ class ImportOptions:
     episode_steps: int = 50
     rate_hz: float = 10.0
     camera: str | None = None
+    action: str | None = None
+    state: str | None = None
     jpeg_quality: int | None = None
     depth_unit_m: float | None = None
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from continuon.clock import ClockOffset
 from continuon.errors import ContinuonError, DataError
-from continuon.rlds.episode import EndReason, EpisodeMetadata, StreamSpec
+from continuon.rlds.episode import Codec, EndReason, EpisodeMetadata, StreamSpec
 from continuon.rlds.file_sink import FileSink
 from continuon.rlds.layout import PART_SUFFIX
 from continuon.rlds.recorder import EpisodeRecorder
@@ -45,6 +46,7 @@ class ImportedEpisode:
     counts: Mapping[str, int]
     end_reason: EndReason = EndReason.SLICE
     jpeg_quality: int = 95
+    clock_offsets: tuple[ClockOffset, ...] = ()
 
 
 def write_episode(episode: ImportedEpisode, directory: Path) -> Path:
@@ -96,14 +98,25 @@ def write_episode(episode: ImportedEpisode, directory: Path) -> Path:
 
 
 def _hand_over(recorder: EpisodeRecorder, episode: ImportedEpisode) -> None:
-    images = {spec.name for spec in episode.streams if spec.is_image}
+    codecs = {spec.name: spec.codec for spec in episode.streams}
     given = dict.fromkeys(episode.counts, 0)
-    for reading in episode.readings():
-        take: Callable[..., bool] = recorder.vector
-        if reading.stream in images:
-            take = recorder.image
-        name, value, capture_ns, device_ns = reading
-        if not take(name, value, capture_ns=capture_ns, device_ns=device_ns):
+    for offset in episode.clock_offsets:
+        recorder.clock_offset(offset)
+    for name, value, capture_ns, device_ns in episode.readings():
+        match codecs[name]:
+            case Codec.DOCUMENT:
+                taken = recorder.document(name, value, capture_ns=capture_ns)
+            case Codec.BLOB:
+                taken = recorder.blob(name, value, capture_ns=capture_ns)
+            case Codec.VECTOR:
+                taken = recorder.vector(
+                    name, value, capture_ns=capture_ns, device_ns=device_ns
+                )
+            case _:
+                taken = recorder.image(
+                    name, value, capture_ns=capture_ns, device_ns=device_ns
+                )
+        if not taken:
             raise _does_not_fit(recorder.path, recorder.ended)
         given[name] = given.get(name, 0) + 1
     if given != dict(episode.counts):
