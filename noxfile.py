@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["pipeline"]
@@ -115,9 +117,19 @@ def laws(session: nox.Session) -> None:
 
 @nox.session
 def hil(session: nox.Session) -> None:
-    """The bench rig's checks on the simulated rig: nox -s hil."""
+    """The bench rig's checks on the simulated rig, and on simulated device nodes."""
     install(session, EDGE, "test")
     session.run("pytest", "tests/hil", "--rig=sim", *session.posargs)
+
+
+@nox.session
+def coverage_rig(session: nox.Session) -> None:
+    """Branch coverage of the drivers; no line is excluded as needing hardware."""
+    install(session, EDGE, "test", "coverage")
+    tests = sorted(map(str, Path("tests/unit").rglob("test_rig_*.py")))
+    run = ("coverage", "run", "--branch", "--source=continuon/rig", "-m", "pytest")
+    session.run(*run, *tests, "tests/hil", *session.posargs)
+    session.run("coverage", "report", "--show-missing", "--fail-under=95")
 
 
 @nox.session(venv_backend="venv", venv_params=["--system-site-packages"], default=False)

@@ -113,13 +113,6 @@ class CarCalibration:
             for output in (self.throttle, self.steering)
         }
 
-    def neutral_us(self) -> dict[int, float]:
-        """Return pulses that stand still with straight wheels."""
-        return {
-            output.channel: output.neutral_us
-            for output in (self.throttle, self.steering)
-        }
-
 
 def car_pulses_us(
     action: Sequence[float] | NDArray[np.float32], calibration: CarCalibration

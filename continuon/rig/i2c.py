@@ -179,14 +179,14 @@ class I2cBus:
                 self._bus = connect(self.path)
             except OSError as error:
                 raise bus_error(error, path=self.path) from error
-        for left in reversed(range(tries)):
+        while True:
+            tries -= 1
             try:
                 return transfer(smbus2, self._bus)
             except OSError as error:
-                if left == 0 or error.errno not in _TRANSIENT:
+                if tries == 0 or error.errno not in _TRANSIENT:
                     raise bus_error(error, path=self.path, address=address) from error
             self.retries += 1
-        raise AssertionError("the last try returns or raises")
 
 
 def _smbus2() -> Any:

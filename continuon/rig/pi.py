@@ -16,6 +16,7 @@ from continuon.rig.camera_picamera2 import Picamera2Camera
 from continuon.rig.cameras import CameraKind, CameraWish, find_camera
 from continuon.rig.gauges import find_gauge
 from continuon.rig.i2c import I2cBus
+from continuon.rig.origin import machine_origin
 from continuon.rig.pca9685 import Pca9685Servos
 from continuon.rig.protocols import Battery, Camera, StateSensor
 from continuon.rig.thermal import SysfsThermal
@@ -45,7 +46,6 @@ class PiRig:
         reasons: why a part that was looked for is absent, by its name.
     """
 
-    origin = "real"
     state: StateSensor | None = None
 
     def __init__(
@@ -75,6 +75,11 @@ class PiRig:
         )
         self._dev, self._sys = dev, sys
         self._open_camera = open_camera
+
+    @property
+    def origin(self) -> str:
+        """The label of everything that is made with this rig."""
+        return machine_origin()
 
     @functools.cached_property
     def calibration(self) -> CarCalibration:

@@ -15,6 +15,7 @@ from continuon.clock import Clock, SystemClock
 from continuon.rig.cameras import video_nodes
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.found import Found, RigScan, ask
+from continuon.rig.origin import machine_origin
 from continuon.rig.scan_bus import scan_bus
 from continuon.rig.thermal import read_celsius
 from continuon.rig.usb import OAK_VENDOR, list_usb
@@ -69,7 +70,7 @@ def scan_rig(
         _pressure(proc),
         _disk(home),
     ]
-    return RigScan(found=tuple(found))
+    return RigScan(found=tuple(found), origin=machine_origin())
 
 
 def _firmware(dev: Path) -> Found:

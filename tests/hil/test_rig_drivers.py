@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from continuon.rig.skew import skew_stats
+from continuon.errors import HardwareError
+from continuon.health import Level, check_health, rig_validate
+from continuon.rig.i2c import I2cBus
+from continuon.testing import CAMERA_LAWS, SERVO_LAWS, STATE_LAWS
+
+STILL = [law for law in SERVO_LAWS if law != "pulses-read-back"]
 
 
-def watch(rig, seconds, *, poll):
-    got = []
-    begin = now = rig.clock.monotonic_ns()
-    while now - begin < seconds * 1e9:
-        sample = poll()
-        if sample is not None:
-            got.append((now, sample))
-        rig.clock.sleep_until_ns(now + 4_000_000)
-        now = rig.clock.monotonic_ns()
-    return got
+@pytest.mark.req("R-RIG-15")
+@pytest.mark.parametrize("law", CAMERA_LAWS)
+def test_the_camera_keeps_every_law(rig, camera, law):
+    CAMERA_LAWS[law](camera, rig.clock)
+
+
+@pytest.mark.req("R-RIG-15")
+@pytest.mark.parametrize("law", STATE_LAWS)
+def test_the_state_keeps_every_law(rig, state, law):
+    STATE_LAWS[law](state, rig.clock)
+
+
+@pytest.mark.req("R-RIG-15")
+@pytest.mark.parametrize("law", STILL)
+def test_the_outputs_keep_every_law_that_moves_nothing(rig, servos, law):
+    SERVO_LAWS[law](servos, rig.calibration)
+
+
+@pytest.mark.req("R-RIG-15")
+@pytest.mark.usefixtures("may_move")
+def test_a_pulse_reads_back_to_within_a_tick(rig, servos):
+    SERVO_LAWS["pulses-read-back"](servos, rig.calibration)
 
 
 def test_the_servo_board_answers_by_its_registers(servos):
@@ -26,58 +42,20 @@ def test_the_servo_board_answers_by_its_registers(servos):
     assert 24 <= facts.frequency_hz <= 1600
 
 
-def test_a_stop_reads_back_as_off_on_every_channel(servos):
-    servos.open()
-    servos.full_off()
+def test_opening_sets_the_frequency_and_drives_nothing(servos):
+    facts = servos.open()
+    assert facts.awake
+    assert facts.frequency_hz == pytest.approx(servos.frequency_hz, rel=0.01)
     assert set(servos.read_pulses_us().values()) == {0.0}
 
 
-@pytest.mark.usefixtures("may_move")
-def test_a_pulse_reads_back_to_within_a_tick(rig, servos):
-    steering = rig.calibration.steering
-    for position in (-0.1, 0.1, 0.0):
-        wanted = steering.pulse_us(position)
-        servos.set_pulses_us({steering.channel: wanted})
-        assert servos.read_pulses_us()[steering.channel] == pytest.approx(wanted, abs=6)
-    servos.full_off()
-
-
-def test_frames_have_the_asked_format_and_rate(rig, camera):
-    frames = [frame for _, frame in watch(rig, 1.5, poll=camera.poll)]
-    assert len(frames) > 20
-    for frame in frames:
-        assert frame.rgb.shape == (camera.height, camera.width, 3)
-        assert frame.rgb.dtype == np.uint8
-    gaps = np.diff([frame.capture_ns for frame in frames])
-    assert 1e9 / np.median(gaps) == pytest.approx(camera.rate_hz, rel=0.05)
-
-
-def test_frames_are_given_once_in_order_and_not_from_the_future(rig, camera):
-    seen = watch(rig, 0.6, poll=camera.poll)
-    sequences = [frame.sequence for _, frame in seen]
-    assert sequences == sorted(set(sequences))
-    slack = camera.clock_offset().uncertainty_ns + 1_000_000
-    for now, frame in seen:
-        assert 0 < now - frame.capture_ns + slack < 500_000_000
-
-
-def test_colour_and_depth_of_a_frame_are_within_five_milliseconds(rig, camera):
-    frames = [frame for _, frame in watch(rig, 1.5, poll=camera.poll)]
-    if frames[0].depth is None:
-        pytest.skip("this camera has no depth")
-    apart = [frame.depth_capture_ns - frame.capture_ns for frame in frames]
-    assert skew_stats(np.array(apart)).p99_ms <= 5.0
-
-
-def test_the_cameras_clock_is_known_to_a_millisecond(camera):
-    assert 0 <= camera.clock_offset().uncertainty_ns < 1_000_000
-
-
-def test_state_has_its_names_and_rate(rig, state):
-    samples = [sample for _, sample in watch(rig, 0.6, poll=state.poll)]
-    assert len(samples) > 10
-    assert all(len(sample.values) == len(state.names) for sample in samples)
-    assert all(np.isfinite(sample.values).all() for sample in samples)
+def test_an_address_where_nothing_is_says_so(servos):
+    bus = servos.bus
+    free = next(address for address in range(0x08, 0x78) if not bus.answers(address))
+    with pytest.raises(HardwareError) as caught:
+        bus.read(free, 0, 1)
+    assert caught.value.code == "E-RIG-I2C-003"
+    assert isinstance(bus, I2cBus)
 
 
 def test_the_battery_gives_a_voltage_of_now(rig, battery):
@@ -88,6 +66,24 @@ def test_the_battery_gives_a_voltage_of_now(rig, battery):
 
 def test_the_soc_is_neither_frozen_nor_molten(thermal):
     assert 0 < thermal.read().celsius < 100
+
+
+def test_health_calls_what_is_absent_unknown_and_labels_the_rig(rig, tmp_path):
+    report = check_health(rig, quick=True, home=tmp_path)
+    levels = {check.name: check.level for check in report.checks}
+    for part in ("camera", "servos", "battery", "thermal"):
+        assert getattr(rig, part) is not None or levels[part] is Level.UNKNOWN
+    assert (report.origin == "real") == (
+        not report.notes or "hardware" not in report.notes[0]
+    )
+
+
+def test_validation_without_consent_ends_fully_off(rig, tmp_path):
+    validation = rig_validate(rig, home=tmp_path)
+    assert not validation.moved
+    if rig.servos is not None:
+        assert [check.level for check in validation.outputs] == [Level.OK]
+        assert set(rig.servos.read_pulses_us().values()) == {0.0}
 
 
 @pytest.mark.physical

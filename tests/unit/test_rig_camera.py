@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from continuon.clock import ClockOffset, ManualClock
 from continuon.errors import HardwareError, MissingPackageError
+from continuon.rig.calibration import CarCalibration
 from continuon.rig.camera_picamera2 import Picamera2Camera
+from continuon.rig.origin import machine_origin
 from continuon.rig.pi import PiRig
 from continuon.sim.bus import SimulatedBus, connect
 from continuon.sim.chips import Pca9685Chip
@@ -147,6 +150,15 @@ def test_without_picamera2_the_error_says_apt(monkeypatch):
     assert "apt install python3-picamera2" in caught.value.hint
 
 
+def test_picamera2_itself_is_opened_where_it_is_installed(monkeypatch):
+    stand_in = StandIn()
+    module = types.SimpleNamespace(Picamera2=lambda: stand_in)
+    monkeypatch.setitem(sys.modules, "picamera2", module)
+    eye = Picamera2Camera(clock=ManualClock(10**9))
+    eye.open()
+    assert stand_in.running
+
+
 def test_closing_twice_closes_once():
     stand_in = StandIn()
     eye = camera(stand_in)
@@ -187,3 +199,21 @@ def test_a_pi_rig_finds_its_parts_and_stops_them_at_its_end(tmp_path):
     rig.close()
     assert set(chip.pulses_us().values()) == {0.0}
     assert stand_in.closed == 1
+
+
+def test_a_given_calibration_is_used_and_absent_parts_have_their_reasons(tmp_path):
+    car = CarCalibration(oscillator_hz=24.5e6)
+    with PiRig(calibration=car, bus="/dev/i2c-none", sys=tmp_path, dev=tmp_path) as rig:
+        assert rig.calibration is car
+        assert rig.camera is None
+        assert rig.servos is None
+        assert rig.thermal is None
+    assert "raspi-config" in rig.reasons["servos"]
+    assert "OAK" in rig.reasons["camera"]
+    assert set(rig.reasons) == {"camera", "servos", "thermal"}
+
+
+@pytest.mark.req("R-RIG-22")
+def test_device_nodes_that_umockdev_redirects_are_labelled():
+    assert machine_origin({}) == "real"
+    assert machine_origin({"UMOCKDEV_DIR": "/tmp/x"}) == "simulated"

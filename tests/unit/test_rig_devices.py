@@ -252,3 +252,10 @@ def test_the_shortest_round_trip_gives_the_offset():
         read_host_ns=lambda: next(host), read_device_ns=lambda: next(device), tries=3
     )
     assert (offset.offset_ns, offset.uncertainty_ns) == (-1000, 5)
+
+
+@pytest.mark.req("R-RIG-10")
+def test_this_machines_boottime_runs_as_its_monotonic_clock_does():
+    offset = measure_boottime_offset()
+    assert offset.offset_ns <= offset.uncertainty_ns  # boottime counts suspend as well
+    assert offset.uncertainty_ns < 10_000_000

@@ -279,5 +279,7 @@ def test_the_depth_camera_wins_then_the_pis_own_then_usb(tmp_path, monkeypatch):
     usb(tmp_path)
     found = find_camera(CameraWish(), clock, sys=tmp_path, dev=tmp_path)
     assert isinstance(found, OakCamera)
+    with pytest.raises(HardwareError, match="OAK"):
+        find_camera(CameraWish(kind="oak"), clock, sys=tmp_path / "x", dev=tmp_path)
     found = find_camera(CameraWish(kind="v4l2"), clock, sys=tmp_path, dev=tmp_path)
     assert isinstance(found, V4l2Camera)

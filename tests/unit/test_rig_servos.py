@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from continuon.errors import ContractError, HardwareError
+from continuon.errors import ContractError, HardwareError, MissingPackageError
 from continuon.rig.i2c import I2cBus
 from continuon.rig.pca9685 import Pca9685Servos, prescale_for
 from continuon.sim.bus import SimulatedBus, connect
@@ -274,3 +274,28 @@ def test_a_board_that_another_program_set_up_drives_nothing_after_it_is_noticed(
     assert set(chip.pulses_us().values()) == {0.0}
     servos.close()
     assert set(chip.pulses_us().values()) == {0.0}
+
+
+def test_registers_are_read_one_by_one_where_auto_increment_is_off():
+    chip, _, servos = bench()
+    chip.write(bytes([0x00, 0x00]))
+    chip.write(bytes([0x08, 0x33]))
+    chip.write(bytes([0x09, 0x01]))
+    chip.stop()
+    pulses = servos.read_pulses_us()
+    assert pulses[0] == pytest.approx(0x133 * 31 / 25.0)
+    assert pulses[1] == 0.0
+
+
+def test_without_smbus2_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "smbus2", None)
+    with pytest.raises(MissingPackageError) as caught:
+        Pca9685Servos("/dev/i2c-none", limits_us=LIMITS).probe()
+    assert "continuon[pi]" in caught.value.hint
+
+
+def test_a_wish_is_held_in_whole_ticks():
+    _, _, servos = bench()
+    assert servos.registered_us(1500.0) == pytest.approx(1500.0, abs=2.5)
+    servos.set_pulses_us({1: 1500.0})
+    assert servos.registered_us(1500.0) == servos.read_pulses_us()[1]

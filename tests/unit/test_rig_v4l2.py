@@ -240,6 +240,17 @@ def test_motion_jpeg_is_decoded_and_a_broken_one_is_a_drop():
     assert np.abs(apart).mean() < 12
 
 
+def test_a_jpeg_of_another_size_than_promised_is_refused():
+    simplejpeg = pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
+    small = simplejpeg.encode_jpeg(moving_gradient(32, 24, 0))
+    eye, _, clock = bench(pixel_format="MJPG", encode=lambda rgb: small)
+    eye.open()
+    clock.advance_ns(PERIOD_NS)
+    with pytest.raises(HardwareError) as caught:
+        eye.poll()
+    assert caught.value.code == "E-RIG-CAM-004"
+
+
 def test_without_simplejpeg_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "simplejpeg", None)
     with pytest.raises(MissingPackageError):
