@@ -25,9 +25,13 @@ REMEASURE_NS = 1_000_000_000
 KEPT = 256
 
 
+Pose = tuple[float, float, float]
+
+
 @attrs.frozen(kw_only=True)
 class _Exposure:
-    pose: tuple[float, float, float]
+    pose: Pose
+    depth_pose: Pose
     sequence: int
     device_ns: int
     depth_device_ns: int
@@ -103,18 +107,24 @@ class SimCamera(_Stamped):
         while self.next_exposure_ns() < host_ns:
             self._count += 1
 
-    def expose(self, pose: tuple[float, float, float]) -> None:
-        """Open the shutter at `next_exposure_ns()` on what is seen from `pose`."""
-        at = self.next_exposure_ns() + round(self._rng.normal(0.0, 60e3))
-        delay = self._depth_delay_ns + self._rng.uniform(-0.4e6, 0.6e6)
+    def expose(self, pose_at: Callable[[int], Pose]) -> None:
+        """Open both shutters: colour at `next_exposure_ns()`, depth 1 to 3 ms later.
+
+        Args:
+            pose_at: where the car is at a host time, for each of the two.
+        """
+        due = self.next_exposure_ns()
+        at = due + round(self._rng.normal(0.0, 60e3))
+        delay = round(self._depth_delay_ns + self._rng.uniform(-0.4e6, 0.6e6))
         late = self._latency_ns + abs(self._rng.normal(0.0, 1.5e6))
         if self.plugged:
             self._waiting.append(
                 _Exposure(
-                    pose=pose,
+                    pose=pose_at(due),
+                    depth_pose=pose_at(due + delay),
                     sequence=self._count,
                     device_ns=self._device.stamp_ns(at, self._rng),
-                    depth_device_ns=self._device.stamp_ns(at + round(delay), self._rng),
+                    depth_device_ns=self._device.stamp_ns(at + delay, self._rng),
                     arrives_ns=at + round(late),
                 )
             )
@@ -133,7 +143,11 @@ class SimCamera(_Stamped):
             newest = self._waiting.popleft()
         if newest is None:
             return None
-        view = self._renderer.view(newest.pose, sequence=newest.sequence)
+        view = self._renderer.view(
+            newest.pose,
+            sequence=newest.sequence,
+            depth_pose=newest.depth_pose if self.depth else None,
+        )
         offset = self.clock_offset()
         return Frame(
             rgb=view.rgb,

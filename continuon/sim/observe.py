@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from continuon.sim.car import CarState, glide
 from continuon.sim.devices import SimCamera, SimState
 from continuon.sim.world import STEP_NS, World
@@ -14,18 +16,23 @@ def step_observed(
 ) -> None:
     """Step the world while whole steps fit before a host time.
 
-    An exposure sees the pose at its own instant; a reading is interpolated between the
-    two steps around it.
+    Each exposure, of colour or depth, sees the pose at its own instant; a reading is
+    interpolated between the two steps around it.
     """
     while world.time_ns + STEP_NS <= deadline_ns:
         before, start_ns = world.car, world.time_ns
         world.step()
-        while (at_ns := camera.next_exposure_ns()) <= world.time_ns:
-            seen = glide(before, (at_ns - start_ns) / 1e9)
-            camera.expose((seen.x_m, seen.y_m, seen.heading_rad))
+        while camera.next_exposure_ns() <= world.time_ns:
+            camera.expose(functools.partial(_pose_at, before, start_ns))
         while (at_ns := state.next_sample_ns()) <= world.time_ns:
             part = max(0.0, (at_ns - start_ns) / STEP_NS)
             state.sample(_between(before, world.car, part))
+
+
+def _pose_at(car: CarState, start_ns: int, at_ns: int) -> tuple[float, float, float]:
+    """Return the pose a few milliseconds after a step began."""
+    seen = glide(car, (at_ns - start_ns) / 1e9)
+    return seen.x_m, seen.y_m, seen.heading_rad
 
 
 def _between(a: CarState, b: CarState, part: float) -> tuple[float, float, float]:

@@ -78,21 +78,43 @@ class Renderer:
         self._seed = seed
         self._ready = False
 
-    def view(self, pose: tuple[float, float, float], *, sequence: int) -> View:
+    def view(
+        self,
+        pose: tuple[float, float, float],
+        *,
+        sequence: int,
+        depth_pose: tuple[float, float, float] | None = None,
+    ) -> View:
         """Draw what is seen from a pose (x_m, y_m, heading_rad of the rear axle).
 
         The noise depends on seed and `sequence` alone.
+
+        Args:
+            pose: at the exposure of the colours.
+            sequence: of the exposure.
+            depth_pose: at the exposure of the depth, which is another instant; `pose`
+                when None.
         """
         if not self._ready:
             self.prepare()
-        model = self.model
-        x, y, heading = pose
-        cos, sin = float(np.cos(heading)), float(np.sin(heading))
-        eye = (x + model.forward_m * cos, y + model.forward_m * sin)
+        eye, cos, sin = self._eye(pose)
         self._ground(eye, cos, sin)
         np.copyto(self._z, self._ground_z)
         self._things(eye, cos, sin)
+        if depth_pose is not None and depth_pose != pose:
+            # The ground's depth is the same from every pose: only things move.
+            np.copyto(self._z, self._ground_z)
+            self._things(*self._eye(depth_pose), paint=False)
         return self._sense(sequence)
+
+    def _eye(
+        self, pose: tuple[float, float, float]
+    ) -> tuple[tuple[float, float], float, float]:
+        """Return where the lens is, and the cosine and sine of where it looks."""
+        x, y, heading = pose
+        cos, sin = float(np.cos(heading)), float(np.sin(heading))
+        forward = self.model.forward_m
+        return (x + forward * cos, y + forward * sin), cos, sin
 
     def prepare(self) -> None:
         """Paint the scene and lay out the rays; `view` does it when it was not done."""
@@ -160,7 +182,9 @@ class Renderer:
             out = self._pixels[self._cy + first : self._cy + last]
             np.take(texture.reshape(-1), row, out=out, mode="clip")
 
-    def _things(self, eye: tuple[float, float], cos: float, sin: float) -> None:
+    def _things(
+        self, eye: tuple[float, float], cos: float, sin: float, *, paint: bool = True
+    ) -> None:
         walls = self.scene.walls
         dx = walls.ends_m[..., 0] - eye[0]
         dy = walls.ends_m[..., 1] - eye[1]
@@ -185,10 +209,16 @@ class Renderer:
                 int(face),
                 (float(right[face, 0]), float(z[face, 0])),
                 (float(right[face, 1]), float(z[face, 1])),
+                paint=paint,
             )
 
     def _face(
-        self, face: int, start: tuple[float, float], end: tuple[float, float]
+        self,
+        face: int,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        *,
+        paint: bool,
     ) -> None:
         walls, model = self.scene.walls, self.model
         (x0, z0), (x1, z1) = start, end
@@ -232,10 +262,10 @@ class Renderer:
         mask = rows >= top
         mask &= rows < bottom
         mask &= z <= depth
-        palette = walls.palette[face]
-        cell = np.clip(t * len(palette), 0, len(palette) - 1).astype(np.int32)
-        colour = palette[cell]
-        np.copyto(self._pixels[r0:r1, c0:c1], colour, where=mask)
+        if paint:
+            palette = walls.palette[face]
+            cell = np.clip(t * len(palette), 0, len(palette) - 1).astype(np.int32)
+            np.copyto(self._pixels[r0:r1, c0:c1], palette[cell], where=mask)
         np.copyto(depth, z, where=mask)
 
     def _sense(self, sequence: int) -> View:

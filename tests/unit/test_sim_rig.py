@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,34 @@ def test_depth_follows_colour_by_one_to_three_measured_milliseconds():
     stats = skew_stats(np.array([f.depth_capture_ns - f.capture_ns for f in frames]))
     assert 0.5 < stats.p50_ms < 3.0
     assert stats.max_ms > stats.p50_ms
+
+
+@pytest.mark.req("R-SIM-15")
+def test_depth_is_seen_from_where_the_car_was_at_its_own_exposure():
+    renderer = Renderer(3, CameraModel(width=160, height=120), seed=1)
+    here = make_track(3).pose_at(4.0)
+    there = (here[0] + 0.05, here[1], here[2] + 0.02)
+    both = renderer.view(here, sequence=5, depth_pose=there)
+    assert np.array_equal(both.rgb, renderer.view(here, sequence=5).rgb)
+    assert np.array_equal(both.depth, renderer.view(there, sequence=5).depth)
+    assert not np.array_equal(both.depth, renderer.view(here, sequence=5).depth)
+
+
+@pytest.mark.req("R-SIM-15")
+def test_a_driving_car_moves_between_colour_and_depth_as_far_as_its_stamps_say():
+    with SimRig(3, **SMALL) as rig:
+        for _ in range(60):
+            pulses = car_pulses_us(rig.expert(), rig.calibration)
+            rig.servos.set_pulses_us(pulses)
+            rig.clock.sleep_until_ns(rig.clock.monotonic_ns() + 20_000_000)
+        speed = rig.world.speed_mps
+        seen = list(rig.camera._waiting)
+    assert speed > 0.5
+    assert seen
+    for each in seen:
+        apart_s = (each.depth_device_ns - each.device_ns) / 1e9
+        moved = math.dist(each.depth_pose[:2], each.pose[:2])
+        assert moved == pytest.approx(speed * apart_s, rel=0.25)
 
 
 @pytest.mark.req("R-SIM-05")
@@ -263,9 +293,9 @@ def test_an_exposure_sees_the_pose_of_its_own_instant():
         poses = []
         camera = rig.camera
         expose = camera.expose
-        camera.expose = lambda pose: (
-            poses.append((camera.next_exposure_ns(), *pose)),
-            expose(pose),
+        camera.expose = lambda pose_at: (
+            poses.append((at := camera.next_exposure_ns(), *pose_at(at))),
+            expose(pose_at),
         )
         watch(rig, 1.5, action=[0.0, 0.6])
         speed = rig.world.speed_mps
