@@ -27,6 +27,7 @@ from continuon.rlds.images import jpeg_size, png_size
 from continuon.rlds.layout import Opening
 from continuon.rlds.payloads import image_payload, vector_payload
 from continuon.rlds.plan_episode import PlanEpisode
+from continuon.rlds.png_file import is_png
 from continuon.rlds.recorder import RecordingSummary
 from continuon.rlds.recording import Recording
 from continuon.rlds.rewrite import write_recording
@@ -36,7 +37,7 @@ from continuon.rlds.stream_spec import BLOBS, STEPS
 
 __all__ = ["holds_plan", "plan_in", "record_plan"]
 
-_SIZES = {Codec.JPEG: jpeg_size, Codec.PNG16: png_size}
+_SIZES = {Codec.JPEG: jpeg_size, Codec.PNG: png_size, Codec.PNG16: png_size}
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +63,8 @@ def record_plan(
     if not episode.steps:
         raise DataError("E-RLDS-PLAN-008", "an episode without steps", where=directory)
     native = {
-        RGB: _pictures(episode, "video", Codec.JPEG),
+        RGB: _pictures(episode, "video", Codec.JPEG)
+        or _pictures(episode, "video", Codec.PNG),
         DEPTH: _pictures(episode, "depth", Codec.PNG16),
     }
     placed = {uri for uris in native.values() for uri in uris}
@@ -159,10 +161,12 @@ def _specs(
     given = {spec.name: spec for spec in episode.streams}
     first = episode.steps[0]
     specs = []
-    for name, codec in ((RGB, Codec.JPEG), (DEPTH, Codec.PNG16)):
+    for name, kind in ((RGB, Codec.JPEG), (DEPTH, Codec.PNG16)):
         block = first.observation.video if name == RGB else first.observation.depth
         if native[name] and block is not None:
             unit_m = block.depth_unit_m or 0.001
+            lossless = name == RGB and is_png(episode.blobs[block.uri])
+            codec = Codec.PNG if lossless else kind
             made = StreamSpec(
                 name=name, codec=codec, clock=block.clock, depth_unit_m=unit_m
             )

@@ -11,7 +11,11 @@ from continuon.rlds.episode import RGB
 from continuon.rlds.importers.harvest import Harvest, Importer, ImportOptions
 from continuon.rlds.importers.locate import Format, locate
 from continuon.rlds.importers.report import ImportReport, judge_import
-from continuon.rlds.importers.write import write_episode
+from continuon.rlds.importers.write import (
+    ImportedPlan,
+    write_episode,
+    write_plan_episode,
+)
 
 __all__ = ["import_recording"]
 
@@ -23,6 +27,7 @@ _HOMES = {
     Format.ROSBAG1: "bag:import_bag",
     Format.ROSBAG2: "bag:import_bag",
     Format.MCAP: "bag:import_mcap",
+    Format.PLAN: "plan:import_plan",
     Format.LEROBOT: "lerobot:import_lerobot",
 }
 """Where each format is read; its packages are imported only then."""
@@ -61,7 +66,10 @@ def import_recording(
     with locate(source, harvest) as (kind, found):
         for episode in _importer(kind)(found, harvest, options):
             output_dir.mkdir(parents=True, exist_ok=True)
-            paths.append(write_episode(episode, output_dir))
+            if isinstance(episode, ImportedPlan):
+                paths.append(write_plan_episode(episode, output_dir))
+            else:
+                paths.append(write_episode(episode, output_dir))
             counts = episode.counts
             steps += counts.get(RGB, max(counts.values(), default=0))
             if progress is not None:

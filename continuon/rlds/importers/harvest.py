@@ -10,7 +10,7 @@ import attrs
 
 from continuon.errors import UsageError
 from continuon.rlds.importers.report import Loss
-from continuon.rlds.importers.write import ImportedEpisode
+from continuon.rlds.importers.write import ImportedEpisode, ImportedPlan
 
 __all__ = ["LOSSES", "Harvest", "ImportOptions", "Importer", "Located"]
 
@@ -137,5 +137,7 @@ class Harvest:
         return tuple(named)
 
 
-Importer = Callable[[Located, Harvest, ImportOptions], Iterator[ImportedEpisode]]
+Importer = Callable[
+    [Located, Harvest, ImportOptions], Iterator[ImportedEpisode | ImportedPlan]
+]
 """Reads a source episode by episode, and says into the harvest what it lost."""

@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from continuon.errors import DataError
+from continuon.rlds.example import parse_example
 from continuon.rlds.importers.harvest import Harvest, Located
 from continuon.rlds.importers.unpack import is_archive, unpack
+from continuon.rlds.tfrecord import read_records
 
 __all__ = ["Format", "locate"]
 
@@ -133,8 +135,8 @@ def _format_of_folder(path: Path) -> Format | None:
 
 
 def _is_plan_folder(path: Path, names: set[str]) -> bool:
-    if "metadata.json" in names and _holds(path / "metadata.json", b"xr_mode"):
-        return True
+    if "metadata.json" in names:
+        return "steps" in names or _holds(path / "metadata.json", b"xr_mode")
     return "episode.json" in names and _holds(path / "episode.json", b"{")
 
 
@@ -150,7 +152,20 @@ def _format_of_file(path: Path) -> Format | None:
         return Format.ROSBAG1
     if head.startswith(b"SQLite format 3\0"):
         return Format.ROSBAG2
-    return Format.PLAN if _is_plan_text(head) else None
+    is_plan = _is_plan_text(head) or _is_step_record(path, head)
+    return Format.PLAN if is_plan else None
+
+
+def _is_step_record(path: Path, head: bytes) -> bool:
+    """Return whether a file starts as a TFRecord of the plan's steps."""
+    if len(head) < 12:
+        return False
+    try:
+        first = next(read_records(path), None)
+        found = set() if first is None else set(parse_example(first))
+    except DataError:
+        return False
+    return {"observation", "action"} <= found
 
 
 def _is_plan_text(head: bytes) -> bool:

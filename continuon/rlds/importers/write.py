@@ -13,12 +13,21 @@ from continuon.clock import ClockOffset
 from continuon.errors import ContinuonError, DataError
 from continuon.rlds.episode import Codec, EndReason, EpisodeMetadata, StreamSpec
 from continuon.rlds.file_sink import FileSink
-from continuon.rlds.layout import PART_SUFFIX
+from continuon.rlds.layout import PART_SUFFIX, SUFFIX
+from continuon.rlds.plan_episode import PlanEpisode
+from continuon.rlds.plan_record import plan_in, record_plan
 from continuon.rlds.recorder import EpisodeRecorder
-from continuon.rlds.recording import open_recording
+from continuon.rlds.recording import Recording, open_recording
+from continuon.rlds.stream_spec import STEPS
 from continuon.rlds.wire import Buffer
 
-__all__ = ["ImportedEpisode", "Reading", "write_episode"]
+__all__ = [
+    "ImportedEpisode",
+    "ImportedPlan",
+    "Reading",
+    "write_episode",
+    "write_plan_episode",
+]
 
 
 class Reading(NamedTuple):
@@ -49,6 +58,46 @@ class ImportedEpisode:
     clock_offsets: tuple[ClockOffset, ...] = ()
 
 
+@attrs.frozen(eq=False)
+class ImportedPlan:
+    """An episode in the plan's own terms, its steps to ride along as documents."""
+
+    plan: PlanEpisode
+
+    @property
+    def metadata(self) -> EpisodeMetadata:
+        """The episode's metadata."""
+        return self.plan.metadata
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many steps it has."""
+        return {STEPS: len(self.plan.steps)}
+
+
+def write_plan_episode(episode: ImportedPlan, directory: Path) -> Path:
+    """Write an episode of the plan; one that is there already is left as it is.
+
+    Raises:
+        DataError: another episode of this name is there, or the disk is full.
+        ContractError: a sample that no episode may hold.
+    """
+    path = directory / f"{episode.metadata.episode_id}{SUFFIX}"
+    if path.exists():
+        there = open_recording(path)
+        _check_same(
+            path, there, episode.metadata, same_content=episode.plan == plan_in(there)
+        )
+        return path
+    try:
+        summary, _ = record_plan(episode.plan, directory)
+    except OSError as error:
+        if isinstance(error, ContinuonError):
+            raise
+        raise _does_not_fit(path, error) from error
+    return summary.path
+
+
 def write_episode(episode: ImportedEpisode, directory: Path) -> Path:
     """Write an episode; one that is there already, the same, is left as it is.
 
@@ -76,7 +125,10 @@ def write_episode(episode: ImportedEpisode, directory: Path) -> Path:
         open_sink=opened,
     )
     if recorder.path.exists():
-        _check_same(recorder.path, episode)
+        there = open_recording(recorder.path)
+        counts = {name: len(stream) for name, stream in there.streams.items()}
+        same = counts == dict(episode.counts)
+        _check_same(recorder.path, there, metadata, same_content=same)
         return recorder.path
     part = directory / f"{metadata.episode_id}{PART_SUFFIX}"
     if part.exists():
@@ -174,12 +226,12 @@ class _WholeOrNothing(FileSink):
         return super().publish(final)
 
 
-def _check_same(path: Path, episode: ImportedEpisode) -> None:
-    there = open_recording(path)
+def _check_same(
+    path: Path, there: Recording, metadata: EpisodeMetadata, *, same_content: bool
+) -> None:
     software = there.metadata.software
-    same = attrs.evolve(there.metadata, software=episode.metadata.software)
-    counts = {name: len(stream) for name, stream in there.streams.items()}
-    if same != episode.metadata or counts != dict(episode.counts):
+    same = attrs.evolve(there.metadata, software=metadata.software) == metadata
+    if not same or not same_content:
         raise DataError(
             "E-RLDS-IMPORT-007",
             "another episode of this name is there already",
