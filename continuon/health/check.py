@@ -10,6 +10,7 @@ from continuon.health.body import (
     check_supply,
     check_thermal,
 )
+from continuon.health.bus import check_bus
 from continuon.health.host import check_disk, check_memory, check_pressure
 from continuon.health.report import HealthReport
 from continuon.health.senses import check_camera, check_skew, watch_camera
@@ -53,6 +54,7 @@ def check_health(
             rig, watched, limits["skew"], min_pairs=min_pairs, before=was.get("skew")
         ),
         check_servos(rig, limits["servos"]),
+        check_bus(rig, limits["bus"], before=was.get("bus")),
         check_battery(
             rig, limits["battery"], max_age_s=age_s, before=was.get("battery")
         ),

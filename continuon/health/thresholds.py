@@ -17,6 +17,7 @@ SIGNALS = frozenset(
     {
         "camera",
         "servos",
+        "bus",
         "skew",
         "battery",
         "thermal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,13 +79,24 @@ class I2cBus:
     Args:
         bus: adapter number (1 is /dev/i2c-1) or device path.
         connect: opens a path; smbus2's `SMBus` when None.
+        now_ns: by which calls are timed.
+
+    Attributes:
+        calls, retries, failures: how many there were; a failure is a call that no
+            second try saved.
+        slowest_ns: the longest call.
     """
 
     def __init__(
-        self, bus: int | str, *, connect: Callable[[str], Any] | None = None
+        self,
+        bus: int | str,
+        *,
+        connect: Callable[[str], Any] | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.path = f"/dev/i2c-{bus}" if isinstance(bus, int) else bus
-        self.retries = 0
+        self.calls = self.retries = self.failures = self.slowest_ns = 0
+        self._now_ns = now_ns
         self._connect = connect
         self._bus: Any = None
 
@@ -179,14 +191,22 @@ class I2cBus:
                 self._bus = connect(self.path)
             except OSError as error:
                 raise bus_error(error, path=self.path) from error
-        while True:
-            tries -= 1
-            try:
-                return transfer(smbus2, self._bus)
-            except OSError as error:
-                if tries == 0 or error.errno not in _TRANSIENT:
-                    raise bus_error(error, path=self.path, address=address) from error
-            self.retries += 1
+        self.calls += 1
+        begin_ns = self._now_ns()
+        try:
+            while True:
+                tries -= 1
+                try:
+                    return transfer(smbus2, self._bus)
+                except OSError as error:
+                    if tries == 0 or error.errno not in _TRANSIENT:
+                        self.failures += 1
+                        raise bus_error(
+                            error, path=self.path, address=address
+                        ) from error
+                self.retries += 1
+        finally:
+            self.slowest_ns = max(self.slowest_ns, self._now_ns() - begin_ns)
 
 
 def _smbus2() -> Any:

@@ -55,7 +55,11 @@ class Board:
         gauge = Ina219Chip(volts=volts, amps=amps)
         path = f"/dev/i2c-sim-{next(_NUMBERS)}"
         self.bus = sim_bus.SimulatedBus(path, [chip, gauge], faults=faults)
-        self.i2c = I2cBus(path, connect=lambda _: sim_bus.connect(self.bus))
+        self.i2c = I2cBus(
+            path,
+            connect=lambda _: sim_bus.connect(self.bus),
+            now_ns=clock.monotonic_ns,
+        )
         self.servos = Pca9685Servos(
             self.i2c,
             limits_us=calibration.limits_us,
