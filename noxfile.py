@@ -140,6 +140,13 @@ def hil_pi(session: nox.Session) -> None:
 
 
 @nox.session
+def cockpit(session: nox.Session) -> None:
+    """The cockpit page in headless Chromium, on the simulated rig."""
+    install(session, EDGE, "test")
+    session.run("pytest", "tests/cockpit", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Ratios against peers and hardware limits, measured side by side."""
     install(session, EXPORT, "test")

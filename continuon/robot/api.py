@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, ContractError, HardwareError, TrustError
 from continuon.rlds.episode import ActionSource, EndReason
 from continuon.robot import modes
@@ -32,12 +33,14 @@ from continuon.robot.api_bodies import (
     ModeBody,
     PairBody,
     PairingBody,
+    RollbackBody,
     StopBody,
     TeleopFrame,
     decode,
     read_body,
     unfit,
 )
+from continuon.robot.api_cockpit import cockpit_routes
 from continuon.robot.api_robot import Robot
 from continuon.robot.endpoints import ENDPOINTS, Endpoint, openapi_document
 from continuon.robot.metrics import CONTENT_TYPE, metrics_text
@@ -58,6 +61,8 @@ PROTOCOL = "continuon.v1"
 """The WebSocket subprotocol of teleoperation."""
 
 _BEARER = "bearer."
+_FRAME_LOOKS = 100
+_FRAME_LOOK_S = 0.01
 
 
 class Api:
@@ -67,11 +72,18 @@ class Api:
         robot: what is asked.
         tokens: who is paired.
         own_names: names and addresses, beside loopback, that this robot is reached by.
+        clock: the host's.
     """
 
     def __init__(
-        self, robot: Robot, tokens: TokenStore, *, own_names: Sequence[str] = ()
+        self,
+        robot: Robot,
+        tokens: TokenStore,
+        *,
+        own_names: Sequence[str] = (),
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._robot = robot
         self._tokens = tokens
         self._own_names = tuple(own_names)
@@ -87,6 +99,7 @@ class Api:
             for endpoint in ENDPOINTS
         ]
         routes.append(WebSocketRoute("/teleop", self.teleop))
+        routes += cockpit_routes()
         return Starlette(routes=routes)
 
     async def livez(self, _request: Request, _access: Access) -> Response:
@@ -96,7 +109,11 @@ class Api:
     async def readyz(self, _request: Request, _access: Access) -> Response:
         """Say whether every part is well."""
         readiness = await asyncio.to_thread(self._robot.readiness)
-        body = {"ready": readiness.ready, "parts": readiness.parts}
+        body = {
+            "ready": readiness.ready,
+            "parts": readiness.parts,
+            "gates": msgspec.to_builtins(readiness.gates),
+        }
         return _json(body, 200 if readiness.ready else 503)
 
     async def openapi(self, _request: Request, _access: Access) -> Response:
@@ -160,6 +177,43 @@ class Api:
         episode_id = str(request.path_params["episode_id"])
         await asyncio.to_thread(self._robot.recordings.judge, episode_id)
         return _json({"episode_id": episode_id, "judging": True})
+
+    async def health(self, _request: Request, _access: Access) -> Response:
+        """Return the checks that can be made while the robot runs."""
+        return _json(await asyncio.to_thread(self._robot.health))
+
+    async def camera(self, request: Request, _access: Access) -> Response:
+        """Return the newest frame; with `after`, wait a little for a newer one."""
+        try:
+            after = int(request.query_params.get("after", "-1"))
+        except ValueError:
+            raise unfit("after is the number of a frame") from None
+        finder = self._robot.viewfinder
+        for _ in range(_FRAME_LOOKS):
+            now_ns = self._clock.monotonic_ns()
+            picture = await asyncio.to_thread(finder.look, after, now_ns)
+            if picture is not None:
+                headers = {
+                    "x-frame": str(picture.number),
+                    "x-age-ms": f"{picture.age_ns / 1e6:.1f}",
+                    "cache-control": "no-store",
+                }
+                return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+            await asyncio.sleep(_FRAME_LOOK_S)
+        raise HardwareError(
+            "E-ROBOT-CAMERA-001",
+            "the camera shows nothing new",
+            hint="check its cable, then `continuon rig scan`",
+        )
+
+    async def ota(self, _request: Request, _access: Access) -> Response:
+        """Return which bundle runs, and which ones are kept."""
+        return _json(await asyncio.to_thread(self._robot.software_status))
+
+    async def roll_back(self, request: Request, _access: Access) -> Response:
+        """Return to the bundle before."""
+        body = await read_body(request, RollbackBody)
+        return _json(await asyncio.to_thread(self._robot.roll_back, body.reason))
 
     async def mode(self, _request: Request, _access: Access) -> Response:
         """Return the mode."""

@@ -19,6 +19,7 @@ __all__ = [
     "ModeBody",
     "PairBody",
     "PairingBody",
+    "RollbackBody",
     "StopBody",
     "TeleopFrame",
     "decode",
@@ -85,6 +86,12 @@ class EpisodeEndBody(_Body, frozen=True):
     """How an episode ended, as a person saw it."""
 
     outcome: Outcome = "complete"
+
+
+class RollbackBody(_Body, frozen=True):
+    """Why a person goes back to the bundle before."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class TeleopFrame(_Body, frozen=True):

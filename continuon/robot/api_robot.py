@@ -12,6 +12,7 @@ from continuon.robot.modes import Actor, ModeState
 from continuon.robot.recordings import Wish
 from continuon.robot.supervisor import Readiness
 from continuon.robot.timing import TimingReport
+from continuon.robot.viewfinder import Viewfinder
 
 __all__ = ["Robot"]
 
@@ -103,6 +104,23 @@ class Robot(Protocol):
 
     def end_episode(self, reason: EndReason) -> dict[str, Any]:
         """End the recording under way."""
+        ...
+
+    @property
+    def viewfinder(self) -> Viewfinder:
+        """The newest frame."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """Return the checks of a running robot."""
+        ...
+
+    def software_status(self) -> dict[str, Any]:
+        """Return which bundle runs."""
+        ...
+
+    def roll_back(self, reason: str) -> dict[str, Any]:
+        """Return to the bundle before."""
         ...
 
     @property

@@ -31,6 +31,7 @@ class Endpoint:
         name: the handler's name in `api`.
         role: the least role that is answered.
         body: JSON schema of the request, None where it has none.
+        query: JSON schema by query parameter.
         answers: description by HTTP status.
     """
 
@@ -41,6 +42,7 @@ class Endpoint:
     summary: str
     body: dict[str, Any] | None = None
     content_type: str = "application/json"
+    query: dict[str, Any] = attrs.field(factory=dict)
     answers: dict[str, str] = attrs.field(factory=dict)
 
 
@@ -178,6 +180,44 @@ ENDPOINTS = (
         answers={"409": "there is no such recording"},
     ),
     Endpoint(
+        path="/health",
+        method="GET",
+        name="health",
+        role=Role.VIEWER,
+        summary="The checks that can be made while the robot runs.",
+    ),
+    Endpoint(
+        path="/camera.jpg",
+        method="GET",
+        name="camera",
+        role=Role.VIEWER,
+        summary="The newest camera frame; with `after`, one newer than that number.",
+        content_type="image/jpeg",
+        query={"after": {"type": "integer"}},
+        answers={"400": "after is no number", "503": "the camera shows nothing new"},
+    ),
+    Endpoint(
+        path="/ota",
+        method="GET",
+        name="ota",
+        role=Role.VIEWER,
+        summary="Which bundle runs, which ones are kept, and what failed.",
+    ),
+    Endpoint(
+        path="/ota/rollback",
+        method="POST",
+        name="roll_back",
+        role=Role.OWNER,
+        summary="Return to the bundle before, on disk and in the running loop.",
+        body={
+            "type": "object",
+            "required": ["reason"],
+            "additionalProperties": False,
+            "properties": {"reason": _TEXT | {"minLength": 1}},
+        },
+        answers={"409": "there is nothing to go back to"},
+    ),
+    Endpoint(
         path="/mode",
         method="GET",
         name="mode",
@@ -261,12 +301,15 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "responses": answers,
     }
-    names = re.findall(r"{(\w+)}", endpoint.path)
-    if names:
-        operation["parameters"] = [
-            {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
-            for n in names
-        ]
+    parameters: list[dict[str, Any]] = [
+        {"name": n, "in": "path", "required": True, "schema": {"type": "string"}}
+        for n in re.findall(r"{(\w+)}", endpoint.path)
+    ]
+    parameters += [
+        {"name": n, "in": "query", "schema": s} for n, s in endpoint.query.items()
+    ]
+    if parameters:
+        operation["parameters"] = parameters
     if endpoint.role is not Role.NOBODY:
         operation["security"] = [{"bearer": []}]
     if endpoint.body is not None:

@@ -218,6 +218,11 @@ class Feed:
             depth_capture_ns=depth_ns or None,
         )
 
+    def capture_ns(self, number: int) -> int | None:
+        """Return when frame `number` was exposed, without copying it."""
+        stamps = self._frames.stamps(number)
+        return None if stamps is None else stamps[0]
+
     def write_state(self, sample: VectorSample) -> None:
         """Publish a reading of the robot's own state."""
         stamps = (sample.capture_ns, sample.device_ns, sample.sequence)

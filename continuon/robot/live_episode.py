@@ -24,6 +24,9 @@ from continuon.robot.kernel import Verdict
 
 __all__ = ["LiveEpisode"]
 
+QUEUE_SIZE = 48
+"""Samples of a stream that may wait for their encoder: 1.6 s and 75 MB of RGB-D."""
+
 CAMERA_LOST_NS = 1_000_000_000
 LOOP_LOST_NS = 1_000_000_000
 SAY_WHY_NS = 500_000_000
@@ -97,7 +100,9 @@ class LiveEpisode:
         self._feed = feed
         self._has_depth = newest.depth is not None
         streams = episode_streams(feed.facts, has_depth=self._has_depth)
-        self._recorder = open_recorder(directory, metadata, streams)
+        self._recorder = open_recorder(
+            directory, metadata, streams, queue_size=QUEUE_SIZE
+        )
         self._recorder.open()
         self._frames = _Place(feed.frame_count)
         since_ns = newest.capture_ns

@@ -7,7 +7,6 @@ tick. When the other end of its channel closes it finishes the episode and ends.
 from __future__ import annotations
 
 import argparse
-import os
 import select
 import signal
 import sys
@@ -29,7 +28,6 @@ __all__ = ["RecorderProcess", "main"]
 
 PUMP_NS = 5_000_000
 _IDLE_S = 1.0
-_NICE = 5
 _FIGURES = (
     "steps",
     "valid_steps",
@@ -237,7 +235,6 @@ def main(argv: list[str] | None = None) -> int:
     channel = Channel.from_fd(args.fd)
     # The service ends the recorder by closing the channel, after the episode.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_NICE)
     try:
         feed = Feed.open(args.feed)
     except ContinuonError as error:

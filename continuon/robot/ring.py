@@ -134,6 +134,11 @@ class PictureRing:
             return None
         return (head[1], head[2], head[3], head[4]), rgb, depth
 
+    def stamps(self, number: int) -> tuple[int, int, int, int] | None:
+        """Return the stamps of a picture alone; None if it is gone."""
+        head = _STAMPS.unpack_from(self._memory, self._at(number))
+        return (head[1], head[2], head[3], head[4]) if head[0] == number + 1 else None
+
     def _at(self, number: int) -> int:
         return self._offset + _HEAD + (number % self._slots) * self._stride
 

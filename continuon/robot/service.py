@@ -104,7 +104,12 @@ def serve(
     with open_body(settings.rig, seed=settings.seed) as body:
         config = _config(settings, body)
         with Supervisor(
-            settings.home, body, config, name=settings.name, clock=clock
+            settings.home,
+            body,
+            config,
+            name=settings.name,
+            state_names=settings.state_names,
+            clock=clock,
         ) as robot:
             api = Api(robot, tokens, own_names=(*hosts, f"{settings.name}.local"))
             server = uvicorn.Server(

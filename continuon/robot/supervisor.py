@@ -14,8 +14,9 @@ import attrs
 
 import continuon
 from continuon.clock import Clock, SystemClock
-from continuon.errors import ContinuonError, ContractError
+from continuon.errors import ContinuonError, ContractError, UsageError
 from continuon.home import Home
+from continuon.rig.protocols import Rig
 from continuon.rlds.episode import EndReason
 from continuon.robot.bodies import Body
 from continuon.robot.control import ControlHandle
@@ -25,9 +26,12 @@ from continuon.robot.keeper import ModeKeeper
 from continuon.robot.latch import EStopLatch
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request
 from continuon.robot.recordings import Recordings, Wish
+from continuon.robot.software import Software
 from continuon.robot.timing import TimingReport
+from continuon.robot.viewfinder import Viewfinder
+from continuon.robot.vitals import STALE_FRAME_NS, read_vitals
 
-__all__ = ["LATCH_NAME", "Readiness", "Supervisor"]
+__all__ = ["LATCH_NAME", "Gate", "Readiness", "Supervisor"]
 
 LATCH_NAME = "estop.json"
 _RECENT_TICKS = 3000
@@ -36,10 +40,26 @@ _END_EPISODE_S = 10.0
 
 
 @attrs.frozen(kw_only=True)
+class Gate:
+    """One thing that was looked at, with what was seen and what is allowed."""
+
+    gate: str
+    ok: bool
+    seen: str
+    allowed: str
+
+
+@attrs.frozen(kw_only=True)
 class Readiness:
-    """Whether the robot can do its work, by part; a part that is not known is False."""
+    """Whether the robot can do its work, by part; a part that is not known is False.
+
+    Attributes:
+        parts: what readiness rests on.
+        gates: the figures behind the parts, and behind what a person should know.
+    """
 
     parts: dict[str, bool]
+    gates: tuple[Gate, ...] = ()
 
     @property
     def safe(self) -> bool:
@@ -60,6 +80,7 @@ class Supervisor:
         body: the robot's body.
         config: settings of the control loop.
         name: what the robot is called.
+        state_names: what it measures of itself.
         clock: the host's clock.
     """
 
@@ -70,6 +91,7 @@ class Supervisor:
         config: ControlConfig,
         *,
         name: str = "robot",
+        state_names: tuple[str, ...] = (),
         clock: Clock | None = None,
     ) -> None:
         self.home = home
@@ -80,6 +102,8 @@ class Supervisor:
         self.control = ControlHandle(config, self.guard)
         self._name = name
         self._recordings: Recordings | None = None
+        self._rig: Rig | None = None
+        self.software = Software(home, state_names)
         self._body = body
         self._lock = threading.RLock()
         self._started_ns = 0
@@ -103,6 +127,7 @@ class Supervisor:
             self.close()
             raise
         self._started_ns = self.clock.monotonic_ns()
+        self.viewfinder = Viewfinder(self.control.feed_path)
         self._recordings = Recordings(
             self.home, self.control.feed_path, robot_id=self._name, clock=self.clock
         )
@@ -118,6 +143,10 @@ class Supervisor:
             self._recordings.end(EndReason.STOPPED)
             self._recordings.close()
             self._recordings = None
+            self.viewfinder.close()
+        if self._rig is not None:
+            self._rig.close()
+            self._rig = None
         self.control.close()
         self.guard.close()
 
@@ -215,16 +244,67 @@ class Supervisor:
             self._stops_seen = len(stops)
 
     def readiness(self) -> Readiness:
-        """Return what is well now."""
-        guard = self.guard.alive
-        control = self.control.alive
-        fresh = False
+        """Return what is well now, with the figures behind it."""
+        now_ns = self.clock.monotonic_ns()
+        guard, control = self.guard.alive, self.control.alive
+        age_ns = None
         if control and self.control.log.count:
             newest = self.control.log.rows(self.control.log.count - 1)["start_ns"]
-            fresh = self.clock.monotonic_ns() - int(newest[-1]) < _LOOP_ALIVE_NS
+            age_ns = now_ns - int(newest[-1])
+        fresh = age_ns is not None and age_ns < _LOOP_ALIVE_NS
         recorder = self.recordings.recorder.alive
+        camera = self.viewfinder.facts(now_ns)
+        frame_ns = camera.age_ns if camera is not None else None
+        latched = self.keeper.state.mode is Mode.E_STOP
+        gates = (
+            Gate(gate="guard", ok=guard, seen=_runs(guard), allowed="runs"),
+            Gate(gate="control", ok=control, seen=_runs(control), allowed="runs"),
+            Gate(gate="recorder", ok=recorder, seen=_runs(recorder), allowed="runs"),
+            _age_gate("loop", age_ns, _LOOP_ALIVE_NS),
+            _age_gate("camera", frame_ns, STALE_FRAME_NS),
+            Gate(
+                gate="emergency stop",
+                ok=not latched,
+                seen="latched" if latched else "clear",
+                allowed="clear",
+            ),
+        )
         parts = {"guard": guard, "control": control, "loop": fresh}
-        return Readiness(parts=parts | {"recorder": recorder})
+        return Readiness(parts=parts | {"recorder": recorder}, gates=gates)
+
+    def health(self) -> dict[str, Any]:
+        """Return the checks that can be made while the robot runs."""
+        report = read_vitals(
+            self._eyes(),
+            self.home.root,
+            parts=self.readiness().parts,
+            timing=self.timing(),
+            camera=self.viewfinder.facts(self.clock.monotonic_ns()),
+        )
+        return report.as_dict()
+
+    def software_status(self) -> dict[str, Any]:
+        """Return which bundle runs, and which ones are kept."""
+        return self.software.status()
+
+    def roll_back(self, reason: str) -> dict[str, Any]:
+        """Return to the bundle before, on disk and in the running loop.
+
+        Raises:
+            ContinuonError: there is none, or the loop could not take it over, in which
+                case the robot is disarmed.
+        """
+        with self._lock:
+            try:
+                report = self.software.roll_back(self.control, reason)
+            except UsageError:
+                raise
+            except ContinuonError:
+                self._disarm("rollback failed")
+                raise
+            if report.get("active") is None:
+                self._disarm("no bundle is left")
+            return report
 
     def timing(self) -> TimingReport:
         """Return what the last minute's ticks say."""
@@ -237,6 +317,7 @@ class Supervisor:
         latch = self.latch.read()
         status: dict[str, Any] = {
             "version": continuon.__version__,
+            "name": self._name,
             "rig": self._body.word,
             "mode": state.mode.value,
             "executing": state.executing,
@@ -258,6 +339,16 @@ class Supervisor:
         """Return the recordings on disk, with the verdict where there is one."""
         return self.recordings.shelf()
 
+    def _disarm(self, reason: str) -> None:
+        if self.keeper.state.mode is not Mode.E_STOP:
+            self.keeper.request(Request.DISARM, Actor.SYSTEM, reason=reason)
+
+    def _eyes(self) -> Rig:
+        """Return the body as this process may see it: never its servos or its bus."""
+        if self._rig is None:
+            self._rig = self._body.rig.build()
+        return self._rig
+
     def _apply(self, state: ModeState) -> None:
         if state.motion is not Motion.NONE:
             self.control.start_executing(state.motion)
@@ -266,3 +357,16 @@ class Supervisor:
             self._moving = False
             self.control.stop_executing(e_stop=state.mode is Mode.E_STOP)
             self.recordings.motion_ended(state)
+
+
+def _runs(alive: bool) -> str:  # noqa: FBT001
+    return "runs" if alive else "is gone"
+
+
+def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:
+    return Gate(
+        gate=name,
+        ok=age_ns is not None and age_ns < limit_ns,
+        seen="nothing yet" if age_ns is None else f"{age_ns / 1e6:.0f} ms old",
+        allowed=f"at most {limit_ns / 1e6:g} ms old",
+    )

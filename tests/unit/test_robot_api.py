@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -9,12 +10,14 @@ from continuon.robot.endpoints import ENDPOINTS, openapi_document
 from continuon.robot.guard_handle import GuardReport
 from continuon.robot.guard_rules import OffReason
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request, advance
-from continuon.robot.supervisor import Readiness
+from continuon.robot.supervisor import Gate, Readiness
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import timing_report
 from continuon.robot.token_store import TokenStore
+from continuon.robot.viewfinder import Picture
 
 testclient = pytest.importorskip("starlette.testclient")
+from continuon.robot.api_cockpit import COCKPIT_FILES  # noqa: E402
 
 JSON = {"content-type": "application/json"}
 
@@ -29,6 +32,7 @@ class FakeRobot:
         self.asked = []
         self.ready = True
         self.broken = None
+        self.frame, self.rolled = 7, []
         self.wishes, self.ends, self.judged = [], [], []
 
     @property
@@ -71,7 +75,9 @@ class FakeRobot:
         self.commands.append((tuple(action), source))
 
     def readiness(self):
-        return Readiness(parts={"guard": self.ready, "control": True, "loop": True})
+        parts = {"guard": self.ready, "control": True, "loop": True}
+        gate = Gate(gate="loop", ok=True, seen="12 ms old", allowed="at most 1000 ms")
+        return Readiness(parts=parts, gates=(gate,))
 
     def timing(self):
         return timing_report(self.log.rows(), period_ns=20_000_000)
@@ -98,6 +104,25 @@ class FakeRobot:
 
     def current(self):
         return {"episode_id": "two"} if self.wishes else None
+
+    @property
+    def viewfinder(self):
+        return self
+
+    def look(self, after, now_ns):
+        if after >= self.frame:
+            return None
+        return Picture(number=self.frame, age_ns=5_000_000, jpeg=b"JPEG")
+
+    def health(self):
+        return {"verdict": "OK"}
+
+    def software_status(self):
+        return {"configured": False}
+
+    def roll_back(self, reason):
+        self.rolled.append(reason)
+        return {"active": None}
 
     def judge(self, episode_id):
         self.judged.append(episode_id)
@@ -142,7 +167,9 @@ def test_it_says_what_the_robot_is(client):
 
 
 def test_readiness_is_a_status_code(client, robot):
-    assert client().get("/readyz").status_code == 200
+    answer = client().get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["gates"][0]["seen"] == "12 ms old"
     robot.ready = False
     answer = client().get("/readyz")
     assert answer.status_code == 503
@@ -286,6 +313,64 @@ def test_the_openapi_document_names_every_endpoint(client):
     assert "FAULT" not in json.dumps(operation)
 
 
+def test_the_newest_frame_is_given_once_and_then_a_newer_one(client, monkeypatch):
+    here = client()
+    answer = here.get("/camera.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert (answer.headers["x-frame"], answer.headers["x-age-ms"]) == ("7", "5.0")
+    assert here.get("/camera.jpg?after=x").status_code == 400
+    monkeypatch.setattr("continuon.robot.api._FRAME_LOOKS", 2)
+    monkeypatch.setattr("continuon.robot.api._FRAME_LOOK_S", 0)
+    assert here.get("/camera.jpg?after=7").json()["code"] == "E-ROBOT-CAMERA-001"
+
+
+@pytest.mark.req("R-COCKPIT-07", "R-API-03")
+def test_only_an_owner_goes_back_to_the_bundle_before(client, robot, tokens):
+    operator = client(**with_token(tokens, Role.OPERATOR))
+    assert operator.get("/ota").json() == {"configured": False}
+    assert operator.get("/health").json() == {"verdict": "OK"}
+    assert post(operator, "/ota/rollback", {"reason": "x"}).status_code == 403
+    owner = client(**with_token(tokens, Role.OWNER))
+    assert post(owner, "/ota/rollback", {}).status_code == 400
+    post(owner, "/ota/rollback", {"reason": "it cuts corners"})
+    assert robot.rolled == ["it cuts corners"]
+
+
+@pytest.mark.req("R-COCKPIT-05")
+@pytest.mark.parametrize("name", COCKPIT_FILES)
+def test_the_page_is_whole_strict_and_from_here_alone(client, name):
+    path = "/" if name == "index.html" else f"/cockpit/{name}"
+    answer = client("192.0.2.9").get(path)
+    assert answer.headers["content-type"] == COCKPIT_FILES[name]
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    text = answer.text.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?://[a-z0-9]", text)
+    assert not re.search(r"\bon\w+=\"|style=\"|innerHTML|eval\(", text)
+    for other in re.findall(r'(?:/cockpit/|from "\./)([\w.]+)', text):
+        assert other in COCKPIT_FILES
+
+
+@pytest.mark.req("R-COCKPIT-06", "R-API-03")
+def test_an_owner_lets_another_in_and_anybody_may_ask_who_they_are(client, tokens):
+    here = client()
+    assert here.get("/whoami").json()["role"] == "owner"
+    found = post(here, "/pairing", {"role": "viewer"}).json()
+    there = client("192.0.2.9", host="car.local")
+    assert there.get("/whoami").json()["role"] == "nobody"
+    assert post(there, "/pairing", {}).status_code == 401
+    body = {"code": found["code"], "name": "tablet"}
+    bearer = "Bearer " + post(there, "/pair", body).json()["token"]
+    viewer = client("192.0.2.9", host="car.local", authorization=bearer)
+    assert viewer.get("/whoami").json() == {
+        "role": "viewer",
+        "name": "tablet",
+        "paired": True,
+    }
+    assert post(viewer, "/pairing", {}).status_code == 403
+
+
 @pytest.mark.req("R-RECORD-05")
 def test_a_person_records_an_episode_with_what_it_is_about(client, robot):
     here = client()
@@ -334,6 +419,26 @@ def test_a_person_drives_over_the_socket(client, robot):
         socket.send_text(frame([0.1, 0.2]))
         assert socket.receive_json() == {"taken": True}
     assert robot.commands == [((0.1, 0.2), "human_teleop_xr")]
+
+
+@pytest.mark.req("R-API-03")
+def test_a_pages_socket_carries_its_token_as_a_protocol(client, robot, tokens):
+    from starlette.websockets import WebSocketDisconnect
+
+    robot.state = ModeState(mode=Mode.MANUAL, executing=True)
+    with_token(tokens, Role.OPERATOR)
+    here = client(host="localhost")
+    offered = ["continuon.v1", "bearer.s"]
+    with here.websocket_connect("/teleop", subprotocols=offered) as socket:
+        assert socket.accepted_subprotocol == "continuon.v1"
+        socket.send_text(frame([0.1, 0.2]))
+        assert socket.receive_json() == {"taken": True}
+    for wrong in (["continuon.v1"], ["continuon.v1", "bearer.x"]):
+        with (
+            pytest.raises(WebSocketDisconnect),
+            here.websocket_connect("/teleop", subprotocols=wrong),
+        ):
+            pass
 
 
 @pytest.mark.parametrize(

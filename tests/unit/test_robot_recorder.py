@@ -7,6 +7,7 @@ import pytest
 from continuon._specs.robot.fakes import FakeRig
 from continuon.clock import ManualClock
 from continuon.errors import ContractError, HardwareError
+from continuon.health import Level
 from continuon.home import Home
 from continuon.rig.calibration import CarCalibration, car_pulses_us
 from continuon.rlds.episode import ActionSource, EndReason
@@ -27,6 +28,10 @@ from continuon.robot.publisher import FeedPublisher
 from continuon.robot.recorder_process import RecorderProcess
 from continuon.robot.recordings import Recordings, Wish, _name
 from continuon.robot.steady import SteadyEye
+from continuon.robot.ticklog import ROW
+from continuon.robot.timing import timing_report
+from continuon.robot.viewfinder import CameraFacts, Viewfinder
+from continuon.robot.vitals import read_vitals
 
 MS = 1_000_000
 LOSSLESS = partial(EpisodeRecorder, lossless_pacing=True)
@@ -305,6 +310,70 @@ def test_a_recorder_whose_parent_died_finishes_its_episode(parent):
 def test_a_disk_that_takes_no_file_is_named(parent):
     (parent.desk.folder / "episodes").write_text("in the way")
     assert parent.begin()["error"]["code"] == "E-ROBOT-RECORD-005"
+
+
+@pytest.mark.req("R-COCKPIT-01")
+def test_people_see_the_newest_frame_encoded_once_and_how_old_it_is(desk):
+    desk = desk()
+    finder = Viewfinder(desk.folder / "none")
+    assert finder.look(-1, 0) is None
+    assert finder.facts(0) is None
+    finder = Viewfinder(desk.feed.path)
+    assert finder.facts(0).age_ns is None
+    desk.drive(0.2)
+    now_ns = desk.clock.monotonic_ns()
+    picture = finder.look(-1, now_ns)
+    assert picture.jpeg[:2] == b"\xff\xd8"
+    assert picture is finder.look(picture.number - 1, now_ns)
+    assert finder.look(picture.number, now_ns) is None
+    assert finder.facts(now_ns).age_ns == picture.age_ns
+    finder.close()
+
+
+def timing(late_ms, ticks=50):
+    rows = np.zeros(ticks, ROW)
+    rows["lateness_ns"] = late_ms * MS
+    rows["start_ns"] = np.arange(ticks) * 20 * MS
+    return timing_report(rows, period_ns=20 * MS)
+
+
+@pytest.mark.req("R-COCKPIT-01")
+@pytest.mark.parametrize(
+    ("changes", "name", "level"),
+    [
+        ({}, "loop", Level.OK),
+        ({"timing": timing(2.5)}, "loop", Level.WARN),
+        ({"timing": timing(0, ticks=0)}, "loop", Level.UNKNOWN),
+        ({}, "camera", Level.OK),
+        ({"camera": None}, "camera", Level.UNKNOWN),
+        (
+            {"camera": CameraFacts(frames=9, failures=0, age_ns=2_000 * MS)},
+            "camera",
+            Level.STALE,
+        ),
+        (
+            {"camera": CameraFacts(frames=9, failures=3, age_ns=MS)},
+            "camera",
+            Level.WARN,
+        ),
+        ({"parts": {"guard": True, "recorder": False}}, "processes", Level.WARN),
+        ({"parts": {"guard": False, "recorder": True}}, "processes", Level.CRITICAL),
+    ],
+)
+def test_vitals_are_graded_and_what_is_absent_is_not_fine(
+    tmp_path, changes, name, level
+):
+    facts = {
+        "parts": {"guard": True, "recorder": True},
+        "timing": timing(0.1),
+        "camera": CameraFacts(frames=9, failures=0, age_ns=MS),
+    }
+    report = read_vitals(FakeRig(), tmp_path, **facts | changes)
+    assert report.origin == "simulated"
+    checks = {check.name: check for check in report.checks}
+    assert checks[name].level is level
+    # This rig has no thermometer, and no line about one.
+    assert "thermal" not in checks
 
 
 class FakeRecorder:

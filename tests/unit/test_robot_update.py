@@ -5,10 +5,12 @@ import pytest
 from continuon.bundle import HealthGate, build_bundle, generate_key, sign_bundle
 from continuon.clock import ManualClock
 from continuon.errors import TrustError, UsageError
+from continuon.home import Home
 from continuon.ota import Updater
 from continuon.robot.control import SwapResult
 from continuon.robot.health_gate import judge_trial
 from continuon.robot.kernel import Verdict
+from continuon.robot.software import Software
 from continuon.robot.ticklog import EXECUTING, FRESH, TickLog
 from continuon.robot.update import choose_backend, hot_swap_update
 
@@ -265,3 +267,34 @@ def test_a_bundle_without_a_backend_that_runs_here_is_refused():
 
     with pytest.raises(UsageError, match="E-ROBOT-UPDATE-001"):
         choose_backend(Manifest())
+
+
+@pytest.fixture
+def software(bench):
+    home = Home(bench.folder)
+    home.keys.mkdir()
+    (home.keys / "release.pub.pem").write_bytes(bench.key.public.pem)
+    return Software(home, ("speed_mps",))
+
+
+@pytest.mark.req("R-COCKPIT-07")
+def test_a_person_goes_back_to_the_bundle_before_and_the_loop_follows(bench, software):
+    first = bench.update(bench.bundle(1))
+    second = bench.update(bench.bundle(2))
+    status = software.status()
+    assert status["configured"]
+    assert status["active"]["version"] == "0.2.0"
+    told = software.roll_back(bench.loop, "it cuts corners")
+    assert told["failed"] == second.bundle
+    assert told["active"] == first.bundle == bench.updater.status().active.bundle
+    assert told["swap"]["model"]["serial"] == bench.loop.serial == 3
+    assert bench.loop.limits.max_speed_mps == 3.0
+    assert software.status()["failed"][-1]["reason"] == "it cuts corners"
+
+
+def test_without_a_key_or_a_bundle_there_is_nothing_to_go_back_to(bench, tmp_path):
+    bare = Software(Home(tmp_path / "bare"), ())
+    assert bare.status() == {"configured": False}
+    with pytest.raises(UsageError, match="E-ROBOT-ROLLBACK-002"):
+        bare.roll_back(bench.loop, "why")
+    assert bench.loop.serial == 0
