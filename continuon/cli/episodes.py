@@ -14,6 +14,7 @@ from continuon.errors import DataError, UsageError
 from continuon.home import Home
 
 if TYPE_CHECKING:
+    from continuon.rlds.exporters.report import FormatReport
     from continuon.rlds.findings import EpisodeReport
 
 __all__ = [
@@ -213,27 +214,60 @@ def convert(
     *,
     input_dir: Path | None = None,
     output_dir: Path | None = None,
+    to: Literal["tfds", "arrayrecord", "lerobot", "rerun"] = "tfds",
     compress: bool = False,
 ) -> Result:
     """Write episodes as TFDS files (TFRecord), read them back and compare.
+
+    Recordings are MCAP files with Foxglove schemas as they are and need no export to be
+    opened in Foxglove.
 
     Parameters
     ----------
     input_dir
         Folder of recordings; default rlds/episodes below the home.
     output_dir
-        Where the TFDS folder goes; default rlds/tfrecord below the home.
+        Where the result goes; default rlds/tfrecord below the home, or a folder beside
+        it with the name of the format.
+    to
+        TFDS/RLDS in TFRecord or ArrayRecord files, a LeRobot v3 data set, or Rerun.
     compress
-        Compress the shards with GZIP.
+        Compress the shards of `tfds` with GZIP.
     """
+    home = Home.from_environment()
+    source = input_dir or home.episodes
+    if to != "tfds":
+        if compress:
+            raise UsageError(
+                "E-CLI-CONVERT-001",
+                "only TFDS shards are compressed",
+                seen=f"--compress --to {to}",
+            )
+        return _write_as(to, source, output_dir or home.tfrecord.with_name(to))
     from continuon.rlds.tfds_write import convert as convert_episodes
 
-    home = Home.from_environment()
-    report = convert_episodes(
-        input_dir or home.episodes, output_dir or home.tfrecord, compress=compress
-    )
+    target = output_dir or home.tfrecord
+    report = convert_episodes(source, target, compress=compress)
     whole = report.read_back_equal and not report.skipped
     return Result(data=report, exit_code=0 if whole else 3)
+
+
+def _write_as(to: str, source: Path, target: Path) -> Result:
+    """Write episodes in another format; exit status 3 where something stays behind."""
+    report: FormatReport
+    if to == "lerobot":
+        from continuon.rlds.exporters.lerobot import write_lerobot
+
+        report = write_lerobot(source, target)
+    elif to == "rerun":
+        from continuon.rlds.exporters.rerun import write_rerun
+
+        report = write_rerun(source, target)
+    else:
+        from continuon.rlds.exporters.array_record import write_array_record
+
+        report = write_array_record(source, target)
+    return Result(data=report, exit_code=report.exit_code)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -90,7 +90,10 @@ COMMANDS = (
     ),
     Command("prove", "learn:prove", "Prove learning on held-out episodes", ("output",)),
     Command(
-        "convert", "episodes:convert", "Write episodes as TFDS files", ("output_dir",)
+        "convert",
+        "episodes:convert",
+        "Write episodes as TFDS, LeRobot or Rerun files",
+        ("output_dir",),
     ),
     Command("export", "share:export", "Write anonymised episodes", ("output_dir",)),
     Command(

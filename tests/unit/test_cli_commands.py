@@ -146,6 +146,26 @@ def test_convert_reads_back_equal_and_is_up_to_date_the_next_time(tmp_path, data
     assert not data(*argv)["is_fresh"]
 
 
+@pytest.mark.parametrize(
+    ("to", "package", "name"),
+    [
+        ("lerobot", "pyarrow", "lerobot-v3"),
+        ("rerun", "rerun", "rerun"),
+        ("arrayrecord", "array_record", "tfds-array-record"),
+    ],
+)
+def test_convert_writes_others_formats_and_says_what_stays_behind(
+    tmp_path, data, to, package, name
+):
+    pytest.importorskip(package, reason=f"needs the extra for {to}")
+    folder, out = episodes(tmp_path / "e"), tmp_path / "out"
+    status = 3 if to == "lerobot" else 0
+    argv = ("convert", "--input-dir", folder, "--output-dir", out, "--to", to)
+    report = data(*argv, status=status)
+    assert (report["format"], report["episodes"]) == (name, 2)
+    assert bool(report["omitted"]) == (to == "lerobot")
+
+
 def test_export_writes_anonymous_episodes_with_a_secret_made_once(tmp_path, home, data):
     folder = episodes(tmp_path / "e")
     one = data("export", "--episodes-dir", folder, "--output-dir", tmp_path / "x1")

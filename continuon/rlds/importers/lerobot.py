@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from continuon.errors import DataError
 from continuon.rlds.episode import (
     ACTION,
+    DEPTH,
     NOMINAL_CLOCK,
     RGB,
     STATE,
@@ -46,11 +47,21 @@ from continuon.rlds.importers.table import (
 )
 from continuon.rlds.importers.unpack import is_file_name
 from continuon.rlds.importers.write import ImportedEpisode
-from continuon.rlds.png_file import is_png
+from continuon.rlds.png16 import DEPTH_KINDS
+from continuon.rlds.png_file import is_png, png_header
 
 __all__ = ["import_lerobot"]
 
-_OWN = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
+_TRUE_STAMPS = "capture_ns"
+"""A column of our own exports: when each step was captured."""
+_OWN = {
+    "timestamp",
+    "frame_index",
+    "episode_index",
+    "index",
+    "task_index",
+    _TRUE_STAMPS,
+}
 _MAX_STAMP_ERROR_S = 1e-3
 _NAMES = {"observation.state": STATE, "action": ACTION}
 
@@ -86,9 +97,6 @@ def import_lerobot(
     for path in sorted(wanted):
         if not path.is_file():
             harvest.lose("E-RLDS-LOSS-002", str(path.relative_to(root)))
-    harvest.note(
-        f"stamps are nominal, row number over {info.fps:g} Hz: nobody measured them"
-    )
     cached: tuple[Path, Any] | None = None
     for episode in episodes:
         if not episode.data.is_file():
@@ -134,6 +142,7 @@ class _Reader:
         }
         vectors, names = self._vectors(rows, facts)
         pictures = self._pictures(episode, rows, facts)
+        stamps = self._true_stamps(rows)
         done = vectors.get("next.done")
         is_done = done is not None and bool(done.reshape(count, -1)[-1, 0])
         fps = self.info.fps
@@ -143,22 +152,35 @@ class _Reader:
                 self.found.name,
                 self.digest,
                 episode.index,
-                stamp_source="nominal",
+                stamp_source="nominal" if stamps is None else "capture",
                 task=self._task(episode, rows, facts),
                 robot_model=self.info.robot_type,
                 control_rate_hz=fps,
                 camera_rate_hz=fps if pictures else None,
                 facts=facts,
             ),
-            stamp_ns=nominal_stamps(count, fps),
+            stamp_ns=nominal_stamps(count, fps) if stamps is None else stamps,
             vectors=vectors,
             names=names,
             pictures=pictures,
-            clock=NOMINAL_CLOCK,
+            clock=NOMINAL_CLOCK if stamps is None else "host",
             end_reason=EndReason.COMPLETE if is_done else EndReason.STOPPED,
             rate_hz=fps,
             jpeg_quality=self.options.jpeg_quality or 95,
         )
+
+    def _true_stamps(self, rows: Any) -> NDArray[np.int64] | None:
+        """Return measured capture times where the data set has them, else None."""
+        if _TRUE_STAMPS in rows.column_names:
+            column = rows.column(_TRUE_STAMPS)
+            stamps = np.asarray(column)
+            if stamps.dtype == np.int64 and not column.null_count:
+                return stamps
+        self.harvest.note(
+            f"stamps are nominal, row number over {self.info.fps:g} Hz: "
+            "nobody measured them"
+        )
+        return None
 
     def _task(self, episode: LeRobotEpisode, rows: Any, facts: dict[str, str]) -> str:
         texts = list(episode.tasks)
@@ -230,7 +252,8 @@ class _Reader:
             )
             if found is None:
                 continue
-            name = RGB if not pictures else usable_name(key, tuple(pictures))
+            main = DEPTH if found.codec is Codec.PNG16 else RGB
+            name = usable_name(key, tuple(pictures)) if main in pictures else main
             pictures[name] = found
             facts[f"stream:{name}"] = key
         return pictures
@@ -265,8 +288,14 @@ class _Reader:
             return None
         frames = [self._blob(value) for value in rows.column(key).to_pylist()]
         first = next((frame for frame in frames if frame), b"")
-        codec = Codec.PNG if is_png(first) else Codec.JPEG
-        return Pictures(codec=codec, frames=frames)
+        codec = Codec.JPEG
+        if is_png(first):
+            is_deep = png_header(first).pixel in DEPTH_KINDS
+            codec = Codec.PNG16 if is_deep else Codec.PNG
+        unit_m = self.options.depth_unit_m
+        if codec is Codec.PNG16 and unit_m is None:
+            self.harvest.note("depth does not state its unit: taken as 1 mm")
+        return Pictures(codec=codec, frames=frames, depth_unit_m=unit_m or 0.001)
 
     def _blob(self, value: Any) -> bytes | None:
         if not isinstance(value, dict):

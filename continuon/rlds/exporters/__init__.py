@@ -1,0 +1,1 @@
+"""Episodes in others' formats: what the target cannot hold is listed, never hidden."""
