@@ -108,7 +108,8 @@ class Picamera2Camera:
         """Return the newest frame not yet returned, or None if there is none.
 
         Raises:
-            HardwareError: the camera has been silent for two seconds.
+            HardwareError: silent for two seconds, or pictures of another size than was
+                negotiated.
         """
         with self._lock:
             taken, self._newest = self._newest, None
@@ -123,6 +124,9 @@ class Picamera2Camera:
                 )
             return None
         self._alive_ns = now
+        wanted = (self.height, self.width, 3)
+        if taken.image.shape != wanted:
+            raise wrong_format(self.name, seen=taken.image.shape, allowed=wanted)
         return Frame(
             rgb=taken.image,
             depth=None,

@@ -8,7 +8,17 @@ from collections import deque
 from continuon.clock import ClockOffset
 from continuon.errors import HardwareError
 
-__all__ = ["OffsetEstimate"]
+__all__ = ["OffsetEstimate", "not_measured"]
+
+
+def not_measured(device: str) -> HardwareError:
+    """Return the error of a clock that nobody has seen beside the host's yet."""
+    return HardwareError(
+        "E-RIG-CLOCK-001",
+        "the offset of a device's clock was not measured yet",
+        where=device,
+        hint="open the device and wait for its first sample",
+    )
 
 
 class OffsetEstimate:
@@ -39,12 +49,7 @@ class OffsetEstimate:
             HardwareError: no pair came yet.
         """
         if not self._pairs:
-            raise HardwareError(
-                "E-RIG-CLOCK-001",
-                "the offset of a device's clock was not measured yet",
-                where=self._device,
-                hint="open the device and wait for its first sample",
-            )
+            raise not_measured(self._device)
         spread = max(self._pairs) - min(self._pairs)
         return ClockOffset(
             device=self._device,

@@ -66,6 +66,7 @@ def scan_rig(
     found += [
         ask("thermal", "SoC", lambda: f"{read_celsius(sys):.1f} C"),
         _firmware(dev),
+        _sound(proc),
         _hailo(dev, sys),
         _pressure(proc),
         _disk(home),
@@ -91,6 +92,22 @@ def _firmware(dev: Path) -> Found:
         if seen.throttled:
             words.append("the SoC is throttled now: add cooling")
     return attrs.evolve(found, hint="; ".join(words)) if words else found
+
+
+def _sound(proc: Path) -> Found:
+    """Name the sound cards that can record; one is optional."""
+    cards = sorted(proc.glob("asound/card[0-9]*/pcm*c/info"))
+    names = [
+        match[1]
+        for card in cards
+        if (match := re.search(r"^name: (.+)$", card.read_text("utf-8"), re.MULTILINE))
+    ]
+    return Found(
+        kind="sound",
+        where=str(proc / "asound"),
+        present=bool(names),
+        detail=", ".join(names) or "no sound card records (optional)",
+    )
 
 
 def _hailo(dev: Path, sys: Path) -> Found:

@@ -112,6 +112,19 @@ def test_another_format_than_asked_is_refused_at_opening(lie):
 
 
 @pytest.mark.req("R-RIG-09")
+def test_a_picture_of_another_size_than_negotiated_is_refused():
+    stand_in = StandIn()
+    eye = camera(stand_in)
+    eye.open()
+    request = Request(2000, 9)
+    request.make_array = lambda stream: np.zeros((480, 656, 3), np.uint8)
+    stand_in.post_callback(request)
+    with pytest.raises(HardwareError) as caught:
+        eye.poll()
+    assert caught.value.code == "E-RIG-CAM-004"
+
+
+@pytest.mark.req("R-RIG-09")
 def test_a_camera_that_falls_silent_is_an_error():
     clock = ManualClock(10**9)
     eye = camera(StandIn(), clock)

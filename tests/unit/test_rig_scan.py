@@ -99,6 +99,7 @@ def test_a_scan_of_a_bare_machine_says_what_to_do_and_is_not_fine(tmp_path):
         "thermal",
         "firmware",
         "hailo",
+        "sound",
         "pressure",
     }
 
@@ -182,6 +183,16 @@ def test_heat_pressure_and_disk_are_read(tmp_path):
     assert only(scan, "thermal").detail == "61.2 C"
     assert "1.50 %" in only(scan, "pressure").detail
     assert "GB free" in only(scan, "disk").detail
+
+
+def test_a_sound_card_that_records_is_named(tmp_path):
+    place = tmp_path / "asound/card1/pcm0c"
+    place.mkdir(parents=True)
+    (place / "info").write_text("card: 1\nname: USB Audio\n")
+    (tmp_path / "asound/card1/pcm1c").mkdir()
+    (tmp_path / "asound/card1/pcm1c/info").write_text("card: 1\n")
+    found = only(scanned(tmp_path), "sound")
+    assert (found.present, found.detail) == (True, "USB Audio")
 
 
 def test_a_full_disk_gets_a_hint(tmp_path, monkeypatch):
