@@ -37,12 +37,14 @@ class Channel:
         """
         self._end.send(msgspec.json.encode(message), socket.MSG_DONTWAIT)
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Wait for one message.
 
         Raises:
             EOFError: the other end is closed.
+            TimeoutError: nothing came in time.
         """
+        self._end.settimeout(timeout_s)
         return self._decode(self._end.recv(_MAX_BYTES))
 
     def poll(self) -> dict[str, Any] | None:

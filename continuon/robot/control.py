@@ -17,8 +17,11 @@ from continuon.robot.caller import Caller
 from continuon.robot.channel import channel_pair
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.guard_handle import GuardHandle
+from continuon.robot.host_handle import HostHandle
 from continuon.robot.kernel import SafetyLimits
 from continuon.robot.modes import Motion
+from continuon.robot.policy_host import HostConfig
+from continuon.robot.shadow import ShadowRule
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import TimingReport, timing_report
 
@@ -36,11 +39,13 @@ class SwapResult:
         tick: number of the first tick that asked the new policy.
         model: figures of the policy that took over.
         previous: figures of the one that stays resident; None if there was none.
+        shadow: how it compared with the one that drove; None where nothing drove.
     """
 
     tick: int
     model: dict[str, Any]
     previous: dict[str, Any] | None
+    shadow: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -61,6 +66,7 @@ class ControlHandle:
         self._process: subprocess.Popen[bytes] | None = None
         self._caller: Caller | None = None
         self._log: TickLog | None = None
+        self._hosts: list[HostHandle] = []
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -165,23 +171,43 @@ class ControlHandle:
         backend: str,
         *,
         limits: SafetyLimits | None = None,
+        shadow: ShadowRule | None = None,
         timeout_s: float = _SWAP_TIMEOUT_S,
     ) -> SwapResult:
-        """Prepare a policy beside the running one and let it take over.
+        """Prepare a policy in its own process and let it take over.
 
         `limits` are the envelope that its bundle asks for, in force from its first
-        tick; None keeps the robot's own.
+        tick; None keeps the robot's own. With `shadow`, and while another policy
+        thinks, the new one thinks along first and takes over only if it keeps to the
+        rule; without, it takes over at once, as on the way back from a bad one.
 
         Raises:
             ContinuonError: it may not drive; the old policy went on all the while.
         """
-        answer = self._called().ask(
-            "swap",
-            timeout_s,
-            artifact_dir=str(artifact_dir),
-            backend=backend,
-            limits=msgspec.to_builtins(limits),
+        self._called()
+        host = HostHandle.start(
+            HostConfig(
+                artifact_dir=str(artifact_dir),
+                backend=backend,
+                loader=self.config.loader,
+                action_count=len(self.config.limits.names),
+                fifo_priority=self.config.fifo_priority,
+                lock_memory=self.config.lock_memory,
+            ),
+            timeout_s=timeout_s,
         )
+        self._hosts = [*(held for held in self._hosts if held.alive), host]
+        try:
+            answer = self._called().ask(
+                "swap",
+                timeout_s,
+                host=host.offer,
+                limits=msgspec.to_builtins(limits),
+                shadow=msgspec.to_builtins(shadow),
+            )
+        except ContinuonError:
+            host.close()
+            raise
         return SwapResult(**answer["swap"])
 
     def swap_back(self) -> SwapResult:
@@ -213,6 +239,9 @@ class ControlHandle:
         self._guard.forbid()
         code = self._caller.close()
         self._caller = None
+        for host in self._hosts:
+            host.close()
+        self._hosts = []
         self.log.remove()
         return code
 

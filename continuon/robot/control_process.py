@@ -36,6 +36,7 @@ from continuon.robot.pilots import Intent, TeleopPilot
 from continuon.robot.policies import ActiveModel, load_checked
 from continuon.robot.publisher import FeedPublisher
 from continuon.robot.realtime import Grants, Wishes, make_real_time
+from continuon.robot.shadow import ShadowRule
 from continuon.robot.steady import SteadyBrain, SteadyEye
 from continuon.robot.swapper import Swapper
 from continuon.robot.ticklog import (
@@ -110,9 +111,6 @@ class ControlProcess:
                 serial=serial,
                 action_count=len(config.limits.names),
             ),
-            # Above ordinary processes, so that nobody keeps it from handing back the
-            # interpreter; far below the loop.
-            partial(make_real_time, Wishes(priority=1 if grants.fifo else 0)),
         )
 
     def begin_with(self, directory: str, backend: str) -> None:
@@ -175,12 +173,13 @@ class ControlProcess:
     def _obey(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any] | None:
         match message.get("do"):
             case "swap":
-                limits = message.get("limits")
+                limits, rule = message.get("limits"), message.get("shadow")
+                compared = self._loop.pilot is self._brain and rule is not None
                 self.swapper.request(
                     message["id"],
-                    message["artifact_dir"],
-                    message["backend"],
-                    limits and msgspec.convert(limits, SafetyLimits),
+                    message["host"],
+                    limits=limits and msgspec.convert(limits, SafetyLimits),
+                    rule=msgspec.convert(rule, ShadowRule) if compared else None,
                 )
                 return None
             case "swap_back":
@@ -229,6 +228,7 @@ class ControlProcess:
 
     def _switch(self) -> None:
         switch = self.swapper.take()
+        self._brain.shadow = self.swapper.shadow
         self._swapped = switch is not None and switch.model is not None
         if switch is None:
             return
@@ -242,6 +242,7 @@ class ControlProcess:
                 "tick": self._log.count,
                 "model": switch.model.as_dict(),
                 "previous": previous.as_dict() if previous else None,
+                "shadow": switch.shadow.as_dict() if switch.shadow else None,
             }
         self._send(answer)
 

@@ -58,8 +58,8 @@ class ActiveModel:
 class _Gentle:
     """A policy that rests after each step, so that a running loop keeps its time.
 
-    Preparing a policy shares the interpreter and the processor with the loop; resting
-    three times as long as it works leaves most of both to the loop.
+    Preparing a policy shares the processor with the loop; resting three times as long
+    as it works leaves most of it to the loop.
     """
 
     def __init__(self, policy: Any, rest_s: Callable[[float], object]) -> None:

@@ -9,6 +9,7 @@ from continuon.errors import ContinuonError, HardwareError
 from continuon.rig.protocols import Camera, Frame
 from continuon.robot.pilots import Intent, PolicyPilot, Senses
 from continuon.robot.policies import ActiveModel
+from continuon.robot.shadow import Shadow
 
 __all__ = ["SteadyBrain", "SteadyEye"]
 
@@ -40,6 +41,7 @@ class SteadyBrain:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._pilot: PolicyPilot | None = None
+        self.shadow: Shadow | None = None
         self.failures = 0
         self.failed = False
         self.last_failure: str | None = None
@@ -55,6 +57,12 @@ class SteadyBrain:
 
     def __call__(self, senses: Senses) -> Intent | None:
         """Return what the policy wants, None where it has nothing to say."""
+        intent = self._think(senses)
+        if self.shadow is not None:
+            self.shadow.watch(senses, intent)
+        return intent
+
+    def _think(self, senses: Senses) -> Intent | None:
         self.failed = False
         if self._pilot is None:
             return None

@@ -1,16 +1,23 @@
-"""Change the policy under a running loop: prepare on a thread, switch between ticks."""
+"""Change the policy under a running loop: watch the candidate, switch between ticks.
+
+The candidate was loaded and checked in its own process before the loop hears of it;
+here it costs a connection, some packets, and one reference.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from continuon.errors import ContinuonError, UsageError
 from continuon.robot.kernel import SafetyLimits
 from continuon.robot.policies import ActiveModel
+from continuon.robot.remote_policy import RemotePolicy, RemoteSpec
+from continuon.robot.shadow import Shadow, ShadowReport, ShadowRule
 
 __all__ = ["Swapper", "Switch"]
 
@@ -24,29 +31,30 @@ class Switch:
     request_id: int
     model: ActiveModel | None = None
     error: dict[str, Any] | None = None
+    shadow: ShadowReport | None = None
 
 
 class Swapper:
     """Holds the active and the previous policy; one request at a time.
 
     Args:
-        prepare: (directory, backend, serial) -> a model that may drive, on any thread.
-        on_thread: called first on the loader's thread, to set its priority.
+        prepare: (directory, backend, serial) -> a model that may drive; only for the
+            first policy, before the loop runs.
+        answer_timeout_s: a step that takes longer is none, and the loop goes on.
     """
 
-    def __init__(
-        self, prepare: Prepare, on_thread: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, prepare: Prepare, *, answer_timeout_s: float = 0.1) -> None:
         self._prepare = prepare
-        self._on_thread = on_thread
-        self._thread: threading.Thread | None = None
+        self.answer_timeout_s = answer_timeout_s
         self._ready: Switch | None = None
+        self._candidate: Switch | None = None
         self._serial = 0
+        self.shadow: Shadow | None = None
         self.active: ActiveModel | None = None
         self.previous: ActiveModel | None = None
 
     def adopt(self, directory: str, backend: str) -> ActiveModel:
-        """Prepare a policy on this thread and make it the active one.
+        """Prepare a policy here and make it the active one; the loop does not run yet.
 
         Raises:
             ContinuonError: it may not drive.
@@ -58,30 +66,48 @@ class Swapper:
     def request(
         self,
         request_id: int,
-        directory: str,
-        backend: str,
+        offer: Mapping[str, Any],
+        *,
         limits: SafetyLimits | None = None,
+        rule: ShadowRule | None = None,
     ) -> None:
-        """Begin to prepare a policy; the result comes out of `take`.
+        """Connect to a prepared policy; its switch comes out of `take`.
+
+        `rule` says how it is watched first; None switches at the next `take`.
 
         Raises:
             UsageError: E-ROBOT-SWAP-003, another swap is under way.
+            ContinuonError: E-ROBOT-SWAP-005, its process is gone.
         """
         self._refuse_if_busy()
+        spec = msgspec.convert(offer["spec"], RemoteSpec)
+        try:
+            policy = RemotePolicy.connect(
+                Path(offer["path"]), spec, timeout_s=self.answer_timeout_s
+            )
+        except OSError as error:
+            raise ContinuonError(
+                "E-ROBOT-SWAP-005",
+                "the new policy's process is gone",
+                seen=error.strerror,
+                where=offer["path"],
+            ) from None
         self._serial += 1
-        self._thread = threading.Thread(
-            target=self._work,
-            args=(request_id, directory, backend, self._serial, limits),
-            name="swap",
-            daemon=True,
-        )
-        self._thread.start()
+        figures = dict(offer["figures"]) | {"serial": self._serial}
+        model = ActiveModel(**figures, policy=policy, limits=limits)
+        switch = Switch(request_id=request_id, model=model)
+        if rule is None or rule.frames == 0:
+            self._ready = switch
+        else:
+            self._candidate = switch
+            self.shadow = Shadow(policy, rule)
 
     def request_back(self, request_id: int) -> None:
         """Let the previous policy take over at the next `take`.
 
         Raises:
             UsageError: E-ROBOT-SWAP-003 or -004, busy, or there is no previous one.
+            ContinuonError: E-ROBOT-POLICY-002, the previous one's process is gone.
         """
         self._refuse_if_busy()
         if self.previous is None:
@@ -98,43 +124,46 @@ class Swapper:
 
         The loop calls this between two ticks. It never waits.
         """
+        if self.shadow is not None and self.shadow.tick():
+            self._ready = self._end_of_shadow(self.shadow)
         switch = self._ready
         if switch is None:
             return None
         self._ready = None
-        self._thread = None
         if switch.model is not None:
+            dropped = None if switch.model is self.previous else self.previous
             self.active, self.previous = switch.model, self.active
+            if isinstance(switch.model.policy, RemotePolicy):
+                switch.model.policy.drive()
+            _let_go(dropped)
         return switch
 
+    def close(self) -> None:
+        """Let every policy go that lives in a process of its own."""
+        waiting = self._ready or self._candidate
+        models = (self.active, self.previous, waiting.model if waiting else None)
+        for model in models:
+            _let_go(model)
+
+    def _end_of_shadow(self, shadow: Shadow) -> Switch:
+        candidate = self._candidate
+        assert candidate is not None
+        self.shadow = self._candidate = None
+        try:
+            return attrs.evolve(candidate, shadow=shadow.judge())
+        except ContinuonError as error:
+            _let_go(candidate.model)
+            return attrs.evolve(candidate, model=None, error=error.as_dict())
+
     def _refuse_if_busy(self) -> None:
-        if self._thread is not None or self._ready is not None:
+        if self._candidate is not None or self._ready is not None:
             raise UsageError(
                 "E-ROBOT-SWAP-003",
                 "another swap is under way",
                 hint="wait for its answer",
             )
 
-    def _work(
-        self,
-        request_id: int,
-        directory: str,
-        backend: str,
-        serial: int,
-        limits: SafetyLimits | None,
-    ) -> None:
-        try:
-            self._on_thread()
-            model = self._prepare(directory, backend, serial)
-            model = attrs.evolve(model, limits=limits)
-            self._ready = Switch(request_id=request_id, model=model)
-        except ContinuonError as error:
-            self._ready = Switch(request_id=request_id, error=error.as_dict())
-        except (OSError, ValueError, TypeError, KeyError, ImportError) as error:
-            wrapped = ContinuonError(
-                "E-ROBOT-SWAP-005",
-                f"the policy could not be loaded: {type(error).__name__}: {error}",
-                where=directory,
-                hint="the previous policy goes on driving; look at the bundle",
-            )
-            self._ready = Switch(request_id=request_id, error=wrapped.as_dict())
+
+def _let_go(model: ActiveModel | None) -> None:
+    if model is not None and isinstance(model.policy, RemotePolicy):
+        model.policy.close()

@@ -22,6 +22,7 @@ from continuon.robot.envelope import car_limits
 from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.health_gate import HealthVerdict, watch_trial
 from continuon.robot.kernel import SafetyLimits
+from continuon.robot.shadow import ShadowRule
 from continuon.robot.ticklog import ROW
 
 __all__ = ["RUNNABLE", "HotSwapReport", "choose_backend", "hot_swap_update"]
@@ -108,6 +109,7 @@ def hot_swap_update(
     state_names: tuple[str, ...] = ("speed_mps",),
     clock: Clock | None = None,
     retry: bool = False,
+    shadow: ShadowRule | None = None,
 ) -> HotSwapReport:
     """Update the robot while its loop runs, and keep it only if it proves itself.
 
@@ -122,6 +124,7 @@ def hot_swap_update(
         state_names: what the robot measures.
         clock: bounds the waiting.
         retry: allow a bundle that failed here before.
+        shadow: how long the new policy thinks along first, and how far it may differ.
 
     Raises:
         ContinuonError: it was refused before anything changed: signature, contents,
@@ -147,7 +150,9 @@ def hot_swap_update(
         committed=False,
     )
     try:
-        swap = control.swap(staged.directory, chosen, limits=envelope)
+        swap = control.swap(
+            staged.directory, chosen, limits=envelope, shadow=shadow or ShadowRule()
+        )
     except ContinuonError as error:
         report = attrs.evolve(report, error=error.as_dict())
         return _go_back(report, control, updater)

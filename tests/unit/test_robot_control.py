@@ -1,13 +1,24 @@
+import contextlib
 import os
 import signal
+import socket
+import tempfile
 import threading
 
 import attrs
 import msgspec
+import numpy as np
 import pytest
 
 from continuon._specs.robot.fakes import FakeRig
-from continuon.errors import ContinuonError, HardwareError, TrustError, UsageError
+from continuon.errors import (
+    ContinuonError,
+    ContractError,
+    HardwareError,
+    TrustError,
+    UsageError,
+)
+from continuon.robot import policy_host
 from continuon.robot.board import Board
 from continuon.robot.channel import channel_pair
 from continuon.robot.control_config import ControlConfig
@@ -18,8 +29,10 @@ from continuon.robot.feed import Feed
 from continuon.robot.feed_facts import facts_of
 from continuon.robot.loop import run_periodic
 from continuon.robot.policies import load_checked
+from continuon.robot.policy_host import HostConfig
 from continuon.robot.realtime import Grants
-from continuon.robot.swapper import Swapper
+from continuon.robot.remote_policy import ANSWER, RemotePolicy, RemoteSpec
+from continuon.robot.shadow import ShadowRule
 from continuon.robot.ticklog import SWAPPED, TickLog
 from continuon.robot.timing import timing_report
 
@@ -52,7 +65,9 @@ class Bench:
             feed=self.feed,
             grants=Grants(fifo=False, memory_locked=False),
         )
+        self.process.swapper.answer_timeout_s = 5.0
         self.theirs = theirs
+        self.hosts = ThreadHosts(LOADER)
         self.ids = 0
 
     def ticks(self, count):
@@ -76,19 +91,22 @@ class Bench:
         return self.mine.poll()
 
     def swap(self, name, **more):
+        """Host a policy on a thread here, as `ControlHandle.swap` does in a process."""
+        try:
+            host = {"host": self.hosts.offer(name)}
+        except ContinuonError as error:
+            return {"error": error.as_dict()}
         self.ids += 1
-        message = {"id": self.ids, "do": "swap", "backend": "litert", **more}
-        self.mine.send(message | {"artifact_dir": name})
+        self.mine.send({"id": self.ids, "do": "swap", **host, **more})
         answer = None
         while answer is None:
             self.ticks(1)
-            for thread in threading.enumerate():
-                if thread.name == "swap":
-                    thread.join()
             answer = self.mine.poll()
         return answer
 
     def close(self):
+        self.process.swapper.close()
+        self.hosts.close()
         self.mine.close()
         self.theirs.close()
         self.board.close()
@@ -284,25 +302,146 @@ def test_preparing_rests_three_times_as_long_as_it_works():
     assert all(0 < rest <= 0.02 for rest in rests)
 
 
-def test_one_swap_at_a_time():
-    begun, go_on = threading.Event(), threading.Event()
-
-    def prepare(*_facts):
-        begun.set()
-        go_on.wait(5)
-        raise UsageError("E-TEST-001", "no")
-
-    swapper = Swapper(prepare)
-    swapper.request(1, "a", "litert")
-    begun.wait(5)
-    with pytest.raises(UsageError, match="E-ROBOT-SWAP-003"):
-        swapper.request(2, "b", "litert")
-    with pytest.raises(UsageError, match="E-ROBOT-SWAP-003"):
-        swapper.request_back(3)
+def test_one_swap_at_a_time(bench):
+    offer = bench.hosts.offer("gain-0.02")
+    swapper = bench.process.swapper
+    swapper.request(1, offer, rule=ShadowRule(frames=5))
+    for call in (lambda: swapper.request(2, offer), lambda: swapper.request_back(3)):
+        with pytest.raises(UsageError, match="E-ROBOT-SWAP-003"):
+            call()
     assert swapper.take() is None
-    go_on.set()
-    swapper._thread.join()
-    assert swapper.take().error["code"] == "E-TEST-001"
+
+
+@pytest.mark.req("R-SWAP-04")
+def test_a_candidate_thinks_along_before_it_drives_and_takes_its_state_with_it(bench):
+    bench.ask("start", motion="policy", epoch=1, ticks=10)
+    rule = msgspec.to_builtins(ShadowRule(frames=10))
+    swap = bench.swap("gain-0.02", shadow=rule)["swap"]
+    shadow = swap["shadow"]
+    assert (shadow["frames"], shadow["answered"], shadow["non_finite"]) == (10, 10, 0)
+    assert 0 < shadow["mean_divergence"] < shadow["max_divergence"] < 1
+    rows = bench.log.rows()
+    assert set(rows["policy"][: swap["tick"]]) == {1}
+    bench.ticks(4)
+    wanted = bench.process._loop.last_command[0]
+    assert wanted >= 0.02 * 10
+    assert bench.board.read_command().enabled
+
+
+@pytest.mark.req("R-SWAP-04")
+@pytest.mark.parametrize(
+    ("name", "rule", "code"),
+    [
+        ("gain-0.05", ShadowRule(frames=10, max_mean_divergence=0.01), "SWAP-006"),
+        ("nan", ShadowRule(frames=10, min_answered_fraction=0.0), "SWAP-006"),
+        ("raises", ShadowRule(frames=10), "POLICY-002"),
+    ],
+)
+def test_a_candidate_that_wants_something_else_never_drives(bench, name, rule, code):
+    bench.ask("start", motion="policy", epoch=1, ticks=10)
+    answer = bench.swap(name, shadow=msgspec.to_builtins(rule))
+    assert answer["error"]["code"] == f"E-ROBOT-{code}"
+    bench.ticks(5)
+    assert set(bench.log.rows()["policy"]) == {1}
+    assert bench.board.read_command().enabled
+    assert bench.swap("gain-0.01")["swap"]["model"]["serial"] == 3
+
+
+@pytest.mark.req("R-SWAP-04")
+def test_without_frames_to_compare_nothing_takes_over(tmp_path):
+    bench = Bench(tmp_path, FakeRig(freezes_after_s=0.2), config())
+    bench.process.begin_with("gain-0.01", "litert")
+    bench.ticks(30)
+    rule = msgspec.to_builtins(ShadowRule(frames=5))
+    answer = bench.swap("gain-0.01", shadow=rule)
+    assert answer["error"]["code"] == "E-ROBOT-SWAP-007"
+    bench.close()
+
+
+@pytest.mark.req("R-SWAP-05")
+def test_a_policy_whose_process_dies_or_hangs_is_one_that_says_nothing(bench):
+    bench.swap("gain-0.01")
+    bench.ask("start", motion="policy", epoch=1, ticks=10)
+    bench.hosts.links[-1].shutdown(socket.SHUT_RDWR)
+    bench.ticks(60)
+    assert bench.mine.poll()["event"] == "stopped"
+    status = bench.ask("status")["status"]
+    assert "E-ROBOT-POLICY-002" in status["last_policy_failure"]
+    assert not bench.board.read_command().enabled
+
+
+@pytest.mark.req("R-SWAP-05")
+def test_an_answer_that_is_late_is_not_taken_for_the_next_one():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    spec = RemoteSpec(image_height=0, image_width=0, proprio=("v",), action=("a",))
+    policy = RemotePolicy(spec, ours, timeout_s=0.01)
+    value = np.array([1.0], np.float32)
+    with pytest.raises(ContinuonError, match="E-ROBOT-POLICY-003"):
+        policy.step(None, value)
+    late = theirs.recv(100)[:4]
+    theirs.send(late + ANSWER.pack(0, 0, 0.5)[4:] + np.float32(0.1).tobytes())
+    number = policy.ask(None, value)
+    head = ANSWER.pack(number, 0, 0.25)
+    theirs.send(head + np.float32(0.2).tobytes())
+    theirs.send(ANSWER.pack(number + 1, 0, 0.125) + np.float32(0.3).tobytes())
+    assert policy.step(None, value).surprise == 0.125
+    for answer, seen in ((b"", "closed"), (ANSWER.pack(9, 1, 0) + b"why", "why")):
+        theirs.send(answer or ANSWER.pack(9, 0, 0) + bytes(8))
+        with pytest.raises(ContinuonError, match="E-ROBOT-POLICY-002"):
+            policy.step(None, value)
+        assert seen
+    theirs.close()
+    with pytest.raises(ContinuonError, match="E-ROBOT-POLICY-002"):
+        policy.step(None, value)
+    ours.close()
+
+
+def test_an_observation_that_fits_no_packet_is_refused_before_it_is_needed():
+    from continuon._specs.robot.fakes import Spec
+
+    with pytest.raises(ContractError, match="E-ROBOT-SWAP-008"):
+        RemoteSpec.of(Spec(image_height=480, image_width=640))
+
+
+class ThreadHosts:
+    """Policy hosts on threads of this process."""
+
+    def __init__(self, loader):
+        self.loader = loader
+        self.folder = tempfile.TemporaryDirectory()
+        self.threads, self.links = [], []
+
+    def offer(self, name):
+        number = len(self.threads)
+        path = f"{self.folder.name}/{number}"
+        config = HostConfig(
+            artifact_dir=name, backend="litert", loader=self.loader, action_count=2,
+            socket_path=path,
+        )  # fmt: skip
+        model = policy_host.prepare(config)
+        listener = policy_host.listen(path)
+
+        def run():
+            with contextlib.suppress(OSError):
+                link, _ = listener.accept()
+                self.links.append(link)
+                with link:
+                    policy_host.serve(model.policy, link)
+
+        self.listeners = [*getattr(self, "listeners", []), listener]
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        self.threads.append(thread)
+        spec = msgspec.to_builtins(RemoteSpec.of(model.policy.spec))
+        return {"path": path, "figures": model.as_dict(), "spec": spec}
+
+    def close(self):
+        for link in self.links:
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+        for listener in getattr(self, "listeners", []):
+            listener.close()
+        self.folder.cleanup()
 
 
 @pytest.fixture

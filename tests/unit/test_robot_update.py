@@ -54,7 +54,7 @@ class FakeLoop:
             }
             self.log.add(**row | self.row)
 
-    def swap(self, directory, backend, *, limits):
+    def swap(self, directory, backend, *, limits, shadow=None):
         if self.refuses:
             raise self.refuses
         self.previous = self.serial
