@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import attrs
 from cyclopts import Parameter
 
+from continuon.cli.progress import Counter
 from continuon.cli.render import Result
-from continuon.errors import DataError, UsageError
+from continuon.errors import DataError
 from continuon.home import Home
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ __all__ = [
     "convert",
     "import_",
     "list_",
+    "recordings",
     "recover",
-    "show",
     "validate",
 ]
 
@@ -105,7 +106,7 @@ def list_(folder: Path | None = None) -> Result:
 
     rows: list[dict[str, Any]] = []
     unread: list[DataError] = []
-    for path in _recordings(folder or Home.from_environment().episodes):
+    for path in recordings(folder or Home.from_environment().episodes):
         try:
             recording = open_recording(path)
         except DataError as error:
@@ -132,33 +133,6 @@ def list_(folder: Path | None = None) -> Result:
     return Result(data=rows, text=text, exit_code=3 if unread else 0)
 
 
-def show(path: Source) -> Result:
-    """Say what one recording holds: metadata, streams, figures, findings."""
-    from continuon.rlds.recording import open_recording
-    from continuon.rlds.validate import validate_recording
-
-    if path.is_dir():
-        raise UsageError(
-            "E-RLDS-EPISODES-002",
-            "this is a folder, and one recording is shown at a time",
-            where=path,
-            hint=f"`continuon episodes list {path}` names what is in it",
-        )
-    with open_recording(path) as recording:
-        data: dict[str, Any] = {
-            "metadata": recording.metadata,
-            "end": str(recording.end_reason),
-            "streams": {
-                name: {"samples": len(stream), "spec": stream.spec}
-                for name, stream in recording.streams.items()
-            },
-            "drops": dict(recording.drops),
-        }
-    report = validate_recording(path, profile="lenient")
-    data |= {"figures": report.figures, "warnings": report.warnings}
-    return Result(data=data)
-
-
 def validate(
     path: Source, *, profile: Literal["strict", "lenient"] = "strict"
 ) -> Result:
@@ -167,10 +141,12 @@ def validate(
     Parameters
     ----------
     path
-        Recordings: one, a folder of them, or a TFDS directory.
+        Recordings: one, a folder of them, a directory of the plan, or a TFDS directory.
     profile
         `strict` for our own recordings, `lenient` for what others wrote.
     """
+    from continuon.rlds.plan_dir import plan_dirs
+    from continuon.rlds.plan_validate import validate_plan
     from continuon.rlds.validate import validate_recording
 
     if path.is_dir() and not any(path.glob("*.mcap")):
@@ -178,7 +154,14 @@ def validate(
 
         if find_tfds(path) is not None:
             return _validate_dataset(path, profile)
-    reports = [validate_recording(item, profile=profile) for item in _recordings(path)]
+        plans = plan_dirs(path)
+        if plans:
+            return _judged([validate_plan(item, profile=profile) for item in plans], [])
+    files, reports = recordings(path), []
+    with Counter("validating") as progress:
+        for item in files:
+            reports.append(validate_recording(item, profile=profile))
+            progress(len(reports), len(files), item.stem)
     return _judged(reports, [])
 
 
@@ -277,7 +260,12 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['episode_id']:<28} {row['origin']:<10} {row['samples']} {row['end']}"
 
 
-def _recordings(path: Path) -> list[Path]:
+def recordings(path: Path) -> list[Path]:
+    """Return a recording, or those in a folder.
+
+    Raises:
+        DataError: there is none.
+    """
     if path.is_file():
         return [path]
     found = sorted(path.glob("*.mcap"))

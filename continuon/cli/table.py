@@ -74,7 +74,42 @@ COMMANDS = (
         ("output_dir",),
     ),
     Command("episodes list", "episodes:list_", "List recordings"),
-    Command("episodes show", "episodes:show", "Say what one recording holds"),
+    Command(
+        "episodes show",
+        "episode_show:show",
+        "Say and draw what one recording holds",
+        ("picture",),
+    ),
+    Command(
+        "episodes stats", "episode_show:stats", "Measure the numbers of recordings"
+    ),
+    Command(
+        "episodes view", "episode_show:view", "Open a recording in Rerun or Foxglove"
+    ),
+    Command(
+        "episodes split",
+        "episode_edit:split",
+        "Cut a recording into parts",
+        ("output_dir",),
+    ),
+    Command(
+        "episodes trim",
+        "episode_edit:trim",
+        "Keep one part of a recording",
+        ("output_dir",),
+    ),
+    Command(
+        "episodes merge",
+        "episode_edit:merge",
+        "Join recordings of one setup",
+        ("output_dir",),
+    ),
+    Command(
+        "episodes delete",
+        "episode_edit:delete",
+        "Delete recordings for good",
+        ("paths",),
+    ),
     Command(
         "episodes validate", "episodes:validate", "Judge recordings by the contract"
     ),

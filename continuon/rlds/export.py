@@ -22,7 +22,7 @@ from continuon.rlds.export_manifest import MANIFEST, Packed, Signer, write_manif
 from continuon.rlds.file_sink import sync_directory
 from continuon.rlds.layout import Opening, clock_channel
 from continuon.rlds.payloads import image_payload, vector_payload
-from continuon.rlds.plan_dir import is_plan_dir, read_plan
+from continuon.rlds.plan_dir import plan_dirs, read_plan
 from continuon.rlds.plan_episode import PlanEpisode
 from continuon.rlds.plan_record import holds_plan, plan_in, record_plan
 from continuon.rlds.recorder import RecordingSummary
@@ -170,14 +170,10 @@ def _check_arguments(secret: bytes, origin_tag: str) -> None:
 
 def _sources(folder: Path) -> list[Path]:
     """Return recordings by start time, then the plan's directories by name."""
-    if folder.is_dir():
-        plans = [entry for entry in sorted(folder.iterdir()) if is_plan_dir(entry)]
-        if is_plan_dir(folder):
-            return [folder]
-        if plans and not any(folder.glob("*.mcap")):
-            return plans
-        return [*recordings_in(folder), *plans]
-    return recordings_in(folder)
+    plans = plan_dirs(folder) if folder.is_dir() else []
+    if plans and not any(folder.glob("*.mcap")):
+        return plans
+    return [*recordings_in(folder), *plans]
 
 
 def _pack(

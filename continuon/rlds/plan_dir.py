@@ -26,7 +26,14 @@ from continuon.rlds.file_sink import sync_directory, write_atomic
 from continuon.rlds.plan_episode import PlanEpisode, is_inside
 from continuon.rlds.step import Step, step_from_json, step_to_json
 
-__all__ = ["METADATA_FILE", "DirectoryBlobs", "is_plan_dir", "read_plan", "write_plan"]
+__all__ = [
+    "METADATA_FILE",
+    "DirectoryBlobs",
+    "is_plan_dir",
+    "plan_dirs",
+    "read_plan",
+    "write_plan",
+]
 
 METADATA_FILE = "metadata.json"
 _STEPS, _BLOBS = "steps", "blobs"
@@ -78,6 +85,13 @@ class DirectoryBlobs(Mapping[str, bytes]):
 def is_plan_dir(path: Path) -> bool:
     """Return whether a directory has the plan's shape."""
     return (path / METADATA_FILE).is_file() and (path / _STEPS).is_dir()
+
+
+def plan_dirs(path: Path) -> list[Path]:
+    """Return the directory itself or those of the plan's shape in it, by name."""
+    if is_plan_dir(path):
+        return [path]
+    return [entry for entry in sorted(path.iterdir()) if is_plan_dir(entry)]
 
 
 def write_plan(episode: PlanEpisode, directory: Path) -> Path:

@@ -446,6 +446,12 @@ REQUIRED = {
     "episodes validate": ["p"],
     "episodes recover": ["p"],
     "episodes verify": ["p"],
+    "episodes stats": ["p"],
+    "episodes view": ["p"],
+    "episodes split": ["p", "--output-dir", "o", "--every-s", "1"],
+    "episodes trim": ["p", "--output-dir", "o"],
+    "episodes merge": ["p", "q", "--output-dir", "o", "--episode-id", "e"],
+    "episodes delete": ["p"],
     "infer": ["--model-path", "p"],
     "bundle build": [
         *("--artifacts-dir", "a", "--output-dir", "o", "--version", "1.0.0"),
