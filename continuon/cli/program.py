@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from continuon import __version__
 from continuon.cli.options import Common, layer, split_common
@@ -179,20 +178,18 @@ def _bind(
 def _all_optional(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a stand-in that also binds a command line with arguments left out."""
 
-    @functools.wraps(function)
     def stand_in(*_args: Any, **_options: Any) -> None:
         """Only its signature is used."""
 
-    signature = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
     parameters = [
-        parameter.replace(default=None)
-        if parameter.default is inspect.Parameter.empty
-        else parameter
-        for parameter in signature.parameters.values()
+        parameter.replace(annotation=hints.get(name, parameter.annotation))
+        if parameter.default is not inspect.Parameter.empty
+        else parameter.replace(default=None, annotation=hints.get(name, str) | None)
+        for name, parameter in inspect.signature(function).parameters.items()
     ]
-    stand_in.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=parameters
-    )
+    stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    stand_in.__annotations__ = {p.name: p.annotation for p in parameters}
     return stand_in
 
 
