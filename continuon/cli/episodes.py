@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from continuon.cli.progress import Counter
 from continuon.cli.render import Result
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.home import Home
 
 if TYPE_CHECKING:
