@@ -16,7 +16,7 @@ from continuon.rig.boottime import measure_boottime_offset
 from continuon.rig.camera_faults import SILENT_NS, camera_silent, wrong_format
 from continuon.rig.protocols import Frame
 
-__all__ = ["Picamera2Camera"]
+__all__ = ["Picamera2Camera", "list_picameras"]
 
 # picamera2 names formats by memory order of a word: "BGR888" gives red, green, blue.
 RGB_FORMAT = "BGR888"
@@ -168,14 +168,29 @@ class Picamera2Camera:
             raise wrong_format(self.name, seen=delivered, allowed=wanted)
 
 
+def list_picameras() -> list[dict[str, Any]]:
+    """Return what libcamera sees, without opening anything.
+
+    Raises:
+        MissingPackageError: picamera2 is not installed, or cannot be imported.
+    """
+    found: list[dict[str, Any]] = _class().global_camera_info()
+    return found
+
+
 def _picamera2() -> Any:
+    return _class()()
+
+
+def _class() -> Any:
     try:
         from picamera2 import Picamera2
     except ImportError as error:
         raise MissingPackageError(
             "E-ENV-PKG-002",
             "the camera needs picamera2, which comes from the Pi's apt",
+            seen=error,
             hint="sudo apt install python3-picamera2, and a virtual environment made "
             "with --system-site-packages",
         ) from error
-    return Picamera2()
+    return Picamera2

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from continuon.clock import Clock
-from continuon.errors import HardwareError
+from continuon.errors import HardwareError, MissingPackageError
 from continuon.rig.camera_oak import OakCamera
-from continuon.rig.camera_picamera2 import Picamera2Camera
+from continuon.rig.camera_picamera2 import Picamera2Camera, list_picameras
 from continuon.rig.camera_v4l2 import V4l2Camera
 from continuon.rig.protocols import Camera
 from continuon.rig.usb import OAK_VENDOR, list_usb
@@ -57,11 +56,12 @@ def find_camera(
             return OakCamera(clock=clock, **asked)
         reasons.append("no OAK camera on USB")
     if wish.kind in ("auto", "picamera2"):
-        if importlib.util.find_spec("picamera2") is not None:
-            return Picamera2Camera(clock=clock, **asked)
-        reasons.append(
-            "picamera2 is not installed (sudo apt install python3-picamera2)"
-        )
+        try:
+            if list_picameras():
+                return Picamera2Camera(clock=clock, **asked)
+            reasons.append("libcamera sees no camera")
+        except MissingPackageError as error:
+            reasons.append(f"no picamera2 ({error.hint})")
     if wish.kind in ("auto", "v4l2"):
         for node, _ in video_nodes(sys):
             return V4l2Camera(clock=clock, path=str(dev / node), **asked)

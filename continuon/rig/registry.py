@@ -12,13 +12,15 @@ from typing import Any
 import attrs
 
 from continuon.clock import Clock, SystemClock
+from continuon.errors import MissingPackageError
+from continuon.rig.camera_picamera2 import list_picameras
 from continuon.rig.cameras import video_nodes
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.found import Found, RigScan, ask
 from continuon.rig.origin import machine_origin
 from continuon.rig.scan_bus import scan_bus
 from continuon.rig.thermal import read_celsius
-from continuon.rig.usb import OAK_VENDOR, list_usb
+from continuon.rig.usb import OAK_VENDOR, UsbDevice, list_usb
 
 __all__ = ["Found", "RigScan", "scan_rig"]
 
@@ -170,19 +172,16 @@ def _cameras(
     dev: Path, sys: Path, list_cameras: Callable[[], list[dict[str, Any]]] | None
 ) -> list[Found]:
     found = [
-        _oak(device.name, device.speed_mbit_s)
-        for device in list_usb(sys)
-        if device.vendor == OAK_VENDOR
+        _oak(device, dev) for device in list_usb(sys) if device.vendor == OAK_VENDOR
     ]
-    if list_cameras is None and importlib.util.find_spec("picamera2") is not None:
-        from picamera2 import Picamera2
-
-        list_cameras = Picamera2.global_camera_info
-    if list_cameras is not None:
-        for info in list_cameras():
+    lacking = ""
+    try:
+        for info in (list_cameras or list_picameras)():
             model = str(info.get("Model", "unknown"))
             where = f"libcamera {info.get('Num', 0)}"
             found.append(Found(kind="camera", where=where, present=True, detail=model))
+    except MissingPackageError:
+        lacking = "; picamera2 is not installed"
     found += [
         Found(
             kind="camera",
@@ -198,8 +197,7 @@ def _cameras(
                 kind="camera",
                 where="USB, libcamera, video nodes",
                 present=False,
-                detail="no camera is seen"
-                + ("" if list_cameras else "; picamera2 is not installed"),
+                detail=f"no camera is seen{lacking}",
                 hint="plug the depth camera into a USB 3 port; a ribbon camera needs "
                 "sudo apt install python3-picamera2",
             )
@@ -207,14 +205,21 @@ def _cameras(
     return found
 
 
-def _oak(name: str, speed_mbit_s: float) -> Found:
+def _oak(device: UsbDevice, dev: Path) -> Found:
     """Say what USB knows of a depth camera; it boots only when it is opened."""
-    installed = importlib.util.find_spec("depthai") is not None
-    words = f"OAK depth camera ({name or 'unnamed'})"
+    hint = None
+    if importlib.util.find_spec("depthai") is None:
+        hint = "pip install 'continuon[oak]'"
+    elif not os.access(dev / device.node, os.W_OK):
+        hint = (
+            "this user may not use it: add a udev rule for vendor 03e7 with MODE 0666 "
+            "and plug it in again"
+        )
+    words = f"OAK depth camera ({device.name or 'unnamed'})"
     return Found(
         kind="camera",
         where="USB",
         present=True,
-        detail=f"{words}, {speed_mbit_s:g} Mbit/s before it boots",
-        hint=None if installed else "pip install 'continuon[oak]'",
+        detail=f"{words}, {device.speed_mbit_s:g} Mbit/s before it boots",
+        hint=hint,
     )

@@ -75,6 +75,8 @@ def scan_bus(
                 hint=None if there else "no chip has power, or SDA and SCL are swapped",
             )
         ]
+        if not there:
+            return found
         found.append(_servo_board(bus, clock, there=SERVO_ADDRESS in there))
         found += _gauges(bus, clock, there)
         found += _others(path, there, found)

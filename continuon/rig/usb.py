@@ -19,14 +19,14 @@ class UsbDevice:
         vendor, product: four hexadecimal digits each.
         name: what the device calls itself; empty where it does not.
         speed_mbit_s: negotiated.
-        path: below sysfs.
+        node: below /dev, by which a user process opens it.
     """
 
     vendor: str
     product: str
     name: str
     speed_mbit_s: float
-    path: Path
+    node: str
 
 
 def list_usb(sys: Path = Path("/sys")) -> tuple[UsbDevice, ...]:
@@ -41,7 +41,7 @@ def list_usb(sys: Path = Path("/sys")) -> tuple[UsbDevice, ...]:
                 product=_text(place / "idProduct"),
                 name=_text(place / "product"),
                 speed_mbit_s=float(speed) if speed else 0.0,
-                path=place,
+                node=f"bus/usb/{_number(place / 'busnum')}/{_number(place / 'devnum')}",
             )
         )
     return tuple(found)
@@ -50,3 +50,8 @@ def list_usb(sys: Path = Path("/sys")) -> tuple[UsbDevice, ...]:
 def _text(path: Path) -> str:
     """Return a file's text, or nothing where the device does not have it."""
     return path.read_text("utf-8", "replace").strip() if path.is_file() else ""
+
+
+def _number(path: Path) -> str:
+    """Return a number of sysfs with three digits, as device nodes are named."""
+    return _text(path).zfill(3)

@@ -56,6 +56,8 @@ def usb(root, *, vendor="03e7", product="2485", name="", speed="480"):
     (place / "idVendor").write_text(vendor + "\n")
     (place / "idProduct").write_text(product + "\n")
     (place / "speed").write_text(speed + "\n")
+    (place / "busnum").write_text("1\n")
+    (place / "devnum").write_text("7\n")
     if name:
         (place / "product").write_text(name + "\n")
 
@@ -234,7 +236,9 @@ def test_a_depth_camera_is_seen_on_usb_without_booting_it(tmp_path, monkeypatch)
     assert [device.vendor for device in list_usb(tmp_path)] == ["046d", "03e7"]
 
 
-def test_a_nameless_depth_camera_with_its_package_needs_nothing(tmp_path, monkeypatch):
+def test_a_nameless_depth_camera_with_its_package_needs_a_udev_rule_at_most(
+    tmp_path, monkeypatch
+):
     usb(tmp_path)
     real = registry.importlib.util.find_spec
     monkeypatch.setattr(
@@ -244,7 +248,10 @@ def test_a_nameless_depth_camera_with_its_package_needs_nothing(tmp_path, monkey
     )
     found = only(scanned(tmp_path), "camera")
     assert "unnamed" in found.detail
-    assert found.hint is None
+    assert "udev" in found.hint
+    (tmp_path / "bus/usb/001").mkdir()
+    (tmp_path / "bus/usb/001/007").write_bytes(b"")
+    assert only(scanned(tmp_path), "camera").hint is None
 
 
 def test_picamera2_is_asked_where_it_is_installed(tmp_path, monkeypatch):
@@ -256,7 +263,6 @@ def test_picamera2_is_asked_where_it_is_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(
         sys.modules, "picamera2", types.SimpleNamespace(Picamera2=Picamera2)
     )
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: object())
     found = only(scanned(tmp_path), "camera")
     assert (found.where, found.detail) == ("libcamera 1", "ov5647")
 
@@ -284,7 +290,14 @@ def test_the_depth_camera_wins_then_the_pis_own_then_usb(tmp_path, monkeypatch):
     found = find_camera(CameraWish(width=320), clock, sys=tmp_path, dev=tmp_path)
     assert isinstance(found, V4l2Camera)
     assert (found.name, found.width) == (str(tmp_path / "video0"), 320)
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: object())
+    seen = []
+    picamera2 = types.SimpleNamespace(
+        Picamera2=types.SimpleNamespace(global_camera_info=lambda: seen)
+    )
+    monkeypatch.setitem(sys.modules, "picamera2", picamera2)
+    found = find_camera(CameraWish(), clock, sys=tmp_path, dev=tmp_path)
+    assert isinstance(found, V4l2Camera)
+    seen.append({"Model": "imx708"})
     found = find_camera(CameraWish(), clock, sys=tmp_path, dev=tmp_path)
     assert isinstance(found, Picamera2Camera)
     usb(tmp_path)
