@@ -234,8 +234,11 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda seen, _frame: flags.append(seen))
     clock = SystemClock()
-    made = Factory.from_dict(json.loads(args.rig)).build()
-    servos = servos_of(made)
+    try:
+        servos = servos_of(Factory.from_dict(json.loads(args.rig)).build())
+    except OSError as error:
+        print(f"guard: no outputs to guard: {error}", file=sys.stderr)
+        return 4
     if args.stop or args.board is None:
         return 0 if stop_outputs(servos, clock) else 4
     make_real_time(Wishes(priority=60))

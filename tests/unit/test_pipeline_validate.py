@@ -138,17 +138,18 @@ def test_a_validation_that_breaks_off_rolls_an_unproven_bundle_back(tmp_path, de
 
 @pytest.mark.req("R-VALIDATE-01")
 @pytest.mark.parametrize(
-    ("bundle", "verdict", "stays"),
+    ("bundle", "verdict", "rig", "stays"),
     [
-        ("aa", Verdict.PASSED, True),
-        ("bb", Verdict.PASSED, False),
-        ("aa", Verdict.MISSED, False),
+        ("aa", Verdict.PASSED, "sim", True),
+        ("bb", Verdict.PASSED, "sim", False),
+        ("aa", Verdict.MISSED, "sim", False),
+        ("aa", Verdict.PASSED, "pi", False),
     ],
 )
 def test_only_a_bundle_that_passed_before_outlives_a_broken_measurement(
-    tmp_path, device, bundle, verdict, stays
+    tmp_path, device, bundle, verdict, rig, stays
 ):
-    context = Context(root=tmp_path)
+    context = Context(root=tmp_path, rig=rig)
     before = Receipt(
         phase=10,
         name="validate",
@@ -165,7 +166,7 @@ def test_only_a_bundle_that_passed_before_outlives_a_broken_measurement(
     )
     write_receipt(receipt_path(context, "validate"), before)
     with pytest.raises(HardwareError):
-        _run(tmp_path)
+        validate.run(context, lambda *_: None)
     assert ("E-PIPE-VALIDATE-003" not in device.calls) is stays
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -411,3 +412,16 @@ os._exit(9)
     wait_for(lambda: board.read_status().reason == orphaned, SystemClock())
     assert registers.read_text() == "{}"
     board.remove()
+
+
+@pytest.mark.slow
+def test_a_guard_with_nothing_to_guard_says_so_in_one_line():
+    rig = json.dumps({"target": "builtins:object", "kwargs": {}})
+    done = subprocess.run(
+        [sys.executable, "-m", "continuon.robot.guard", "--stop", "--rig", rig],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert done.stderr == "guard: no outputs to guard: object has no servos\n"

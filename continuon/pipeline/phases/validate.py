@@ -89,11 +89,12 @@ def run(context: Context, progress: Progress) -> Outcome:
 
 
 def _proven(context: Context, active: Path) -> bool:
-    """Whether this very bundle passed its validation before."""
+    """Whether this very bundle passed its validation before, on the same kind of rig."""
     receipt = read_receipt(receipt_path(context, "validate"))
     return (
         receipt is not None
         and receipt.verdict is Verdict.PASSED
+        and (receipt.origin == "real") is (context.rig == "pi")
         and receipt.figures.get("bundle") == active.name
     )
 
