@@ -446,6 +446,18 @@ def test_writing_a_copy_onto_a_full_disk_publishes_nothing(
     assert published == []
 
 
+@pytest.mark.parametrize("free", [0, 4096], ids=["no room", "room for one file"])
+def test_a_key_on_a_full_disk_is_no_key_and_half_a_pair_is_not_left(
+    small_disk, fails, free
+):
+    """A tmpfs gives a file room a page at a time."""
+    (small_disk / "keys").mkdir()
+    (small_disk / "filler").write_bytes(bytes(256 * 1024 - free))
+    argv = ("keys", "new", small_disk / "keys" / "k.pem")
+    assert fails(*argv) == (1, "E-IO-FULL-001")
+    assert list((small_disk / "keys").iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_pipeline_on_a_full_disk_stops_with_one_line(tmp_path, small_disk, fails):
     source = noisy_tub(tmp_path / "tub")

@@ -89,7 +89,7 @@ def run(context: Context, progress: Progress) -> Outcome:
 
 
 def _proven(context: Context, active: Path) -> bool:
-    """Whether this very bundle passed its validation before, on the same kind of rig."""
+    """Whether this very bundle passed its validation on this kind of rig before."""
     receipt = read_receipt(receipt_path(context, "validate"))
     return (
         receipt is not None
