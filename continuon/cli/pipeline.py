@@ -318,7 +318,8 @@ def manage(
         f"{'done   ' if step.done else 'missing'}  {step.name:<8} {step.reason}"
         for step in inventory.steps
     ]
-    lines += ["", "next:", *(f"  {command}" for command in inventory.next_commands)]
+    commands = [f"  {command}" for command in inventory.next_commands]
+    lines += ["", "next:", *(commands or ["  nothing is missing"])]
     if not codes:
         lines.append("nothing was run: name a step to run it")
     facts = {

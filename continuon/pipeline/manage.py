@@ -12,7 +12,9 @@ import attrs
 
 from continuon.errors import DataError, UsageError
 from continuon.home import Home
+from continuon.pipeline.gates import Verdict
 from continuon.pipeline.phase import MINIMUM_EPISODES
+from continuon.pipeline.receipt import read_receipt
 
 __all__ = ["Inventory", "Step", "take_inventory"]
 
@@ -127,6 +129,12 @@ def take_inventory(
             ["ota", "stage", bundle, "--home", home.root],
             ["ota", "activate", "--home", home.root],
         ),
+        _step(
+            "validate",
+            _validated(home),
+            "validated" if _validated(home) else "not validated",
+            ["validate", "--home", home.root],
+        ),
     )
     return Inventory(
         episodes=len(recorded),
@@ -178,6 +186,11 @@ def _bundle_commands(
 def _deployed(home: Home) -> bool:
     slots = home.model / "slots"
     return slots.is_dir() and any(slots.iterdir())
+
+
+def _validated(home: Home) -> bool:
+    receipt = read_receipt(home.reports / "receipts" / "10-validate.json")
+    return receipt is not None and receipt.verdict is Verdict.PASSED
 
 
 def _origins(tfrecord: Path) -> list[str]:

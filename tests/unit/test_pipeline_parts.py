@@ -76,7 +76,7 @@ def test_an_empty_home_misses_everything_and_names_each_command(tmp_path):
     assert inventory.episodes == 0
     assert [step.name for step in inventory.steps if not step.done] == [
         *("record", "prove", "convert", "export", "train", "compile"),
-        *("bundle", "deploy"),
+        *("bundle", "deploy", "validate"),
     ]
     assert list(tmp_path.iterdir()) == []
 
