@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Params,
         count_parameters,
         init,
+        near_neutral,
         trainable_mask,
     )
     from continuon.hope.plane import (
@@ -72,6 +73,7 @@ __all__ = [
     "load_plane",
     "merge_adapter",
     "merge_planes",
+    "near_neutral",
     "plane_of",
     "plane_versions",
     "preset",
@@ -115,6 +117,7 @@ _HOMES = {
     "sequence": "model",
     "spectral_radius": "stability",
     "step": "model",
+    "near_neutral": "parameters",
     "trainable_mask": "parameters",
 }
 

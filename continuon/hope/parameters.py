@@ -12,13 +12,14 @@ import numpy as np
 from continuon.hope.config import HopeConfig
 from continuon.hope.target import frozen_target
 
-__all__ = ["Params", "count_parameters", "init", "trainable_mask"]
+__all__ = ["Params", "count_parameters", "init", "near_neutral", "trainable_mask"]
 
 Params = dict[str, Any]
 _KERNEL_GAINS = (6.0, 2.25)
 """First and later convolutions. Neighbouring frames differ little: with gains near one
 the encoder's output would vary by a tenth, too small for the soft norms."""
 _KERNELS = (5, 3, 3)
+_CALM = 0.005
 
 
 class _Draw:
@@ -57,6 +58,18 @@ def init(key: Any, config: HopeConfig) -> Params:
     }
     arrays: Params = jax.tree.map(jax.numpy.asarray, params)
     return arrays
+
+
+def near_neutral(params: Params) -> Params:
+    """Return fresh parameters whose actions stay close to zero whatever is seen.
+
+    An untrained head jumps from frame to frame across its whole range. That is no
+    matter to training, but a robot's first policy must not jerk: a safety kernel would
+    veto it, and rightly.
+    """
+    heads = params["heads"]
+    calm = {**heads, "action": heads["action"] * _CALM}
+    return {**params, "heads": calm}
 
 
 def trainable_mask(params: Params) -> Any:

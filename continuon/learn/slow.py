@@ -47,7 +47,8 @@ class TrainReport:
     """What a training run made.
 
     Attributes:
-        checkpoint: `policy.hope`; seed_checkpoint: the untrained `seed.hope`.
+        checkpoint: `policy.hope`; seed_checkpoint: the untrained `seed.hope`, its
+            actions near neutral.
         loss_csv, loss_json: the loss curve, one row an update.
         resumed_at: the update from which a killed run went on, 0 for a whole run.
         seconds: of this process; peak_memory_bytes: of this process.
@@ -195,7 +196,13 @@ def train_arrays(
     overrides: dict[str, Any] | None = None,
 ) -> TrainReport:
     """Train on episodes that are already in memory; see `train`."""
-    from continuon.hope import count_parameters, digest, preset, save_checkpoint
+    from continuon.hope import (
+        count_parameters,
+        digest,
+        near_neutral,
+        preset,
+        save_checkpoint,
+    )
     from continuon.learn.loop import LossRow, run_steps
     from continuon.learn.mesh import Placement, placement
     from continuon.learn.resume import load_training, save_training
@@ -229,7 +236,7 @@ def train_arrays(
     parameters = count_parameters(state.params)
     seed_path, policy_path = output_dir / "seed.hope", output_dir / "policy.hope"
     untrained = {**facts, "steps": 0, "trained": False}
-    save_checkpoint(seed_path, config, state.params, metadata=untrained)
+    save_checkpoint(seed_path, config, near_neutral(state.params), metadata=untrained)
     rows: list[LossRow] = []
     saved = output_dir / _STATE
     found = load_training(saved, state, run=run) if resume else None

@@ -148,3 +148,15 @@ def test_the_radius_is_below_one_for_any_decay_and_shows_a_broken_one():
 )
 def test_presets_have_the_size_that_their_names_promise(name, low, high):
     assert low < hope.count_parameters(hope.init(0, hope.preset(name))) < high
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-HOPE-34")
+def test_a_robot_s_first_policy_does_not_jerk_whatever_it_sees():
+    """Unlike fresh parameters, whose head jumps across much of its range."""
+    params, obs = parameters(TINY), observations(TINY)
+    jumps = []
+    for seen in (params, hope.near_neutral(params)):
+        _, out = hope.sequence(seen, TINY, hope.init_state(TINY, 2), obs, remat=False)
+        jumps.append(float(np.abs(np.diff(out.action, axis=1)).max()))
+    assert jumps[1] < 0.05 < 0.2 < jumps[0]
