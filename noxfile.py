@@ -146,6 +146,46 @@ def cockpit(session: nox.Session) -> None:
     session.run("pytest", "tests/cockpit", *session.posargs)
 
 
+@nox.session(default=False)
+def interop(session: nox.Session) -> None:
+    """Stock tensorflow-datasets and rlds read what we write, to the last bit."""
+    install(session, ("data", "arrayrecord"), "test")
+    session.install(
+        "tensorflow>=2.21,<2.23",
+        "tensorflow-datasets>=4.9.10",
+        "rlds>=0.1.8",
+        "opencv-python-headless>=4.8",
+    )
+    args = ("-W", "ignore", "tests/interop/test_tfds_reads.py", *session.posargs)
+    session.run("pytest", *args)
+
+
+@nox.session(venv_backend="venv", default=False)
+def interop_lerobot(session: nox.Session) -> None:
+    """LeRobot itself opens what we write as LeRobot v3.
+
+    Its own requirements pin PyTorch below what is current and pull much that reading
+    needs not, so only what its data set class imports is installed beside it.
+    """
+    install(session, ("data", "lerobot"), "test")
+    session.install("torch==2.14.1", "torchvision==0.29.1")
+    session.install("--no-deps", "lerobot==0.4.4")
+    session.install(
+        "datasets>=4,<4.2",
+        "accelerate",
+        "deepdiff",
+        "draccus==0.10.0",
+        "einops",
+        "jsonlines",
+        "pandas",
+        "pillow",
+        "safetensors",
+        "termcolor",
+    )
+    args = ("-W", "ignore", "tests/interop/test_lerobot_reads.py", *session.posargs)
+    session.run("pytest", *args, env={"HF_HUB_OFFLINE": "1"})
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Ratios against peers and hardware limits, measured side by side."""
