@@ -195,6 +195,7 @@ def compile_(
     *,
     output_dir: Path | None = None,
     control_rate_hz: float = 30.0,
+    variants: tuple[Literal["int8", "fp16", "onnx"], ...] = (),
 ) -> Result:
     """Compile a checkpoint for the edge and check each artifact against JAX.
 
@@ -206,12 +207,16 @@ def compile_(
         Where the artifacts go; default `artifacts` beside the checkpoint's folder.
     control_rate_hz
         Rate of the policy's steps.
+    variants
+        Also make these; each is measured and gated like the others.
     """
     from continuon.export import compile_checkpoint
 
     source = checkpoint or Home.from_environment().checkpoints / "slow" / "policy.hope"
     target = output_dir or source.parent.parent / "artifacts"
-    report = compile_checkpoint(source, target, control_rate_hz=control_rate_hz)
+    report = compile_checkpoint(
+        source, target, control_rate_hz=control_rate_hz, variants=variants
+    )
     lines = [
         f"{info.path.name:<20} {info.bytes:>10,} bytes  error {info.max_abs_error}"
         for info in report.artifacts
@@ -226,7 +231,9 @@ def infer(
     model_path: Path,
     obs_dim: int | None = None,
     action_dim: int | None = None,
-    backend: Literal["litert", "numpy"] = "litert",
+    backend: Literal[
+        "litert", "litert-fp16", "litert-int8", "onnxruntime", "numpy"
+    ] = "litert",
     ticks: int = 200,
 ) -> Result:
     """Run a compiled policy's golden ticks and time it; 3 if it answers otherwise.
@@ -254,4 +261,22 @@ def infer(
     report = run_inference(
         folder, backend=backend, obs_dim=obs_dim, action_dim=action_dim, ticks=ticks
     )
-    return Result(data=report, exit_code=0 if report.golden.ok else 3)
+    golden, latency = report.golden, report.latency
+    lines = [
+        (
+            f"{report.name} on {report.backend}: golden ticks "
+            f"{'met' if golden.ok else 'MISSED'}, error {golden.max_abs_error:.2e} "
+            f"of {golden.tolerance:g} allowed"
+        ),
+        "one step: "
+        + ", ".join(
+            f"{name} {latency[key]:.3f} ms"
+            for name, key in (
+                ("p50", "p50_ms"),
+                ("p99", "p99_ms"),
+                ("p99.9", "p999_ms"),
+            )
+        )
+        + f" over {latency['ticks']:.0f} ticks",
+    ]
+    return Result(data=report, text="\n".join(lines), exit_code=0 if golden.ok else 3)

@@ -59,7 +59,7 @@ class Golden:
 
 @attrs.frozen
 class GoldenReport:
-    """Largest error over all golden ticks, scaled as the tolerance is."""
+    """Error over all golden ticks, by the artifact's own measure; see `Artifact`."""
 
     backend: str
     ticks: int
@@ -90,13 +90,17 @@ def check_golden(policy: Policy, directory: Path) -> GoldenReport:
             seen=seen,
             allowed=(policy.spec.golden_sha256, policy.spec.config_digest),
         )
-    error, ticks = _replay_error(policy, golden)
-    ok = math.isfinite(error) and error <= golden.tolerance
-    return GoldenReport(policy.backend, ticks, error, golden.tolerance, ok)
+    entry = policy.spec.entry(policy.backend)
+    measure = "worst" if entry is None else entry.measure
+    told = None if entry is None else entry.tolerance
+    tolerance = golden.tolerance if told is None else told
+    error, ticks = _replay_error(policy, golden, measure)
+    ok = math.isfinite(error) and error <= tolerance
+    return GoldenReport(policy.backend, ticks, error, tolerance, ok)
 
 
-def _replay_error(policy: Policy, golden: Golden) -> tuple[float, int]:
-    """Return the largest scaled error of action and surprise, and the ticks."""
+def _replay_error(policy: Policy, golden: Golden, measure: str) -> tuple[float, int]:
+    """Return the error, as the artifact's measure has it, and the ticks."""
     inputs = {name: decode_array(value) for name, value in golden.inputs.items()}
     expected = {name: decode_array(value) for name, value in golden.outputs.items()}
     ticks = len(expected["action"])
@@ -106,6 +110,9 @@ def _replay_error(policy: Policy, golden: Golden) -> tuple[float, int]:
         for tick in range(ticks)
     ]
     policy.reset()
+    if measure == "action":
+        actions = np.stack([out.action for out in given]).astype(np.float64)
+        return float(np.abs(actions - expected["action"]).mean()), ticks
     pairs = [
         (np.stack([out.action for out in given]), expected["action"]),
         (np.array([out.surprise for out in given]), expected["surprise"]),

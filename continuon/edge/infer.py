@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
 from continuon.edge.golden import GoldenReport, check_golden
 from continuon.edge.latency import measure_latency
 from continuon.edge.policy import Backend, load_policy
+from continuon.edge.spec import read_spec
 from continuon.errors import UsageError
 
 __all__ = ["InferReport", "infer"]
@@ -59,7 +60,8 @@ def infer(
     """
     directory = model_path if model_path.is_dir() else model_path.parent
     if backend is None:
-        backend = "numpy" if model_path.suffix == ".weights" else "litert"
+        named = {a.path: a.backend for a in read_spec(directory).artifacts}
+        backend = cast("Backend", named.get(model_path.name, "litert"))
     policy = load_policy(directory, backend=backend)
     spec = policy.spec
     for name, asked, real in (

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from continuon.edge.spec import PolicySpec
-from continuon.errors import DataError, MissingPackageError
+from continuon.edge.spec import STATE_PREFIX, PolicySpec, check_names
+from continuon.errors import MissingPackageError
 
 __all__ = ["LiteRtEngine"]
 
 SIGNATURE = "step"
-STATE_PREFIX = "state/"
 Array = np.ndarray[Any, Any]
 
 
@@ -32,7 +31,7 @@ class LiteRtEngine:
         runner = self._interpreter.get_signature_runner(SIGNATURE)
         inputs = runner.get_input_details()
         outputs = runner.get_output_details()
-        _check_names(path, spec, set(inputs), set(outputs))
+        check_names(path, spec, set(inputs), set(outputs))
         self._inputs = {name: detail["index"] for name, detail in inputs.items()}
         self._outputs = {name: detail["index"] for name, detail in outputs.items()}
         self._pairs = [
@@ -57,24 +56,3 @@ class LiteRtEngine:
             put(target, np.asarray(tensor(source)()))
         action = tensor(self._outputs["action"])()[0].copy()
         return action, float(tensor(self._outputs["surprise"])()[0])
-
-
-def _check_names(
-    path: Path, spec: PolicySpec, inputs: set[str], outputs: set[str]
-) -> None:
-    state = {STATE_PREFIX + name for name in spec.state}
-    senses = {"image"} if spec.image_height else set()
-    senses |= {"proprio"} if spec.proprio else set()
-    senses |= {"previous_action"} if spec.use_previous_action else set()
-    for seen, allowed in (
-        (inputs, state | senses),
-        (outputs, state | {"action", "surprise"}),
-    ):
-        if seen != allowed:
-            raise DataError(
-                "E-EDGE-LITERT-001",
-                "the artifact's signature is not the one that the spec describes",
-                where=path,
-                seen=", ".join(sorted(seen - allowed)) or "names missing",
-                allowed=", ".join(sorted(allowed - seen)) or "no more",
-            )

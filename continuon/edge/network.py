@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from continuon.edge.convolution import Convolution
+from continuon.edge.motion import Motion
 from continuon.errors import DataError
 from continuon.tensorfile import read_tensors
 
@@ -40,6 +41,8 @@ class NumpyEngine:
             )
             for index in range(len(config["image_channels"]) if self._sees else 0)
         ]
+        bands = config.get("motion_bands", 0)
+        self._motion = Motion(bands) if bands and self._sees else None
         self.reset()
 
     @classmethod
@@ -67,6 +70,8 @@ class NumpyEngine:
     def reset(self) -> None:
         """Set the recurrent state to zeros."""
         self._tick = 0
+        if self._motion is not None:
+            self._motion.reset()
         self._prediction = np.zeros(self._config["latent"], np.float32)
         for block in self._blocks:
             block.reset()
@@ -96,6 +101,8 @@ class NumpyEngine:
                 features = _silu(convolution(features))
             x = x + features.reshape(-1) @ weights["encoder/image"]
             grey = np.mean(pixels, -1)
+            if self._motion is not None:
+                x = x + self._motion(grey) @ weights["encoder/motion"]
             cells = weights["frozen/rows"] @ grey @ weights["frozen/columns"]
             sources.append(cells.reshape(-1))
         if self._config["proprio"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import attrs
 import numpy as np
@@ -13,7 +13,7 @@ from continuon.errors import ContractError, DataError, UsageError
 
 __all__ = ["Backend", "Policy", "PolicyOutput", "load_policy"]
 
-Backend = Literal["litert", "numpy"]
+Backend = Literal["litert", "litert-fp16", "litert-int8", "onnxruntime", "numpy"]
 Array = np.ndarray[Any, Any]
 
 
@@ -114,20 +114,24 @@ def load_policy(directory: Path, *, backend: Backend = "litert") -> Policy:
         DataError: E-EDGE-SPEC-*, E-EDGE-ARTIFACT-*.
         MissingPackageError: LiteRT is not installed.
     """
-    if backend not in {"litert", "numpy"}:
+    if backend not in get_args(Backend):
         raise UsageError(
             "E-EDGE-BACKEND-001",
             "there is no such backend",
             seen=backend,
-            allowed="litert, numpy",
+            allowed=", ".join(get_args(Backend)),
         )
     spec = read_spec(directory)
     path = spec.artifact(directory, backend)
     engine: Engine
-    if backend == "litert":
+    if backend.startswith("litert"):
         from continuon.edge.litert import LiteRtEngine
 
         engine = LiteRtEngine(path, spec)
+    elif backend == "onnxruntime":
+        from continuon.edge.onnx import OnnxEngine
+
+        engine = OnnxEngine(path, spec)
     else:
         from continuon.edge.network import NumpyEngine
 

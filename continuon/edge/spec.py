@@ -11,10 +11,19 @@ import msgspec
 
 from continuon.errors import DataError
 
-__all__ = ["SPEC_FILE", "Artifact", "PolicySpec", "TensorSpec", "read_spec"]
+__all__ = [
+    "SPEC_FILE",
+    "STATE_PREFIX",
+    "Artifact",
+    "PolicySpec",
+    "TensorSpec",
+    "check_names",
+    "read_spec",
+]
 
 SPEC_FILE = "spec.json"
 SPEC_VERSION = 1
+STATE_PREFIX = "state/"
 
 
 @attrs.frozen
@@ -27,13 +36,23 @@ class TensorSpec:
 
 @attrs.frozen
 class Artifact:
-    """One file that a backend can run, or a placeholder that none can."""
+    """One file that a backend can run, or a placeholder that none can.
+
+    Attributes:
+        precision: of the static weights, fp32, fp16 or int8.
+        measure: how its golden error counts: `worst` is the largest error of any
+            output, `action` the mean error of the actions.
+        tolerance: of that error; None means the golden file's own.
+    """
 
     path: str
     backend: str
     bytes: int
     sha256: str
     is_placeholder: bool = False
+    precision: str = "fp32"
+    measure: str = "worst"
+    tolerance: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +98,11 @@ class PolicySpec:
     def state_bytes(self) -> int:
         """Bytes of the recurrent state."""
         return sum(4 * math.prod(tensor.shape) for tensor in self.state.values())
+
+    def entry(self, backend: str) -> Artifact | None:
+        """Return what the spec says of a backend's artifact, None if it has none."""
+        usable = (a for a in self.artifacts if not a.is_placeholder)
+        return next((a for a in usable if a.backend == backend), None)
 
     def artifact(self, directory: Path, backend: str) -> Path:
         """Return the checked file for a backend.
@@ -136,6 +160,32 @@ def read_spec(directory: Path) -> PolicySpec:
             allowed=SPEC_VERSION,
         )
     return spec
+
+
+def check_names(
+    path: Path, spec: PolicySpec, inputs: set[str], outputs: set[str]
+) -> None:
+    """Check that an artifact has the spec's inputs and outputs, no more and no less.
+
+    Raises:
+        DataError: E-EDGE-LITERT-001, naming the difference.
+    """
+    state = {STATE_PREFIX + name for name in spec.state}
+    senses = {"image"} if spec.image_height else set()
+    senses |= {"proprio"} if spec.proprio else set()
+    senses |= {"previous_action"} if spec.use_previous_action else set()
+    for seen, allowed in (
+        (inputs, state | senses),
+        (outputs, state | {"action", "surprise"}),
+    ):
+        if seen != allowed:
+            raise DataError(
+                "E-EDGE-LITERT-001",
+                "the artifact's signature is not the one that the spec describes",
+                where=path,
+                seen=", ".join(sorted(seen - allowed)) or "names missing",
+                allowed=", ".join(sorted(allowed - seen)) or "no more",
+            )
 
 
 def file_sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import attrs
 import msgspec
 import numpy as np
 
-from continuon.export.files import write_file
+from continuon.export.files import file_sha256, write_file
 from continuon.export.litert import to_litert
-from continuon.export.lowering import lower, rollout
+from continuon.export.lowering import Lowered, lower, rollout
 from continuon.export.observations import golden_inputs
+from continuon.export.onnx_graph import to_onnx
 from continuon.export.parity import backend_errors, scaled_error
+from continuon.export.quantise import to_fp16, to_int8
 from continuon.export.records import (
     golden_record,
     placeholder_record,
@@ -21,17 +24,18 @@ from continuon.export.records import (
     to_json,
 )
 from continuon.export.stablehlo import stablehlo_rollout, to_stablehlo
-from continuon.hope.checkpoint import load_checkpoint, save_checkpoint
+from continuon.export.variants import Variant, chosen
+from continuon.hope.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = ["TOLERANCE", "ArtifactInfo", "CompileReport", "compile_checkpoint"]
 
 TOLERANCE = 1e-4
-"""Largest error of a float32 artifact, as a share of max(1, largest output)."""
+"""Of the golden ticks where they are met again: other machines round otherwise."""
 
 
 @attrs.frozen
 class ArtifactInfo:
-    """One written file; `max_abs_error` is None for what cannot run."""
+    """One written file; `max_abs_error` goes by `measure`, None for what cannot run."""
 
     path: Path
     role: str
@@ -40,6 +44,8 @@ class ArtifactInfo:
     sha256: str
     max_abs_error: float | None
     tolerance: float | None
+    precision: str = "fp32"
+    measure: str = "worst"
 
 
 @attrs.frozen
@@ -76,6 +82,7 @@ def compile_checkpoint(
     golden_observations: dict[str, np.ndarray] | None = None,
     golden_origin: str = "replayed",
     name: str = "hope",
+    variants: Sequence[str] = (),
 ) -> CompileReport:
     """Write policy.tflite, .weights, .stablehlo, .hef.json, golden.json, spec.json.
 
@@ -89,21 +96,27 @@ def compile_checkpoint(
             episode's start; None makes synthetic ones, labelled so.
         golden_origin: label of the given observations.
         name: model name for the spec.
+        variants: also make `int8`, `fp16` (of the `.tflite`) or `onnx`.
 
     Raises:
+        UsageError: no such variant.
         DataError, ContractError: the checkpoint or the observations are refused.
         MissingPackageError: the converter or the interpreter is not installed.
     """
+    made = chosen(variants)
     loaded = load_checkpoint(checkpoint)
     inputs = golden_inputs(loaded.config, golden_observations)
     origin = "synthetic" if golden_observations is None else golden_origin
     lowered = lower(loaded)
     outputs = rollout(lowered, inputs)
     litert, stablehlo = to_litert(lowered), to_stablehlo(lowered)
+    extras = _extras(loaded, lowered, litert, variants)
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "spec.json").unlink(missing_ok=True)
     write_file(output_dir / "policy.tflite", litert)
     write_file(output_dir / "policy.stablehlo", stablehlo)
+    for path, data in extras.items():
+        write_file(output_dir / path, data)
     write_file(output_dir / "policy.hef.json", to_json(placeholder_record(loaded)))
     save_checkpoint(
         output_dir / "policy.weights",
@@ -114,10 +127,16 @@ def compile_checkpoint(
     golden = golden_record(loaded, inputs, outputs, origin=origin, tolerance=TOLERANCE)
     write_file(output_dir / "golden.json", to_json(golden))
     spec = spec_record(
-        loaded, lowered, output_dir, name=name, control_rate_hz=control_rate_hz
+        loaded,
+        lowered,
+        output_dir,
+        variants=made,
+        name=name,
+        control_rate_hz=control_rate_hz,
     )
     write_file(output_dir / "spec.json", to_json(spec))
-    errors = backend_errors(output_dir)
+    runnable = [v.backend for v in made if v.tolerance and v.backend != "stablehlo"]
+    errors = backend_errors(output_dir, runnable)
     seen = stablehlo_rollout(stablehlo, lowered, inputs)
     errors["stablehlo"] = scaled_error(seen, outputs)
     return CompileReport(
@@ -126,22 +145,33 @@ def compile_checkpoint(
         parameters=spec["parameters"],
         golden_origin=origin,
         golden_ticks=len(outputs["action"]),
-        artifacts=tuple(
-            _info(output_dir, entry, errors) for entry in spec["artifacts"]
-        ),
+        artifacts=tuple(_info(output_dir, variant, errors) for variant in made),
     )
 
 
-def _info(
-    directory: Path, entry: dict[str, Any], errors: dict[str, float]
-) -> ArtifactInfo:
-    backend = entry["backend"]
+def _extras(
+    loaded: Checkpoint, lowered: Lowered, litert: bytes, variants: Sequence[str]
+) -> dict[str, bytes]:
+    made: dict[str, bytes] = {}
+    if "int8" in variants:
+        made["policy.int8.tflite"] = to_int8(litert)
+    if "fp16" in variants:
+        made["policy.fp16.tflite"] = to_fp16(litert)
+    if "onnx" in variants:
+        made["policy.onnx"] = to_onnx(loaded, lowered)
+    return made
+
+
+def _info(directory: Path, variant: Variant, errors: dict[str, float]) -> ArtifactInfo:
+    path = directory / variant.path
     return ArtifactInfo(
-        path=directory / entry["path"],
-        role="placeholder" if entry["is_placeholder"] else "policy",
-        backend=backend,
-        bytes=entry["bytes"],
-        sha256=entry["sha256"],
-        max_abs_error=errors.get(backend),
-        tolerance=TOLERANCE if backend in errors else None,
+        path=path,
+        role="placeholder" if variant.is_placeholder else "policy",
+        backend=variant.backend,
+        bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+        max_abs_error=errors.get(variant.backend),
+        tolerance=variant.tolerance,
+        precision=variant.precision,
+        measure=variant.measure,
     )

@@ -6,6 +6,7 @@ Their fields are the contract `specs/edge`; `continuon.edge` reads them.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,14 @@ import numpy as np
 
 from continuon.export.files import file_sha256
 from continuon.export.lowering import Lowered
+from continuon.export.variants import Variant
 from continuon.hope.checkpoint import Checkpoint
 from continuon.hope.config import digest
 from continuon.hope.parameters import count_parameters
 
-__all__ = ["ARTIFACTS", "golden_record", "placeholder_record", "spec_record", "to_json"]
+__all__ = ["golden_record", "placeholder_record", "spec_record", "to_json"]
 
 VERSION = 1
-ARTIFACTS = (
-    ("policy.tflite", "litert", False),
-    ("policy.weights", "numpy", False),
-    ("policy.stablehlo", "stablehlo", False),
-    ("policy.hef.json", "hailo", True),
-)
-"""File, backend and whether it is a placeholder, in the order of preference."""
-
 Array = np.ndarray[Any, Any]
 
 
@@ -56,6 +50,7 @@ def spec_record(
     lowered: Lowered,
     directory: Path,
     *,
+    variants: Sequence[Variant],
     name: str,
     control_rate_hz: float,
 ) -> dict[str, Any]:
@@ -79,13 +74,18 @@ def spec_record(
         "golden_sha256": file_sha256(directory / "golden.json"),
         "artifacts": [
             {
-                "path": path,
-                "backend": backend,
-                "bytes": (directory / path).stat().st_size,
-                "sha256": file_sha256(directory / path),
-                "is_placeholder": is_placeholder,
+                "path": made.path,
+                "backend": made.backend,
+                "bytes": (directory / made.path).stat().st_size,
+                "sha256": file_sha256(directory / made.path),
+                "is_placeholder": made.is_placeholder,
+                "precision": made.precision,
+                "measure": made.measure,
+                # a runtime on another machine may round otherwise: the golden file's
+                # own, wider tolerance serves there for float32
+                "tolerance": None if made.precision == "fp32" else made.tolerance,
             }
-            for path, backend, is_placeholder in ARTIFACTS
+            for made in variants
         ],
         "parameters": count_parameters(loaded.params),
     }

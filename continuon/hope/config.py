@@ -53,6 +53,9 @@ class HopeConfig:
         chunk: C, ticks evaluated in parallel and between anchor refreshes.
         latent: size of the frozen target that the world model predicts.
         image_channels: channels of the stride-2 convolutions of the encoder.
+        motion_bands: horizontal bands of the image whose sideways motion since the
+            last frame is sensed; 0 for none, as without an image. See
+            `continuon.hope.motion`.
         self_modifying, online: switches of the two kinds of memory writes.
 
     Raises:
@@ -80,6 +83,7 @@ class HopeConfig:
     image_channels: tuple[int, ...] = attrs.field(
         default=(16, 32, 32), converter=_integers
     )
+    motion_bands: int = 0
     self_modifying: bool = True
     online: bool = True
 
@@ -99,6 +103,11 @@ class HopeConfig:
             f"{self.image_width} with image_height {self.image_height}",
             "both 0, or both positive",
         )
+        bands = self.motion_bands
+        fits = isinstance(bands, int) and bands >= 0
+        if self.has_image and bands:
+            fits = fits and bands <= self.image_height and self.image_width >= 3
+        _require("motion_bands", fits, bands, "0 to image_height, on 3 columns or more")
         _require(
             "image_channels",
             all(c >= 1 for c in self.image_channels) and len(self.image_channels) >= 1,
@@ -129,6 +138,11 @@ class HopeConfig:
     def has_image(self) -> bool:
         """Whether the network looks at a picture."""
         return self.image_height > 0
+
+    @property
+    def senses_motion(self) -> bool:
+        """Whether the network is told how the picture moved."""
+        return self.has_image and self.motion_bands > 0
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -8,18 +8,24 @@ import jax
 import jax.numpy as jnp
 
 from continuon.hope.config import HopeConfig
+from continuon.hope.motion import normalised
 from continuon.hope.parameters import Params
 
-__all__ = ["PROPRIO_LIMIT", "encode", "target_latent"]
+__all__ = ["PROPRIO_LIMIT", "encode", "frame_of", "target_latent"]
 
 PROPRIO_LIMIT = 1000.0
 """Proprioceptive inputs are clipped to plus and minus this, in their own units."""
 
 
 def encode(
-    params: Params, config: HopeConfig, obs: Mapping[str, jax.Array]
+    params: Params,
+    config: HopeConfig,
+    obs: Mapping[str, jax.Array],
+    motion: jax.Array | None = None,
 ) -> jax.Array:
     """Return [..., d] from an observation with any leading axes.
+
+    `motion` [..., bands] is from `motion_of`, where the config has bands.
 
     A linear path from the senses is kept beside the mixed one, since control is
     nearly linear in what is sensed.
@@ -33,7 +39,14 @@ def encode(
     if config.use_previous_action:
         previous = jnp.clip(obs["previous_action"].astype(x.dtype), -1.0, 1.0)
         x = x + previous @ encoder["previous_action"]
+    if motion is not None:
+        x = x + motion @ encoder["motion"]
     return x + jnp.matmul(jax.nn.silu(x), encoder["mix"])
+
+
+def frame_of(params: Params, obs: Mapping[str, jax.Array]) -> jax.Array:
+    """Return the normalised grey frame [..., h, w] of an observation."""
+    return normalised(jnp.mean(_pixels(obs["image"], params["encoder"]["bias"]), -1))
 
 
 def target_latent(

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from continuon.hope.config import HopeConfig
-from continuon.hope.encoder import encode, target_latent
+from continuon.hope.encoder import encode, frame_of, target_latent
 from continuon.hope.fast import fast_chunk, fast_step
 from continuon.hope.mid import mid_chunk, mid_step
+from continuon.hope.motion import motion_of
 from continuon.hope.observation import check_boundary, check_observation
 from continuon.hope.parameters import Params
 from continuon.hope.projection import project
@@ -71,7 +72,12 @@ def step(
     tick = state["tick"]
     due = due_levels(config, tick, latent.dtype)
     refresh = jax.lax.rem(tick, jnp.asarray(config.chunk, tick.dtype)) == 0
-    x = encode(params, config, obs)
+    sensed, motion = {}, None
+    if config.senses_motion:
+        sensed["frame"] = frame_of(params, obs)
+        moved = motion_of(config, sensed["frame"], state["frame"])
+        motion = jnp.where(tick > 0, moved, jnp.zeros_like(moved))
+    x = encode(params, config, obs, motion)
     blocks, strengths = {}, []
     for name, before in state["blocks"].items():
         block, old = params["blocks"][name], dict(before)
@@ -92,7 +98,8 @@ def step(
         strengths.append(strength)
     prediction = x @ params["heads"]["prediction"]
     output = _output(params, x, prediction, (error, latent), strengths)
-    return {"tick": tick + 1, "prediction": prediction, "blocks": blocks}, output
+    new_state = {"tick": tick + 1, "prediction": prediction, "blocks": blocks}
+    return {**sensed, **new_state}, output
 
 
 def sequence(
@@ -101,6 +108,7 @@ def sequence(
     state: State,
     obs: Mapping[str, jax.Array],
     *,
+    follows: jax.Array | None = None,
     remat: bool = True,
 ) -> tuple[State, Output]:
     """Evaluate T ticks, T a multiple of `config.chunk`; see `step` for the rest.
@@ -110,6 +118,8 @@ def sequence(
         config: static under jit.
         state: its tick must be a multiple of `config.chunk`.
         obs: as for `step`, with a time axis after the batch axis.
+        follows: bool [B, T], whether a tick comes right after the one before it; where
+            it does not, no motion is sensed. None: all but an episode's first do.
         remat: recompute inside the backward pass instead of storing.
 
     Raises:
@@ -118,7 +128,9 @@ def sequence(
     ticks = check_observation(config, obs, state["prediction"].shape[0], ticks=0)
     check_boundary(config, state["tick"], ticks)
     batch = state["prediction"].shape[0]
-    x, latent = encode(params, config, obs), target_latent(params, config, obs)
+    sensed, motion = _motion(params, config, state, obs, follows)
+    x, latent = encode(params, config, obs, motion), target_latent(params, config, obs)
+    inner = {name: held for name, held in state.items() if name not in sensed}
 
     def cut(a: jax.Array) -> jax.Array:
         parts = a.reshape((batch, ticks // config.chunk, config.chunk, a.shape[-1]))
@@ -128,12 +140,31 @@ def sequence(
         return _chunk(params, config, carry, *inputs)
 
     scan_body = jax.checkpoint(body) if remat else body
-    state, output = jax.lax.scan(scan_body, state, (cut(x), cut(latent)))
+    inner, output = jax.lax.scan(scan_body, inner, (cut(x), cut(latent)))
 
     def join(a: jax.Array) -> jax.Array:
         return jnp.reshape(jnp.moveaxis(a, 0, 1), (batch, ticks, *a.shape[3:]))
 
-    return state, jax.tree.map(join, output)
+    return {**sensed, **inner}, jax.tree.map(join, output)
+
+
+def _motion(
+    params: Params,
+    config: HopeConfig,
+    state: State,
+    obs: Mapping[str, jax.Array],
+    follows: jax.Array | None,
+) -> tuple[State, jax.Array | None]:
+    """Return the last frame as it enters the state, and the motion of each tick."""
+    if not config.senses_motion:
+        return {}, None
+    frames = frame_of(params, obs)
+    before = jnp.concatenate([state["frame"][:, None], frames[:, :-1]], 1)
+    motion = motion_of(config, frames, before)
+    if follows is None:
+        follows = jnp.ones(frames.shape[:2], bool).at[:, 0].set(state["tick"] > 0)
+    motion = jnp.where(follows[..., None], motion, jnp.zeros_like(motion))
+    return {"frame": frames[:, -1]}, motion
 
 
 def _chunk(

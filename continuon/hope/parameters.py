@@ -103,6 +103,8 @@ def _encoder(draw: _Draw, config: HopeConfig) -> Params:
             height, width, channels = -(-height // 2), -(-width // 2), filters
         encoder["convolutions"] = convolutions
         encoder["image"] = draw.dense(height * width * channels, d, gain=2.0)
+    if config.senses_motion:
+        encoder["motion"] = draw.dense(config.motion_bands, d, gain=2.0)
     if config.proprio:
         encoder["proprio"] = draw.dense(len(config.proprio), d)
     if config.use_previous_action:

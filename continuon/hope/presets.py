@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "periods": (16, 64),
         "latent": 16,
         "image_channels": (8, 16, 16),
+        "motion_bands": 3,
     },
     "nano": {
         "d": 64,
@@ -30,14 +31,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "slow_hidden": 128,
         "slow_key": 32,
         "periods": (16, 64, 256),
+        "motion_bands": 3,
     },
-    "pi5": {},
+    "pi5": {"motion_bands": 3},
     "dev": {
         "d": 192,
         "layers": 4,
         "heads": 6,
         "mid_units": 192,
         "slow_hidden": 384,
+        "motion_bands": 3,
     },
     "tpu": {
         "d": 512,
@@ -49,6 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "periods": (16, 128, 1024, 8192),
         "latent": 64,
         "image_channels": (32, 64, 64),
+        "motion_bands": 3,
     },
 }
 

@@ -17,7 +17,8 @@ State = dict[str, Any]
 def init_state(config: HopeConfig, batch: int, *, dtype: Any = jnp.float32) -> State:
     """Return the state before the first tick of an episode: all zeros.
 
-    Axes, batch first: `tick` int32 scalar; `prediction` [B, latent]; per block
+    Axes, batch first: `tick` int32 scalar; `prediction` [B, latent]; with motion
+    bands `frame` [B, h, w], the last frame; per block
     `window` [B, taps-1, 3*heads*size], `memory` [B, heads, size, memory_size],
     `anchor` [B, heads, size, self_size], `mid` [B, units], and, with online writes,
     `key` [B, m], `slow` and `gradient` [B, m, levels*d].
@@ -43,7 +44,11 @@ def init_state(config: HopeConfig, batch: int, *, dtype: Any = jnp.float32) -> S
             values["gradient"] = zeros(config.slow_key, columns)
         return values
 
+    sensed = {}
+    if config.senses_motion:
+        sensed["frame"] = zeros(config.image_height, config.image_width)
     return {
+        **sensed,
         "tick": jnp.zeros((), jnp.int32),
         "prediction": zeros(config.latent),
         "blocks": {str(index): block() for index in range(config.layers)},

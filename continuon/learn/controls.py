@@ -67,18 +67,24 @@ def paired_interval(
 ) -> Interval:
     """Return the interval of the mean of [seeds, episodes] paired differences.
 
-    Two intervals are made and the outer bounds taken: Student's t over the seeds'
-    means, and a bootstrap that draws seeds and episodes anew (2,000 times). The first
-    guards against a few seeds that agree by chance, the second against few episodes.
+    Three intervals are made and the outer bounds taken: Student's t over the seeds'
+    means, Student's t over the episodes' means, and a bootstrap that draws seeds and
+    episodes anew (2,000 times). The first guards against a few seeds that agree by
+    chance; the second against a few episodes that do, on which all seeds are scored.
     """
     seeds, episodes = differences.shape
     mean = float(differences.mean())
-    if seeds < 2 or not np.isfinite(differences).all():
+    if seeds < 2 or episodes < 2 or not np.isfinite(differences).all():
         return Interval(mean, -math.inf, math.inf)
-    spread = float(differences.mean(1).std(ddof=1)) / math.sqrt(seeds)
-    half = _T_975[min(seeds - 1, len(_T_975)) - 1] * spread
+    half = max(_half_width(differences.mean(1)), _half_width(differences.mean(0)))
     rows = rng.integers(0, seeds, (_RESAMPLES, seeds, 1))
     columns = rng.integers(0, episodes, (_RESAMPLES, 1, episodes))
     drawn = differences[rows, columns].mean((1, 2))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean, min(float(low), mean - half), max(float(high), mean + half))
+
+
+def _half_width(means: NDArray[np.float64]) -> float:
+    """Return half of Student's 95 % interval of a mean."""
+    spread = float(means.std(ddof=1)) / math.sqrt(len(means))
+    return _T_975[min(len(means) - 1, len(_T_975)) - 1] * spread

@@ -97,11 +97,12 @@ class TorchHope:
         torch, ticks = self._torch, batch.valid.shape[1]
         merged = self._merged()
         state = [_Block(self, merged, i) for i in range(self._config.layers)]
-        actions, prediction = [], None
+        actions, prediction, frame = [], None, None
         previous = np.pad(batch.action[:, :-1], ((0, 0), (1, 0), (0, 0)))
         for tick in range(ticks):
             senses = (batch.images[:, tick], batch.proprio[:, tick], previous[:, tick])
-            x, latent = self._encode(*senses)
+            follows = self._tensor(batch.follows[:, tick])[:, None]
+            x, latent, frame = self._encode(*senses, frame, follows)
             error = (
                 torch.zeros_like(latent) if prediction is None else latent - prediction
             )
@@ -139,9 +140,11 @@ class TorchHope:
             merged[path] = base + down @ (up * scale)
         return merged
 
-    def _encode(self, image: Any, proprio: Any, previous: Any) -> tuple[Any, Any]:
+    def _encode(
+        self, image: Any, proprio: Any, previous: Any, before: Any, follows: Any
+    ) -> tuple[Any, Any, Any]:
         torch, config, w = self._torch, self._config, self._weights
-        x, sources = w["encoder/bias"], []
+        x, sources, frame = w["encoder/bias"], [], None
         if config.has_image:
             pixels = self._tensor(image) / 255.0 - 0.5
             features = pixels.permute(0, 3, 1, 2)
@@ -152,6 +155,10 @@ class TorchHope:
                 features = torch.nn.functional.silu(features + bias)
             flat = features.permute(0, 2, 3, 1).reshape(len(pixels), -1)
             x = x + flat @ w["encoder/image"]
+            if config.senses_motion:
+                frame = _normalised(pixels.mean(-1))
+                shift = self._motion(frame, frame if before is None else before)
+                x = x + (shift * follows) @ w["encoder/motion"]
             cells = w["frozen/rows"] @ pixels.mean(-1) @ w["frozen/columns"]
             sources.append(cells.reshape(len(pixels), -1))
         if config.proprio:
@@ -162,7 +169,17 @@ class TorchHope:
             last = self._tensor(previous).clamp(-1.0, 1.0)
             x = x + last @ w["encoder/previous_action"]
         x = x + torch.nn.functional.silu(x) @ w["encoder/mix"]
-        return x, torch.cat(sources, -1) @ w["frozen/projection"]
+        return x, torch.cat(sources, -1) @ w["frozen/projection"], frame
+
+    def _motion(self, now: Any, before: Any) -> Any:
+        from continuon.hope.motion import MAX_SHIFT_PX, band_sums
+
+        bands = self._tensor(band_sums(self._config))
+        middle = 0.5 * (now + before)
+        slope = 0.5 * (middle[..., 2:] - middle[..., :-2])
+        shared = (slope * (now - before)[..., 1:-1]).sum(-1) @ bands.T
+        size = slope.square().sum(-1) @ bands.T
+        return (-shared / (size + 1.0)).clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
 
     def _convolve(self, features: Any, kernel: Any) -> Any:
         pads: list[int] = []
@@ -295,6 +312,12 @@ class _Block:
                 y = y + read[..., level * width : (level + 1) * width]
             x = x + y
         return x
+
+
+def _normalised(grey: Any) -> Any:
+    centred = grey - grey.mean((-2, -1), keepdim=True)
+    variance = centred.square().mean((-2, -1), keepdim=True)
+    return centred * (variance + 1e-4).rsqrt()
 
 
 def _soft(x: Any, gain: Any) -> Any:

@@ -118,7 +118,10 @@ def losses_of(params: Any, config: HopeConfig, knobs: Knobs, batch: Batch) -> Lo
     rows, ticks = batch.valid.shape
     state = init_state(config, rows)
     long = ticks > _MAX_STORED_TICKS
-    _, out = sequence(params, config, state, observe(config, batch), remat=long)
+    seen = observe(config, batch)
+    _, out = sequence(
+        params, config, state, seen, follows=jnp.asarray(batch.follows), remat=long
+    )
     weight = batch.valid.astype(jnp.float32)[..., None]
     count = jnp.maximum(weight.sum() * out.action.shape[-1], 1.0)
     error = (out.action - batch.action) * weight

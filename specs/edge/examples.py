@@ -28,7 +28,12 @@ def compiled() -> CompileReport:
 def compiled_blind() -> CompileReport:
     """Return a policy without image that is fed its own previous action."""
     return compile_from(
-        attrs.evolve(CONFIG, image_height=0, image_width=0, use_previous_action=True)
+        attrs.evolve(
+            CONFIG,
+            image_height=0,
+            image_width=0,
+            use_previous_action=True,
+        )
     )
 
 

@@ -30,6 +30,7 @@ TINY = hope.HopeConfig(
     chunk=4,
     latent=8,
     image_channels=(4, 4),
+    motion_bands=2,
 )
 
 # field, illegal value: each must be refused with that field's name
@@ -45,6 +46,8 @@ CONFIG_MUTATIONS = [
     ("image_height", -1),
     ("image_channels", ()),
     ("image_channels", (8, 0)),
+    ("motion_bands", -1),
+    ("motion_bands", 9),
     ("action", ()),
     ("action", ("steering", "steering")),
     ("proprio", ("",)),

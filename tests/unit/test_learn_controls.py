@@ -26,7 +26,14 @@ def test_seeds_that_disagree_prove_nothing():
 
 
 @pytest.mark.req("R-LEARN-40")
-@pytest.mark.parametrize("table", [[[0.5, 0.5]], [[0.5], [np.nan], [0.5]]])
+def test_seeds_that_agree_on_episodes_that_do_not_prove_nothing():
+    assert interval([[0.3, 0.05, 0.05]] * 5).low < 0
+
+
+@pytest.mark.req("R-LEARN-40")
+@pytest.mark.parametrize(
+    "table", [[[0.5], [0.5]], [[0.5, 0.5]], [[0.5], [np.nan], [0.5]]]
+)
 def test_one_seed_or_an_unknown_error_proves_nothing(table):
     assert interval(table).low == -np.inf
 

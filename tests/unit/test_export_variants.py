@@ -1,0 +1,146 @@
+"""Smaller and other artifacts: each is measured, gated, and runs by the one protocol."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from continuon import hope
+from continuon._specs.edge.examples import CONFIG, compile_from
+from continuon._specs.hope.examples import parameters
+from continuon.cli.program import run
+from continuon.edge import check_golden, infer, load_policy
+from continuon.edge.spec import read_spec
+from continuon.errors import DataError, MissingPackageError, UsageError
+from continuon.export.variants import VARIANTS, chosen
+
+
+@pytest.fixture(scope="module")
+def report():
+    for package in ("onnx", "onnxruntime", "ai_edge_quantizer"):
+        pytest.importorskip(package)
+    return compile_from(CONFIG, variants=("int8", "fp16", "onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EXPORT-07")
+def test_each_artifact_is_within_its_own_bound_and_not_by_chance(report):
+    made = {info.backend: info for info in report.artifacts}
+    assert report.parity_ok
+    for backend in ("litert", "onnxruntime", "numpy", "stablehlo"):
+        assert made[backend].max_abs_error < made[backend].tolerance == 1e-5
+    assert 1e-7 < made["litert-fp16"].max_abs_error < 2e-3
+    assert 1e-5 < made["litert-int8"].max_abs_error < 0.02
+    assert made["litert-int8"].measure == "action"
+    sizes = [made[f"litert{kind}"].bytes for kind in ("", "-fp16", "-int8")]
+    assert sizes[1] < sizes[0]
+    assert made["litert-int8"].precision == "int8"
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EDGE-09")
+def test_every_backend_meets_the_golden_ticks_twice_and_from_a_reset(report):
+    for variant in VARIANTS:
+        if variant.backend in ("stablehlo", "hailo"):
+            continue
+        policy = load_policy(report.directory, backend=variant.backend)
+        first, again = (check_golden(policy, report.directory) for _ in range(2))
+        assert first.ok
+        assert first == again
+        if variant.precision != "fp32":
+            assert first.tolerance == variant.tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EXPORT-08")
+def test_the_state_stays_float(report):
+    from ai_edge_litert.interpreter import Interpreter
+
+    for kind in ("int8", "fp16"):
+        path = report.directory / f"policy.{kind}.tflite"
+        runner = Interpreter(model_path=str(path)).get_signature_runner("step")
+        for details in (runner.get_input_details(), runner.get_output_details()):
+            state = {n: d["dtype"] for n, d in details.items() if "state/" in n}
+            assert set(state.values()) <= {np.float32, np.int32}
+            assert state
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EDGE-09")
+def test_a_backend_without_an_artifact_is_refused(tmp_path, report):
+    import shutil
+
+    from continuon._specs.edge.examples import compiled
+
+    with pytest.raises(DataError, match="E-EDGE-ARTIFACT-001"):
+        load_policy(compiled().directory, backend="onnxruntime")
+    with pytest.raises(UsageError, match="E-EDGE-BACKEND-001"):
+        load_policy(report.directory, backend="hailo")
+    folder = tmp_path / "policy"
+    shutil.copytree(report.directory, folder)
+    (folder / "policy.onnx").write_bytes(b"no model")
+    with pytest.raises(DataError, match="E-EDGE-ARTIFACT-002"):
+        load_policy(folder, backend="onnxruntime")
+
+
+@pytest.mark.slow
+def test_a_file_names_its_backend_and_the_command_prints_three_quantiles(
+    report, capsys
+):
+    found = infer(report.directory / "policy.onnx", ticks=5)
+    assert found.backend == "onnxruntime"
+    words = ["infer", "--model-path", str(report.directory), "--ticks", "5"]
+    assert run([*words, "--backend", "litert-int8"]) == 0
+    text = capsys.readouterr().out
+    assert "p50" in text
+    assert "p99.9" in text
+    assert "litert-int8" in text
+
+
+def test_what_was_not_asked_for_is_not_made_and_a_misspelt_variant_is_an_error():
+    assert [v.name for v in chosen(())] == ["", "", "", ""]
+    with pytest.raises(UsageError, match="E-EXPORT-VARIANT-001"):
+        chosen(("int4",))
+
+
+@pytest.mark.req("R-EXPORT-05")
+def test_a_missing_package_names_the_line_that_installs_it(monkeypatch):
+    from continuon.export.onnx_graph import to_onnx
+    from continuon.export.quantise import to_int8
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer.quantizer", None)
+    with pytest.raises(MissingPackageError, match=r"continuon\[onnx\]"):
+        to_onnx(None, None)
+    with pytest.raises(MissingPackageError, match=r"continuon\[export\]"):
+        to_int8(b"")
+
+
+@pytest.mark.slow
+def test_a_network_without_image_or_memory_switches_compiles_to_onnx_too():
+    pytest.importorskip("onnx")
+    import attrs
+
+    from continuon.export.lowering import lower
+    from continuon.export.onnx_graph import to_onnx
+
+    config = attrs.evolve(
+        CONFIG,
+        image_height=0,
+        image_width=0,
+        motion_bands=0,
+        self_modifying=False,
+        online=False,
+        use_previous_action=True,
+    )
+    loaded = hope.checkpoint.Checkpoint(config, parameters(config), {}, "")
+    assert to_onnx(loaded, lower(loaded))
+
+
+def test_the_spec_names_precision_and_measure(report):
+    spec = read_spec(report.directory)
+    assert spec.entry("litert-int8").measure == "action"
+    assert spec.entry("litert").tolerance is None
+    assert spec.entry("hailo") is None
