@@ -18,9 +18,14 @@ _MAX_BUFFERS = 512
 
 
 class FileSink:
-    """An append-only file, locked by its writer for as long as it is open."""
+    """An append-only file, locked by its writer for as long as it is open.
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    With `hashes` the digest is taken as the bytes go by; else when it is asked for.
+    """
+
+    def __init__(
+        self, path: Path, *, create: bool = True, hashes: bool = False
+    ) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
         if create:
@@ -36,7 +41,7 @@ class FileSink:
                 where=path,
                 hint="stop that recorder first",
             ) from error
-        self._sha256 = hashlib.sha256() if create else None
+        self._sha256 = hashlib.sha256() if create and hashes else None
 
     def append(self, buffers: Sequence[Buffer]) -> None:
         """Append all buffers, in order; raises OSError, part of them then written."""
@@ -67,14 +72,11 @@ class FileSink:
             return sha256_of(self.path)
         return self._sha256.hexdigest()
 
-    def publish(self, final: Path) -> str:
-        """Sync, give the file its final name, close it; returns its SHA-256 as hex."""
+    def publish(self, final: Path) -> None:
+        """Sync, give the file its final name, close it."""
         os.fsync(self._fd)
         publish_file(self.path, final)
         self.close()
-        if self._sha256 is None:
-            return sha256_of(final)
-        return self._sha256.hexdigest()
 
     def close(self) -> None:
         """Close the file and so free its lock; may be called twice."""

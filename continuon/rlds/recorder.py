@@ -29,7 +29,7 @@ from continuon.rlds.episode import (
     role_problem,
 )
 from continuon.rlds.episode_log import EpisodeLog
-from continuon.rlds.file_sink import FileSink
+from continuon.rlds.file_sink import FileSink, sha256_of
 from continuon.rlds.images import encode_colour_png, encode_depth_png, encode_jpeg
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX, Opening, clock_channel
 from continuon.rlds.payloads import (
@@ -54,7 +54,11 @@ class RecordingSummary:
     counts: Mapping[str, int]
     drops: Mapping[str, int]
     bytes: int
-    sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file as it stands, as hex: all of it is read."""
+        return sha256_of(self.path)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
@@ -65,7 +69,6 @@ class RecordingSummary:
             "counts": dict(self.counts),
             "drops": dict(self.drops),
             "bytes": self.bytes,
-            "sha256": self.sha256,
         }
 
 
@@ -305,6 +308,7 @@ class EpisodeRecorder:
         reason, drops = session.finish(reason)
         log = session.log
         counts = log.counts()
+        session.sink.publish(self.path)
         return RecordingSummary(
             path=self.path,
             episode_id=self.metadata.episode_id,
@@ -312,7 +316,6 @@ class EpisodeRecorder:
             counts={name: counts.get(n, 0) for name, n in self._channels.items()},
             drops=drops,
             bytes=log.size,
-            sha256=session.sink.publish(self.path),
         )
 
     def _check_setup(self) -> None:

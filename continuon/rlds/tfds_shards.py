@@ -118,7 +118,7 @@ class DatasetWriter:
     def _append(self, buffers: Sequence[Buffer], size: int) -> None:
         if self._sink is None or self._sizes[-1] + size > self._shard_bytes:
             self._close_shard()
-            self._sink = FileSink(self._shard(len(self._lengths)))
+            self._sink = FileSink(self._shard(len(self._lengths)), hashes=True)
             self._lengths.append(0)
             self._sizes.append(0)
         self._sink.append([_gzipped(buffers)] if self._compress else buffers)

@@ -215,7 +215,7 @@ class _WholeOrNothing(FileSink):
             self._failure = error
             raise
 
-    def publish(self, final: Path) -> str:
+    def publish(self, final: Path) -> None:
         """Publish what is whole.
 
         Raises:
@@ -223,7 +223,7 @@ class _WholeOrNothing(FileSink):
         """
         if self._failure is not None or self.is_spoilt:
             raise _does_not_fit(final, self._failure)
-        return super().publish(final)
+        super().publish(final)
 
 
 def _check_same(
