@@ -12,6 +12,7 @@ from continuon.errors import DataError
 from continuon.pipeline.phase import Progress, quiet
 from continuon.rlds.episode import EndReason
 from continuon.rlds.recording import open_recording
+from continuon.rlds.setup import check_same_setup
 from continuon.robot.capture import capture_episodes
 from continuon.robot.capture_episode import EpisodeCapture
 from continuon.robot.factory import Factory
@@ -69,6 +70,8 @@ def record_episodes(
     that the folder holds what was asked for and nothing else.
 
     Raises:
+        DataError: the session was begun with another setup; the new recordings stay in
+            `<target>.part`, from where the next run archives them.
         UsageError: a real rig has no expert: a person records there by teleoperation.
         BudgetError: a recording process died.
     """
@@ -99,6 +102,9 @@ def record_episodes(
             progress=progress,
         )
         episodes, wall_s = report.episodes, report.wall_s
+        kept = [target / name for name in names if (target / name).exists()]
+        if kept and episodes:
+            check_same_setup(open_recording(kept[0]), open_recording(episodes[0].path))
         target.mkdir(parents=True, exist_ok=True)
         for episode in episodes:
             episode.path.rename(target / episode.path.name)

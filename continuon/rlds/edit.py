@@ -23,25 +23,14 @@ from continuon.rlds.recorder import RecordingSummary
 from continuon.rlds.recording import Recording, Stream
 from continuon.rlds.rewrite import write_recording
 from continuon.rlds.sample_queue import Sample
+from continuon.rlds.setup import setup_differences
 from continuon.rlds.steps import nearest
 
 __all__ = ["Span", "cut_points", "cut_recording", "first_frame_ns", "join_recordings"]
 
 
-_SETUP = (
-    "origin",
-    "xr_mode",
-    "control_role",
-    "action_source",
-    "environment_id",
-    "robot_id",
-    "robot_model",
-    "frame_convention",
-    "task",
-    "owner",
-    "share",
-    "safety",
-)
+_ALSO = ("environment_id", "task", "owner", "share", "safety")
+"""What two recordings share, beside their setup, to be one episode."""
 
 
 @attrs.frozen
@@ -312,9 +301,8 @@ def _check_setup(first: Recording, other: Recording) -> None:
         DataError: names what differs.
     """
     one, two = first.metadata, other.metadata
-    differ = [name for name in _SETUP if getattr(one, name) != getattr(two, name)]
-    if _specs(first) != _specs(other):
-        differ.append("streams")
+    differ = setup_differences(first, other)
+    differ += [name for name in _ALSO if getattr(one, name) != getattr(two, name)]
     if differ:
         raise DataError(
             "E-RLDS-EDIT-007",

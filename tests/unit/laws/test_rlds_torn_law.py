@@ -59,6 +59,51 @@ def test_recovery_at_and_around_every_record_boundary_saves_the_whole_chunks(tmp
         final.unlink()
 
 
+def record_starts(whole):
+    """Yield where every record begins, those inside chunks too."""
+    at = 8
+    while at < len(whole) - 8:
+        opcode, length = whole[at], int.from_bytes(whole[at + 1 : at + 9], "little")
+        yield at
+        if opcode == 0x06:
+            name = int.from_bytes(whole[at + 37 : at + 41], "little")
+            inner, end = at + 49 + name, at + 9 + length
+            while inner < end:
+                yield inner
+                inner += 9 + int.from_bytes(whole[inner + 1 : inner + 9], "little")
+        at += 9 + length
+
+
+@pytest.mark.req("R-EPISODE-17")
+def test_killed_at_every_record_and_inside_each_it_loses_the_open_chunk_at_most(
+    tmp_path,
+):
+    whole = recorded(tmp_path).read_bytes()
+    chunks = scan_mcap(memoryview(whole)).chunks
+    starts = sorted(set(record_starts(whole)))
+    assert len(starts) > 60
+    part, final = tmp_path / "cut.mcap.part", tmp_path / "cut.mcap"
+    cuts = {
+        size for at in starts for size in (at, at + 5, at + 12) if size <= len(whole)
+    }
+    for size in sorted(cuts):
+        part.write_bytes(whole[:size])
+        kept = sum(
+            at.channel <= 4 for c in chunks if c.end <= size for at in c.messages
+        )
+        (result,) = recover_recordings(part).episodes
+        if not kept:
+            assert result.outcome is Outcome.UNRECOVERABLE
+            part.unlink()
+            continue
+        episode = open_recording(final)
+        assert sum(map(len, episode.streams.values())) == kept
+        assert sum(result.saved.values()) == kept
+        for stream in episode.streams.values():
+            assert stream.sequence.tolist() == list(range(len(stream)))
+        final.unlink()
+
+
 def content(recording):
     streams = {
         name: (
