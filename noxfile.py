@@ -193,6 +193,30 @@ def bench(session: nox.Session) -> None:
     session.run("pytest", "tests/bench", "--benchmark-enable", *session.posargs)
 
 
+PEERS = {
+    "ours": (),
+    "tfds_peer": (
+        "tensorflow-cpu>=2.18",
+        "tensorflow-datasets>=4.9.7",
+        "array-record",
+        "opencv-python-headless",
+    ),
+}
+
+
+@nox.session(default=False)
+@nox.parametrize("peer", list(PEERS))
+def bench_peers(session: nox.Session, peer: str) -> None:
+    """The same recording workload here and in tensorflow-datasets, each at home."""
+    if PEERS[peer]:
+        session.install(*PEERS[peer])
+    else:
+        install(session, ("data",), "test")
+    folder = session.posargs[0] if session.posargs else ".bench-peers"
+    session.run("python", f"tests/bench/peers/{peer}.py", folder)
+    session.run("python", "tests/bench/peers/run.py", folder)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format and rules."""
