@@ -140,6 +140,13 @@ def hil_pi(session: nox.Session) -> None:
 
 
 @nox.session
+def safety(session: nox.Session) -> None:
+    """Safe stops counted: nox -s safety -- --runs 100 --figures figures.json."""
+    install(session, EDGE, "test")
+    session.run("pytest", "tests/safety", *session.posargs)
+
+
+@nox.session
 def cockpit(session: nox.Session) -> None:
     """The cockpit page in headless Chromium, on the simulated rig."""
     install(session, EDGE, "test")

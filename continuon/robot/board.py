@@ -21,7 +21,7 @@ __all__ = ["CHANNELS", "Board", "Command", "GuardStatus", "Permit"]
 CHANNELS = 16
 _MAGIC = b"continuon-board1"
 _COMMAND = struct.Struct(f"<qqqI{CHANNELS}f")
-_PERMIT = struct.Struct("<qII")
+_PERMIT = struct.Struct("<qqII")
 _STATUS = struct.Struct(f"<10qII{CHANNELS}f")
 _SIZE = 4096
 _COMMAND_AT, _PERMIT_AT, _STATUS_AT = 64, 512, 1024
@@ -48,11 +48,17 @@ class Command:
 
 @attrs.frozen(kw_only=True)
 class Permit:
-    """What the supervisor allows: motion of one epoch, or nothing."""
+    """What the supervisor allows: motion of one epoch, or nothing.
+
+    Attributes:
+        renewed_ns: when it was last confirmed, host monotonic; 0 if it needs no
+            confirming.
+    """
 
     epoch: int
     allowed: bool
     e_stop: bool
+    renewed_ns: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -164,15 +170,22 @@ class Board:
 
     def write_permit(self, permit: Permit) -> None:
         """Publish what is allowed."""
-        self._permit.write(permit.epoch, permit.allowed, permit.e_stop)
+        self._permit.write(
+            permit.epoch, permit.renewed_ns, permit.allowed, permit.e_stop
+        )
 
     def read_permit(self) -> Permit | None:
         """Return what is allowed; None, which allows nothing, if unreadable."""
         fields = self._permit.read()
         if fields is None:
             return None
-        epoch, allowed, e_stop = fields
-        return Permit(epoch=epoch, allowed=allowed == 1, e_stop=e_stop != 0)
+        epoch, renewed_ns, allowed, e_stop = fields
+        return Permit(
+            epoch=epoch,
+            allowed=allowed == 1,
+            e_stop=e_stop != 0,
+            renewed_ns=renewed_ns,
+        )
 
     def write_status(self, status: GuardStatus) -> None:
         """Publish what the guard did."""

@@ -9,6 +9,10 @@ from continuon.robot.kernel import UNLIMITED_PER_S, SafetyLimits
 __all__ = ["CAR_ACTION", "car_limits", "limits_from_manifest"]
 
 CAR_ACTION = ("steering", "throttle")
+STOP_WITHIN_NS = 450_000_000
+"""From the last good frame to the kernel's stop; loop and guard add up to 25 ms, and in
+half a second the outputs are off."""
+
 _SPEED = "speed_mps"
 
 
@@ -37,6 +41,7 @@ def limits_from_manifest(
         )
     bounds = [channel for channel in channels if channel is not None]
     unenforced = []
+    hold_ns = min(round(manifest.heartbeat_timeout_ms * 1e6), STOP_WITHIN_NS // 2)
     if manifest.max_speed_mps is not None and _SPEED not in state_names:
         unenforced.append("max_speed_mps")
     if manifest.max_force_n is not None:
@@ -47,8 +52,10 @@ def limits_from_manifest(
         high=[bound.max for bound in bounds],
         max_rate_per_s=[bound.max_rate_per_s or UNLIMITED_PER_S for bound in bounds],
         neutral=neutral or (0.0,) * len(action_names),
-        max_observation_age_ns=round(manifest.max_observation_age_ms * 1e6),
-        max_hold_ns=round(manifest.heartbeat_timeout_ms * 1e6),
+        max_observation_age_ns=min(
+            round(manifest.max_observation_age_ms * 1e6), STOP_WITHIN_NS - hold_ns
+        ),
+        max_hold_ns=hold_ns,
         throttle=action_names.index("throttle") if "throttle" in action_names else None,
         max_speed_mps=manifest.max_speed_mps if _SPEED in state_names else None,
         unenforced=tuple(unenforced),

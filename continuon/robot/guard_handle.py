@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,6 +63,8 @@ class GuardHandle:
         servos: builds the rig or its servos inside the guard's process.
         heartbeat_timeout_ms: silence of the loop that stops the outputs; the stop is
             proven a few milliseconds later, and within half a second in all.
+        permit_expires: a permission must be renewed each second, by whoever could take
+            it back.
         clock: for waiting on the guard's first poll.
     """
 
@@ -70,6 +73,7 @@ class GuardHandle:
         servos: Factory,
         *,
         heartbeat_timeout_ms: float = 400.0,
+        permit_expires: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._servos = servos
@@ -77,7 +81,9 @@ class GuardHandle:
         self._clock = clock or SystemClock()
         self._board: Board | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._epoch = 0
+        self._expires = permit_expires
+        self._permitting = threading.Lock()
+        self._permit = Permit(epoch=0, allowed=False, e_stop=False)
 
     @property
     def board_path(self) -> Path:
@@ -110,7 +116,7 @@ class GuardHandle:
         _sweep(memory)
         folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=memory)
         board = self._board = Board.create(Path(folder) / "board")
-        board.write_permit(Permit(epoch=0, allowed=False, e_stop=False))
+        board.write_permit(self._permit)
         command = [sys.executable, "-m", "continuon.robot.guard"]
         command += ["--rig", json.dumps(self._servos.as_dict())]
         command += ["--board", str(board.path), "--parent", str(os.getpid())]
@@ -139,17 +145,27 @@ class GuardHandle:
 
     def permit(self) -> int:
         """Allow motion for one new epoch, and return its number for the loop."""
-        self._epoch += 1
-        self._opened().write_permit(
-            Permit(epoch=self._epoch, allowed=True, e_stop=False)
-        )
-        return self._epoch
+        with self._permitting:
+            epoch = self._permit.epoch + 1
+            self._write(Permit(epoch=epoch, allowed=True, e_stop=False))
+            return epoch
 
     def forbid(self, *, e_stop: bool = False) -> None:
         """Take the permission back; the guard turns outputs off at its next poll."""
-        self._opened().write_permit(
-            Permit(epoch=self._epoch, allowed=False, e_stop=e_stop)
-        )
+        with self._permitting:
+            epoch = self._permit.epoch
+            self._write(Permit(epoch=epoch, allowed=False, e_stop=e_stop))
+
+    def renew(self) -> None:
+        """Say that whoever gave the permission could still take it back."""
+        with self._permitting:
+            if self._expires and self._board is not None:
+                self._write(self._permit)
+
+    def _write(self, permit: Permit) -> None:
+        now_ns = self._clock.monotonic_ns() if self._expires else 0
+        self._permit = attrs.evolve(permit, renewed_ns=now_ns)
+        self._opened().write_permit(self._permit)
 
     def status(self) -> GuardStatus | None:
         """Return what the guard wrote last; None before its first poll."""

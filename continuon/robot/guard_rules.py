@@ -39,6 +39,7 @@ class OffReason(StrEnum):
     E_STOP = "e_stop"
     STALE_HEARTBEAT = "stale_heartbeat"
     FUTURE_HEARTBEAT = "future_heartbeat"
+    STALE_PERMIT = "stale_permit"
     ILLEGAL_PULSE = "illegal_pulse"
     TRIPPED = "tripped"
     BUS_ERRORS = "bus_errors"
@@ -52,6 +53,7 @@ BY_ITSELF = frozenset(
     {
         OffReason.STALE_HEARTBEAT,
         OffReason.FUTURE_HEARTBEAT,
+        OffReason.STALE_PERMIT,
         OffReason.ILLEGAL_PULSE,
         OffReason.BUS_ERRORS,
     }
@@ -66,6 +68,7 @@ class GuardLimits:
     """Bounds that no command may widen."""
 
     heartbeat_timeout_ns: int = 500_000_000
+    permit_timeout_ns: int = 1_000_000_000
     future_tolerance_ns: int = 50_000_000
     min_pulse_us: float = 400.0
     max_pulse_us: float = 2600.0
@@ -162,6 +165,8 @@ def _why_off(
         return OffReason.E_STOP
     if permit is None or not permit.allowed:
         return OffReason.NOT_PERMITTED
+    if permit.renewed_ns and now_ns - permit.renewed_ns > limits.permit_timeout_ns:
+        return OffReason.STALE_PERMIT
     if memory.bus_errors >= limits.max_bus_errors:
         return OffReason.BUS_ERRORS
     if memory.heartbeat_ns is None or (command is None and not memory.driving):

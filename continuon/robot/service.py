@@ -109,6 +109,7 @@ def serve(
             config,
             name=settings.name,
             state_names=settings.state_names,
+            permit_expires=True,
             clock=clock,
         ) as robot:
             api = Api(robot, tokens, own_names=(*hosts, f"{settings.name}.local"))
@@ -170,12 +171,21 @@ async def _run(
     # Registering blocks for a second, and wants a thread without an event loop.
     telling = asyncio.create_task(asyncio.to_thread(advertisement.start))
     watching = asyncio.create_task(_watch(robot, server, telling))
+    renewing = asyncio.create_task(_renew(robot))
     try:
         await server.serve(sockets=sockets)
     finally:
         watching.cancel()
+        renewing.cancel()
         await asyncio.gather(telling, return_exceptions=True)
         await asyncio.to_thread(advertisement.close)
+
+
+async def _renew(robot: Supervisor) -> None:
+    """Renew the permission to move while this loop, which takes stops, comes round."""
+    while True:
+        robot.guard.renew()
+        await asyncio.sleep(_WATCH_S)
 
 
 async def _watch(robot: Supervisor, server: Any, telling: asyncio.Task[Any]) -> None:

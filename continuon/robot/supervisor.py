@@ -81,6 +81,8 @@ class Supervisor:
         config: settings of the control loop.
         name: what the robot is called.
         state_names: what it measures of itself.
+        permit_expires: who runs this calls `guard.renew` ten times a second, or the
+            guard stops the outputs.
         clock: the host's clock.
     """
 
@@ -92,13 +94,14 @@ class Supervisor:
         *,
         name: str = "robot",
         state_names: tuple[str, ...] = (),
+        permit_expires: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.home = home
         self.clock: Clock = clock or SystemClock()
         self.latch = EStopLatch(home.state / LATCH_NAME, self.clock)
         self.keeper = ModeKeeper(self.latch, self._apply)
-        self.guard = GuardHandle(body.rig)
+        self.guard = GuardHandle(body.rig, permit_expires=permit_expires)
         self.control = ControlHandle(config, self.guard)
         self._name = name
         self._recordings: Recordings | None = None

@@ -156,6 +156,46 @@ def test_a_silent_loop_is_stopped_within_half_a_second_and_a_poll(bench):
     assert bench.guard.status.off_ns == bench.clock.now_ns
 
 
+@pytest.mark.req("R-GUARD-07")
+def test_a_permission_that_nobody_renews_is_over_and_trips(bench):
+    renewed_ns = bench.clock.now_ns
+    bench.board.write_permit(
+        Permit(epoch=1, allowed=True, e_stop=False, renewed_ns=renewed_ns)
+    )
+    reasons = []
+    for _ in range(52):
+        bench.command()
+        reasons.append(bench.poll(20))
+    assert reasons[:50] == [OffReason.NONE] * 50
+    assert reasons[50:] == [OffReason.STALE_PERMIT] * 2
+    assert not bench.moving
+    bench.permit()
+    bench.command()
+    assert bench.poll() is OffReason.STALE_PERMIT
+    assert not bench.moving
+
+
+@pytest.mark.req("R-GUARD-07")
+def test_renewing_confirms_a_permission_and_never_gives_one(tmp_path):
+    clock = ManualClock(5)
+    handle = GuardHandle(Factory(target="x:y"), permit_expires=True, clock=clock)
+    handle.renew()
+    handle._board = Board.create(tmp_path / "board")
+    handle.renew()
+    assert not handle._board.read_permit().allowed
+    assert handle.permit() == 1
+    clock.advance_ns(100)
+    handle.renew()
+    permit = handle._board.read_permit()
+    assert (permit.epoch, permit.allowed, permit.renewed_ns) == (1, True, 105)
+    handle.forbid(e_stop=True)
+    clock.advance_ns(100)
+    handle.renew()
+    permit = handle._board.read_permit()
+    assert (permit.allowed, permit.e_stop, permit.renewed_ns) == (False, True, 205)
+    handle._board.close()
+
+
 @pytest.mark.req("R-GUARD-03")
 def test_after_a_trip_only_a_newer_epoch_moves_again(bench):
     bench.drive()

@@ -1,5 +1,6 @@
 import math
 
+import attrs
 import pytest
 
 from continuon.bundle.safety import CAR_BASE_RULES, ChannelLimit, SafetyManifest
@@ -194,3 +195,29 @@ def test_an_action_channel_without_a_limit_is_refused():
         limits_from_manifest(
             CAR_BASE_RULES, action_names=("steering", "gripper"), state_names=()
         )
+
+
+@pytest.mark.req("R-KERNEL-09")
+@pytest.mark.parametrize(
+    "slow",
+    [
+        {},
+        {"max_observation_age_ms": 5_000.0},
+        {"heartbeat_timeout_ms": 5_000.0},
+        {"max_observation_age_ms": 90.0, "heartbeat_timeout_ms": 60.0},
+    ],
+)
+def test_a_frozen_camera_is_a_stop_within_450_ms_whatever_a_bundle_asks_for(slow):
+    manifest = attrs.evolve(CAR_BASE_RULES, **slow)
+    limits = limits_from_manifest(
+        manifest, action_names=("steering", "throttle"), state_names=("speed_mps",)
+    )
+    state = KernelState.start(limits, 0)
+    now_ns, verdict = 0, None
+    while verdict is not Verdict.STOP:
+        now_ns += 5 * MS
+        assert now_ns <= 460 * MS
+        state, decision = judge(
+            limits, state, [0.1, 0.2], now_ns=now_ns, observed_ns=0, speed_mps=0.0
+        )
+        verdict = decision.verdict

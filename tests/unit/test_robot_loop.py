@@ -110,7 +110,8 @@ def test_a_persons_command_holds_for_a_moment_only():
     loop.start(now)
     ticks = run(loop, rig, 30)
     passed = [t for t in ticks if t.decision and t.decision.verdict is Verdict.PASS]
-    assert len(passed) == 15
+    # The car's limits call it stale after 250 ms, before the hand itself would.
+    assert len(passed) == 12
     assert not loop.executing
 
 

@@ -1,0 +1,199 @@
+"""A robot to be hurt: a live simulated body, and the real processes upon it.
+
+The outputs are read from the servo board's registers in shared memory, where nothing but
+bytes on the (simulated) bus, through the real smbus2, can have put them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+from continuon.robot.control import ControlHandle
+from continuon.robot.control_config import ControlConfig
+from continuon.robot.envelope import car_limits
+from continuon.robot.factory import Factory
+from continuon.robot.guard_handle import GuardHandle
+from continuon.robot.modes import Motion
+from continuon.sim.live import attach, start_live_rig
+
+FAKES = "continuon._specs.robot.fakes"
+POLL_S = 0.0005
+
+
+class Outputs:
+    """The registers, watched from outside."""
+
+    def __init__(self, path):
+        self._rig = attach(path)
+        self._chip = self._rig.chip
+
+    @property
+    def driven(self):
+        """Whether any channel carries pulses."""
+        return any(self._chip.pulses_us().values())
+
+    def wait(self, driven, seconds):
+        """Wait until outputs are driven, or off; returns whether they are."""
+        until = time.monotonic() + seconds
+        while self.driven != driven:
+            if time.monotonic() > until:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def close(self):
+        self._rig.close()
+
+
+class Body:
+    """A live world with a small camera, which costs little."""
+
+    def __init__(self, seed):
+        self.world = start_live_rig(seed, width=64, height=48, depth=False)
+        self.outputs = Outputs(self.world.path)
+        kwargs = {"handle": self.world.path}
+        self.rig = Factory(target="continuon.sim.live:attach", kwargs=kwargs)
+
+    def mend(self):
+        """Undo every fault of the world."""
+        self.world.fail_bus("none")
+        self.world.hang_camera(hangs=False)
+        self.world.unplug_camera(unplugged=False)
+
+    def close(self):
+        self.outputs.close()
+        self.world.close()
+
+
+class Loops:
+    """Guard and control loop on a body; a loop that died is started again."""
+
+    def __init__(self, body):
+        self.body = body
+        self.guard = GuardHandle(body.rig).start()
+        self.control = None
+
+    def drive(self):
+        """Let a policy drive, and return once outputs are driven."""
+        if self.control is None or not self.control.alive:
+            self.end_loop()
+            config = ControlConfig(
+                rig=self.body.rig,
+                limits=car_limits(),
+                artifact_dir="gain-0.0",
+                loader=f"{FAKES}:load_fake",
+                log_capacity=10_000,
+            )
+            self.control = ControlHandle(config, self.guard).start()
+        self.control.start_executing(Motion.POLICY)
+        assert self.body.outputs.wait(True, 10.0), "it does not drive"
+
+    def end_loop(self):
+        if self.control is not None:
+            if self.control.alive:
+                os.kill(self.control.pid, signal.SIGCONT)
+            self.control.close()
+            self.control = None
+
+    def close(self):
+        self.end_loop()
+        self.guard.close()
+
+
+class Service:
+    """The whole service as a process, and a person's hand upon it."""
+
+    def __init__(self, body, home):
+        self.body = body
+        self.home = Path(home)
+        self.process = None
+        self.port = 0
+        self._stack = ExitStack()
+        self._hand_off = threading.Event()
+        self._hand = None
+
+    def start(self):
+        command = [sys.executable, "-m", "continuon.robot.service", "--port", "0"]
+        command += ["--rig", json.dumps(self.body.rig.as_dict())]
+        command += ["--home", str(self.home)]
+        record = self.home / "state" / "service.json"
+        record.unlink(missing_ok=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while not (record.exists() and self._ready(record)):
+            assert time.monotonic() < until, "the service does not start"
+            assert self.process.poll() is None, "the service ended"
+            time.sleep(0.05)
+
+    def ask(self, path, body=None, timeout=10.0):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=data,
+            headers={"content-type": "application/json"},
+        )
+        return json.loads(urllib.request.urlopen(request, timeout=timeout).read())
+
+    def drive(self):
+        """Drive by hand, thirty commands a second, and return once outputs are driven."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        self.let_go()
+        if self.ask("/mode")["mode"] == "E_STOP":
+            self.ask("/mode", {"request": "CLEAR"})
+        self.ask("/mode", {"request": "MANUAL"})
+        self._hand_off = threading.Event()
+        self._hand = threading.Thread(target=self._hold, args=(self._hand_off,))
+        self._hand.start()
+        time.sleep(0.1)
+        for _ in range(5):
+            self.ask("/mode", {"request": "START"})
+            if self.body.outputs.wait(True, 2.0):
+                return
+        raise AssertionError("it does not drive")
+
+    def let_go(self):
+        self._hand_off.set()
+        if self._hand is not None:
+            self._hand.join()
+            self._hand = None
+
+    def close(self):
+        self.let_go()
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            self.process.wait(20)
+
+    def _hold(self, off):
+        from websockets.exceptions import WebSocketException
+        from websockets.sync.client import connect
+
+        frame = json.dumps({"action": [0.1, 0.1], "source": "human_teleop_xr"})
+        try:
+            url = f"ws://127.0.0.1:{self.port}/teleop"
+            with connect(url, compression=None, close_timeout=0.2) as socket:
+                while not off.wait(0.033):
+                    socket.send(frame)
+                    try:
+                        socket.recv(timeout=0.2)
+                    except TimeoutError:
+                        continue
+        except (OSError, WebSocketException):
+            return
+
+    def _ready(self, record):
+        self.port = json.loads(record.read_text())["port"]
+        try:
+            return self.ask("/readyz")["ready"]
+        except OSError:
+            return False
