@@ -225,6 +225,19 @@ def bench_peers(session: nox.Session, peer: str) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Power cuts, kills, full and failing disks at every step; `-- short` is brief."""
+    install(session, EDGE, "test")
+    short = "short" in session.posargs
+    scratch = session.create_tmp()
+    specs = "continuon._specs.stager"
+    session.run("python", "-m", f"{specs}.explore", "100000" if short else "1000000")
+    every = "12" if short else "1"
+    for mode in ("kill", "enospc", "eio"):
+        session.run("python", "-m", f"{specs}.sweep", scratch, mode, every)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Format and rules."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

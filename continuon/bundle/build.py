@@ -28,6 +28,7 @@ from continuon.bundle.manifest import (
 from continuon.bundle.manifest_codec import dump_manifest
 from continuon.bundle.placeholder import PLACEHOLDER_SUFFIX, check_placeholder
 from continuon.bundle.safety import CAR_BASE_RULES, SafetyManifest, dump_safety
+from continuon.bundle.sbom import SBOM_NAME, bill_of_materials
 from continuon.bundle.tree_io import hash_file, read_file, scan_tree
 from continuon.errors import DataError, UsageError
 
@@ -83,6 +84,7 @@ def build_bundle(
     latency_budgets_ms: Mapping[str, float] | None = None,
     backends: Sequence[str] | None = None,
     deltas: Sequence[Delta] = (),
+    packages: Mapping[str, str] | None = None,
     safety_critical: bool = False,
     replace: bool = False,
 ) -> BundleInfo:
@@ -93,7 +95,8 @@ def build_bundle(
     `golden.json`. `evidence` is copied to `evidence/`, by kind or with each file's stem
     as its kind. `tolerances` (largest absolute golden error) and `latency_budgets_ms`
     are per backend, and default to the health gate's bounds. `backends` is the order of
-    preference: LiteRT, ONNX Runtime, numpy unless given.
+    preference: LiteRT, ONNX Runtime, numpy unless given. `packages` (name to version)
+    are what it was made with; with them the evidence holds a bill of materials.
 
     Raises:
         UsageError: E-BUNDLE-BUILD-001, the directory is there already.
@@ -124,6 +127,11 @@ def build_bundle(
             sha256=safety_digest,
         )
     )
+    bill = (
+        None
+        if packages is None
+        else bill_of_materials(model_name, version, artifacts, packages)
+    )
     manifest = Manifest(
         model_name=model_name,
         version=version,
@@ -148,7 +156,7 @@ def build_bundle(
             min_base_rule_version=safety.base_rule_version,
         ),
         health_gate=health_gate,
-        evidence=tuple(_copy_evidence(evidence, temporary)),
+        evidence=_all_evidence(temporary, evidence, bill),
         deltas=tuple(deltas),
         safety_critical=safety_critical,
     )
@@ -182,6 +190,26 @@ def _copy_artifacts(source: Path, target: Path) -> Iterator[Artifact]:
             bytes=facts[path].bytes,
             sha256=hash_file(target / path, expected_bytes=facts[path].bytes),
         )
+
+
+def _all_evidence(
+    target: Path, evidence: Mapping[str, Path] | Sequence[Path], bill: bytes | None
+) -> tuple[Evidence, ...]:
+    found = _copy_evidence(evidence, target)
+    if bill is not None:
+        path = target / EVIDENCE_DIR / SBOM_NAME
+        if path.exists():
+            raise DataError(
+                "E-BUNDLE-BUILD-002",
+                "evidence is missing, or two files have one name",
+                where=SBOM_NAME,
+            )
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bill)
+        name = f"{EVIDENCE_DIR}/{SBOM_NAME}"
+        size, digest = len(bill), hash_file(path)
+        found.append(Evidence(kind="sbom", path=name, bytes=size, sha256=digest))
+    return tuple(sorted(found, key=lambda item: item.path))
 
 
 def _copy_evidence(

@@ -54,6 +54,7 @@ def build(
     source: str = "continuon bundle build",
     created_at_unix_ms: int | None = None,
     evidence: Sequence[Path] = (),
+    sbom: bool = True,
     replace: bool = False,
 ) -> Result:
     """Assemble an edge bundle; the same inputs give the same bytes.
@@ -78,10 +79,14 @@ def build(
         Time to write down; default SOURCE_DATE_EPOCH, else the artifacts' newest time.
     evidence
         Files that say why it deserves trust.
+    sbom
+        Put a bill of materials among them: its files, and the packages of this
+        environment.
     replace
         Take the place of a bundle that is there.
     """
     from continuon.bundle import build_bundle
+    from continuon.bundle.sbom import installed_packages
 
     info = build_bundle(
         output_dir,
@@ -93,6 +98,7 @@ def build(
         created_at_unix_ms=_created(artifacts_dir, created_at_unix_ms),
         origins=origins,
         evidence=evidence,
+        packages=installed_packages() if sbom else None,
         replace=replace,
     )
     return Result(

@@ -198,7 +198,11 @@ def commit(report: Path, *, key: Keys = None, home: HomeDir = None) -> Result:
 
 
 def rollback(
-    *, reason: str = "asked for by a person", key: Keys = None, home: HomeDir = None
+    *,
+    reason: str = "asked for by a person",
+    evidence: Sequence[Path] = (),
+    key: Keys = None,
+    home: HomeDir = None,
 ) -> Result:
     """Return to the last good slot; the failed bundle is kept with its reason.
 
@@ -206,8 +210,11 @@ def rollback(
     ----------
     reason
         Why; it goes into the record.
+    evidence
+        Files that tell why, such as the gate's report or a log; their ends are kept.
     """
-    done = _updater(home, key).rollback(reason, code="E-OTA-PERSON-001")
+    kept = {path.name: path.read_bytes() for path in evidence}
+    done = _updater(home, key).rollback(reason, code="E-OTA-PERSON-001", evidence=kept)
     return Result(data=done, text=f"runs again: {done.active or 'nothing'}")
 
 

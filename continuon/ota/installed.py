@@ -11,6 +11,7 @@ from continuon.bundle.manifest_codec import MAX_MANIFEST_BYTES, parse_manifest
 from continuon.bundle.tree_io import read_file
 from continuon.bundle.verify import VerifiedBundle, verify_bundle
 from continuon.errors import ContinuonError, TrustError, UsageError
+from continuon.ota.device_facts import triage_facts
 from continuon.ota.disk import DiskStore, drop_page_cache
 from continuon.ota.plans import INCOMING, SLOTS, TRIAGE
 from continuon.ota.record import Record
@@ -32,7 +33,7 @@ class Installed:
         self.model_dir = model_dir
         self.public_keys = tuple(public_keys)
         self.threshold = threshold
-        self.slots = Slots(DiskStore(model_dir), self._check_slot)
+        self.slots = Slots(DiskStore(model_dir), self._check_slot, facts=triage_facts)
 
     def verify(self, directory: Path, *, expected: str | None = None) -> VerifiedBundle:
         """Return the verified bundle of a directory, which is `expected` if given.

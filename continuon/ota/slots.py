@@ -6,7 +6,7 @@ code on a simulated disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -61,11 +61,19 @@ class Slots:
     """Slots and their record on one store.
 
     `check(path, bundle)` verifies the bundle at a path of the store, from the medium.
+    `facts` are small files about the device that go into every triage folder.
     """
 
-    def __init__(self, store: Store, check: Check) -> None:
+    def __init__(
+        self,
+        store: Store,
+        check: Check,
+        *,
+        facts: Callable[[], Mapping[str, bytes]] = dict,
+    ) -> None:
         self.store = store
         self.check = check
+        self.facts = facts
 
     def load(self) -> Record:
         """Return the record; a fresh one where nothing was ever installed.
@@ -251,8 +259,9 @@ class Slots:
             except OSError as error:
                 kept[f"{name}.unreadable"] = str(error).encode()
         room = MAX_TRIAGE_BYTES - sum(len(data) for data in kept.values())
-        for name in sorted(files):
-            data = files[name][-min(MAX_TRIAGE_FILE_BYTES, max(0, room)) :]
+        told = {**self.facts(), **files}
+        for name in sorted(told):
+            data = told[name][-min(MAX_TRIAGE_FILE_BYTES, max(0, room)) :]
             kept[name.replace("/", "_")] = data
             room -= len(data)
         return kept

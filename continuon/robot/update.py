@@ -226,6 +226,7 @@ def _evidence(report: HotSwapReport, control: ControlHandle) -> dict[str, bytes]
     lines += [",".join(map(str, row)) for row in ticks]
     return {
         "hot_swap.json": json.dumps(report.as_dict(), indent=1).encode(),
+        "events.json": json.dumps(list(control.events), indent=1).encode(),
         "ticks.csv": "\n".join(lines).encode() + b"\n",
     }
 

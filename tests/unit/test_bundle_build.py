@@ -13,6 +13,7 @@ from continuon.bundle import (
 )
 from continuon.bundle.placeholder import check_placeholder
 from continuon.bundle.safety import CAR_BASE_RULES
+from continuon.bundle.sbom import installed_packages
 from continuon.errors import ContractError, DataError, TrustError, UsageError
 
 KEYS = (generate_key(), generate_key("ed25519"), generate_key("ml-dsa-65"))
@@ -210,3 +211,43 @@ def test_a_safety_file_and_its_manifest_name_one_version(inputs, tmp_path):
     sign_bundle(bundle, KEYS[:1])
     assert verify_bundle(bundle, PUBLIC[:1]).safety.base_rule_version == 2
     shutil.rmtree(bundle)
+
+
+@pytest.mark.req("R-BUNDLE-24")
+def test_the_bill_of_materials_names_every_file_and_package_and_is_signed(
+    inputs, tmp_path
+):
+    packages = {"numpy": "2.4.1", "flax": "0.12"}
+    trees = []
+    for name in "ab":
+        build_bundle(tmp_path / name, **inputs, packages=packages)
+        trees.append(tree(tmp_path / name))
+    assert trees[0] == trees[1]
+    bill = json.loads(trees[0]["evidence/sbom.cdx.json"])
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    kinds = [item["type"] for item in bill["components"]]
+    assert kinds == sorted(kinds)
+    files = {
+        item["name"]: item["hashes"][0]["content"]
+        for item in bill["components"]
+        if item["type"] == "file"
+    }
+    sign_bundle(tmp_path / "a", KEYS[:1])
+    verified = verify_bundle(tmp_path / "a", PUBLIC[:1])
+    listed = {item.path: item.sha256 for item in verified.manifest.artifacts}
+    assert files == listed
+    found = {i["name"]: i["version"] for i in bill["components"] if "version" in i}
+    assert found == packages
+    assert ("sbom", "evidence/sbom.cdx.json") in [
+        (item.kind, item.path) for item in verified.manifest.evidence
+    ]
+    own = tmp_path / "sbom.cdx.json"
+    own.write_text("{}")
+    with pytest.raises(DataError, match="BUILD-002"):
+        build_bundle(tmp_path / "c", **{**inputs, "evidence": [own]}, packages=packages)
+
+
+def test_installed_packages_are_named_as_indexes_name_them():
+    found = installed_packages()
+    assert found["numpy"]
+    assert all(name == name.lower() and "_" not in name for name in found)

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import shutil
@@ -124,13 +125,18 @@ def test_a_rolled_back_bundle_is_kept_with_its_triage_and_not_tried_again(
     assert report.active == good
     assert updater.active_slot().name == good
     names = {path.name: path.stat().st_size for path in report.triage.iterdir()}
-    assert set(names) == {
+    kernel = {name for name in names if name.startswith("kernel.log")}
+    assert set(names) - kernel == {
         "reason.txt",
         "edge_manifest.json",
         "model.sig",
         "ticks.csv",
         "big.log",
+        "versions.json",
     }
+    assert len(kernel) == 1
+    versions = json.loads((report.triage / "versions.json").read_bytes())
+    assert {"continuon", "python", "kernel", "numpy"} <= set(versions)
     assert names["big.log"] <= 1 << 20
     assert (updater.model_dir / "slots" / bad).is_dir()
     with pytest.raises(TrustError, match="STATE-004"):
@@ -536,3 +542,21 @@ class Signed:
 
     def describe(self, record, *, wall_ns):
         return "signed"
+
+
+def test_the_kernels_newest_lines_are_kept_and_a_log_that_may_not_be_read_says_so(
+    tmp_path, monkeypatch
+):
+    from continuon.ota import device_facts
+
+    log = tmp_path / "kmsg"
+    log.write_bytes(b"".join(b"6,%d,0,-;line %d\n" % (n, n) for n in range(500)))
+    lines = device_facts.kernel_log(log).splitlines()
+    assert len(lines) == 200
+    assert lines[-1].endswith(b"line 499")
+    monkeypatch.setattr(device_facts, "kernel_log", deny)
+    assert device_facts.triage_facts()["kernel.log.unreadable"] == b"not for you\n"
+
+
+def deny():
+    raise PermissionError(1, "not for you")
