@@ -18,6 +18,7 @@ __all__ = [
     "activate",
     "check",
     "commit",
+    "delegate",
     "fetch",
     "publish",
     "recover",
@@ -47,6 +48,8 @@ def publish(
     keys_dir: Path | None = None,
     key: Keys = None,
     channel: str = "stable",
+    publisher: str | None = None,
+    publisher_key: Sequence[Path] = (),
     home: HomeDir = None,
 ) -> Result:
     """Verify a bundle and put it on offer; static files, for any web server.
@@ -62,9 +65,13 @@ def publish(
         on first use.
     channel
         Where it is offered.
+    publisher
+        Sign as this publisher, on its own channels; needs the online keys alone.
+    publisher_key
+        The publisher's private keys.
     """
-    from continuon.bundle import load_public_key
-    from continuon.ota import load_repository_keys, new_repository_keys
+    from continuon.bundle import load_private_key, load_public_key
+    from continuon.ota import Publisher, load_repository_keys, new_repository_keys
     from continuon.ota import publish as publish_bundle
 
     root = _home(home)
@@ -78,6 +85,12 @@ def publish(
         load(folder, password=password),
         bundle_keys=[load_public_key(path) for path in _keys(root, key)],
         channel=channel,
+        publisher=Publisher(
+            publisher,
+            tuple(load_private_key(path, password=password) for path in publisher_key),
+        )
+        if publisher is not None
+        else None,
     )
     text = (
         f"published {report.version} (release {report.release_counter}) on "
@@ -85,6 +98,47 @@ def publish(
         f"trust root for robots: {report.root_path}"
     )
     return Result(data=report, text=text)
+
+
+def delegate(
+    name: str,
+    *,
+    repository: Path,
+    publisher_key: Sequence[Path],
+    threshold: int = 1,
+    keys_dir: Path | None = None,
+    home: HomeDir = None,
+) -> Result:
+    """Let a publisher sign its own channels in a repository; needs the targets keys.
+
+    Parameters
+    ----------
+    name
+        The publisher; its channels are called NAME/CHANNEL.
+    repository
+        The repository's directory.
+    publisher_key
+        The publisher's public keys; they take the place of those it had.
+    threshold
+        How many of them must sign.
+    keys_dir
+        The repository's private keys; default keys/repository below the home.
+    """
+    from continuon.bundle import load_public_key
+    from continuon.ota import delegate as delegate_to
+    from continuon.ota import load_repository_keys
+
+    folder = keys_dir or _home(home).keys / "repository"
+    password = os.environ.get("CONTINUON_KEY_PASSWORD")
+    versions = delegate_to(
+        repository,
+        load_repository_keys(folder, password=password),
+        name,
+        [load_public_key(path) for path in publisher_key],
+        threshold=threshold,
+    )
+    data = {"publisher": name, "metadata_versions": versions}
+    return Result(data=data, text=f"{name} signs the channels {name}/* from now on")
 
 
 def check(

@@ -158,6 +158,12 @@ COMMANDS = (
         "Publish a bundle to a repository",
         ("repository",),
     ),
+    Command(
+        "ota delegate",
+        "ota:delegate",
+        "Let a publisher sign its own channels",
+        ("repository",),
+    ),
     Command("ota check", "ota:check", "Say which bundle the repository offers"),
     Command("ota fetch", "ota:fetch", "Download the offered bundle", ("home",)),
     Command("ota stage", "ota:stage", "Verify a bundle into a slot", ("home",)),

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from continuon.ota.grant import RobotIdentity
     from continuon.ota.repository import (
         Expiry,
+        Publisher,
         PublishReport,
+        delegate,
         publish,
         refresh_timestamp,
         rotate,
@@ -35,9 +37,11 @@ __all__ = [
     "GateReport",
     "GrantEntitlement",
     "PublishReport",
+    "Publisher",
     "RepositoryKeys",
     "RobotIdentity",
     "Updater",
+    "delegate",
     "generate_repository_keys",
     "judge",
     "load_repository_keys",
@@ -59,6 +63,8 @@ _HOMES = {
     "repository": (
         "Expiry",
         "PublishReport",
+        "Publisher",
+        "delegate",
         "publish",
         "refresh_timestamp",
         "rotate",

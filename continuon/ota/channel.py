@@ -94,8 +94,13 @@ def reason_to_wait(
 
 
 def channel_path(name: str) -> str:
-    """Return the TUF target path of a channel."""
-    return f"channels/{name}.json"
+    """Return the TUF target path of a channel; `NAME/CHANNEL` is a publisher's own."""
+    publisher, _, rest = name.rpartition("/")
+    return (
+        f"publishers/{publisher}/channels/{rest}.json"
+        if publisher
+        else (f"channels/{name}.json")
+    )
 
 
 def parse_channel(data: bytes, *, where: str) -> Channel:

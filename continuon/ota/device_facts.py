@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from continuon import __version__
+import continuon
 
 __all__ = ["kernel_log", "triage_facts", "versions"]
 
@@ -31,7 +31,7 @@ def triage_facts() -> dict[str, bytes]:
 def versions() -> dict[str, str]:
     """Return the versions of this library, of what runs policies, and of the system."""
     found = {
-        "continuon": __version__,
+        "continuon": continuon.__version__,
         "python": platform.python_version(),
         "kernel": platform.release(),
         "machine": platform.machine(),

@@ -10,11 +10,8 @@ lists their digests.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -23,36 +20,27 @@ from continuon.bundle.manifest import MANIFEST_NAME
 from continuon.bundle.manifest_rules import SIGNATURE_NAME
 from continuon.bundle.verify import VerifiedBundle, verify_bundle
 from continuon.clock import Clock, SystemClock
-from continuon.errors import DataError, MissingPackageError, TrustError
-from continuon.ota.channel import (
-    Channel,
-    Offer,
-    channel_path,
-    dump_channel,
-    parse_channel,
-)
-from continuon.ota.disk import DiskStore
+from continuon.errors import DataError, TrustError
+from continuon.ota.channel import Channel, Offer, channel_path, dump_channel
 from continuon.ota.payload_io import payload_path
-from continuon.ota.repository_keys import ROLES, RepositoryKeys
+from continuon.ota.repository_keys import RepositoryKeys
+from continuon.ota.repository_metadata import (
+    Expiry,
+    Publisher,
+    RepositoryMetadata,
+    write_durably,
+)
 
 __all__ = [
     "Expiry",
     "PublishReport",
+    "Publisher",
+    "delegate",
     "publish",
     "refresh_timestamp",
     "rotate",
     "withdraw",
 ]
-
-
-@attrs.frozen(kw_only=True)
-class Expiry:
-    """Days until each role's metadata must have been signed again."""
-
-    root: float = 365.0
-    targets: float = 90.0
-    snapshot: float = 30.0
-    timestamp: float = 7.0
 
 
 @attrs.frozen
@@ -78,6 +66,7 @@ def publish(
     bundle_keys: Sequence[VerifyingKey],
     threshold: int = 1,
     channel: str = "stable",
+    publisher: Publisher | None = None,
     rollout_percent: float = 100.0,
     deltas_dir: Path | None = None,
     expiry: Expiry | None = None,
@@ -86,7 +75,9 @@ def publish(
     """Verify a bundle and put it on offer; the repository is made if need be.
 
     `deltas_dir` holds the patches that the manifest lists, named by their SHA-256. The
-    timestamp is replaced last, so a client never sees half a publication.
+    timestamp is replaced last, so a client never sees half a publication. With a
+    `publisher` the channel is `NAME/CHANNEL`, its keys sign, and of the repository's
+    the online ones alone.
 
     Raises:
         TrustError: E-BUNDLE-..., the bundle does not verify; E-OTA-REPO-002, its
@@ -94,14 +85,20 @@ def publish(
         UsageError: E-OTA-KEYS-001.
     """
     bundle = verify_bundle(bundle_dir, bundle_keys, threshold=threshold)
-    repository = _Repository(
-        repository_dir, keys, expiry or Expiry(), clock or SystemClock()
+    repository = RepositoryMetadata(
+        repository_dir,
+        keys,
+        expiry or Expiry(),
+        clock or SystemClock(),
+        publisher=publisher,
     )
     repository.open()
+    base = "" if publisher is None else f"publishers/{publisher.name}/"
+    channel = channel if publisher is None else f"{publisher.name}/{channel}"
     listed = repository.channel(channel)
     _check_counter(listed, bundle)
     files, size = _add_payload(repository_dir, bundle, deltas_dir)
-    target = f"bundles/{bundle.bundle_id}/{SIGNATURE_NAME}"
+    target = f"{base}bundles/{bundle.bundle_id}/{SIGNATURE_NAME}"
     repository.set_target(target, (bundle_dir / SIGNATURE_NAME).read_bytes())
     offer = Offer(
         bundle=bundle.bundle_id,
@@ -139,7 +136,9 @@ def withdraw(
     clock: Clock | None = None,
 ) -> dict[str, int]:
     """Take a bundle off a channel; return the new metadata versions."""
-    repository = _Repository(repository_dir, keys, Expiry(), clock or SystemClock())
+    repository = RepositoryMetadata(
+        repository_dir, keys, Expiry(), clock or SystemClock()
+    )
     repository.open()
     listed = repository.channel(channel)
     kept = tuple(item for item in listed.offers if item.bundle != bundle_id)
@@ -157,10 +156,35 @@ def refresh_timestamp(
     clock: Clock | None = None,
 ) -> dict[str, int]:
     """Sign snapshot and timestamp again with the online key alone."""
-    repository = _Repository(
+    repository = RepositoryMetadata(
         repository_dir, keys, expiry or Expiry(), clock or SystemClock()
     )
     repository.open()
+    return repository.close()
+
+
+def delegate(
+    repository_dir: Path,
+    keys: RepositoryKeys,
+    name: str,
+    public_keys: Sequence[VerifyingKey],
+    *,
+    threshold: int = 1,
+    clock: Clock | None = None,
+) -> dict[str, int]:
+    """Let a publisher sign what lies below `publishers/NAME/`; needs the targets keys.
+
+    The first delegation may make the repository. Asked again, it replaces the
+    publisher's keys: what the old ones signed is void until the publisher signs anew.
+
+    Raises:
+        UsageError: E-OTA-REPO-006 the name, -007 the threshold, E-OTA-KEYS-001.
+    """
+    repository = RepositoryMetadata(
+        repository_dir, keys, Expiry(), clock or SystemClock()
+    )
+    repository.open()
+    repository.delegate(name, public_keys, threshold)
     return repository.close()
 
 
@@ -179,143 +203,12 @@ def rotate(
     Raises:
         UsageError: E-OTA-KEYS-001, too few old or new keys are here.
     """
-    repository = _Repository(repository_dir, keys, Expiry(), clock or SystemClock())
+    repository = RepositoryMetadata(
+        repository_dir, keys, Expiry(), clock or SystemClock()
+    )
     repository.open()
     repository.adopt(new_keys)
     return repository.close()
-
-
-class _Repository:
-    """The metadata of one repository while it is being changed."""
-
-    def __init__(
-        self, path: Path, keys: RepositoryKeys, expiry: Expiry, clock: Clock
-    ) -> None:
-        self.path = path
-        self.keys = keys
-        self.expiry = expiry
-        self.clock = clock
-        self.roles: dict[str, Any] = {}
-        self.changed: set[str] = set()
-        self.also_root: list[Any] = []
-
-    def open(self) -> None:
-        """Load the newest metadata, or make the first."""
-        (self.path / "metadata").mkdir(parents=True, exist_ok=True)
-        if (self.path / "metadata" / "timestamp.json").exists():
-            for role in ("root", "snapshot", "targets", "timestamp"):
-                self.roles[role] = self._load(role)
-        else:
-            self._create()
-
-    def channel(self, name: str) -> Channel:
-        """Return a channel's offers, none where it is new."""
-        path = channel_path(name)
-        info = self.roles["targets"].signed.targets.get(path)
-        if info is None:
-            return Channel(name=name)
-        data = self._target_file(path, info.hashes["sha256"]).read_bytes()
-        return parse_channel(data, where=path)
-
-    def set_target(self, path: str, data: bytes) -> None:
-        """Write a target and list it."""
-        tuf = _tuf()
-        info = tuf.TargetFile.from_data(path, data, ["sha256"])
-        _write(self._target_file(path, info.hashes["sha256"]), data)
-        self.roles["targets"].signed.targets[path] = info
-        self.changed.add("targets")
-
-    def drop_target(self, path: str) -> None:
-        """Take a target off the list."""
-        self.roles["targets"].signed.targets.pop(path, None)
-        self.changed.add("targets")
-
-    def close(self) -> dict[str, int]:
-        """Sign what changed, write it, and the timestamp last."""
-        tuf = _tuf()
-        if "root" in self.changed:
-            self._sign_and_write("root")
-        if "targets" in self.changed:
-            self._sign_and_write("targets")
-        targets = self.roles["targets"].signed.version
-        snapshot = self.roles["snapshot"].signed
-        snapshot.meta["targets.json"] = tuf.MetaFile(version=targets)
-        self._sign_and_write("snapshot")
-        stamp = self.roles["timestamp"].signed
-        stamp.snapshot_meta = tuf.MetaFile(version=snapshot.version)
-        DiskStore(self.path).sync_all("publish")
-        self._sign_and_write("timestamp")
-        return {role: item.signed.version for role, item in self.roles.items()}
-
-    def adopt(self, new_keys: RepositoryKeys) -> None:
-        """Name other keys in the root; the old ones sign it once more."""
-        root = self.roles["root"].signed
-        self.also_root = self.keys.signers("root")
-        for role in ROLES:
-            for key_id in list(root.roles[role].keyids):
-                root.revoke_key(key_id, role)
-            for signer in new_keys.signers(role):
-                root.add_key(signer.public_key, role)
-        self.keys = new_keys
-        self.changed = {"root", "targets"}
-
-    def _create(self) -> None:
-        tuf = _tuf()
-        root = tuf.Root(consistent_snapshot=True)
-        for role, (_, _, threshold) in ROLES.items():
-            for signer in self.keys.signers(role):
-                root.add_key(signer.public_key, role)
-            root.roles[role].threshold = threshold
-        values = {
-            "root": root,
-            "targets": tuf.Targets(),
-            "snapshot": tuf.Snapshot(),
-            "timestamp": tuf.Timestamp(),
-        }
-        for role, signed in values.items():
-            signed.version = 0
-            self.roles[role] = tuf.Metadata(signed)
-        self.changed = {"root", "targets"}
-
-    def _sign_and_write(self, role: str) -> None:
-        metadata = self.roles[role]
-        metadata.signed.version += 1
-        now = datetime.fromtimestamp(self.clock.wall_ns() // 10**9, UTC)
-        days = getattr(self.expiry, role)
-        metadata.signed.expires = now + timedelta(days=days)
-        metadata.signatures.clear()
-        extra = self.also_root if role == "root" else []
-        for signer in (*self.keys.signers(role), *extra):
-            metadata.sign(signer, append=True)
-        name = f"{metadata.signed.version}.{role}.json"
-        folder = self.path / "metadata"
-        _write(
-            folder / ("timestamp.json" if role == "timestamp" else name),
-            metadata.to_bytes(),
-        )
-
-    def _load(self, role: str) -> Any:
-        folder = self.path / "metadata"
-        path = folder / "timestamp.json"
-        if role != "timestamp":
-            numbers = [
-                int(item.name.partition(".")[0])
-                for item in folder.glob(f"*.{role}.json")
-                if item.name.partition(".")[0].isdigit()
-            ]
-            if not numbers:
-                raise DataError(
-                    "E-OTA-REPO-001",
-                    "the repository lacks metadata",
-                    seen=role,
-                    where=folder,
-                )
-            path = folder / f"{max(numbers)}.{role}.json"
-        return _tuf().Metadata.from_bytes(path.read_bytes())
-
-    def _target_file(self, path: str, digest: str) -> Path:
-        folder, _, name = path.rpartition("/")
-        return self.path / "targets" / folder / f"{digest}.{name}"
 
 
 def _check_counter(channel: Channel, bundle: VerifiedBundle) -> None:
@@ -353,26 +246,6 @@ def _add_payload(
         target = repository / payload_path(digest)
         if not target.exists():
             data = source.read_bytes()
-            _write(target, data)
+            write_durably(target, data)
             count, size = count + 1, size + len(data)
     return count, size
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _tuf() -> Any:
-    try:
-        from tuf.api import metadata
-    except ImportError as error:
-        raise MissingPackageError.for_extra(
-            "tuf", "ota", purpose="publishing bundles"
-        ) from error
-    return metadata

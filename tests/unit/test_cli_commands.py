@@ -461,6 +461,7 @@ REQUIRED = {
     "bundle verify": ["b"],
     "bundle show": ["b"],
     "ota publish": ["b", "--repository", "r"],
+    "ota delegate": ["acme", "--repository", "r", "--publisher-key", "k"],
     "ota commit": ["report"],
     "grant request": ["--office", "http://127.0.0.1:9"],
     "grant claim": ["robot-1", "code", "--office", "http://127.0.0.1:9"],

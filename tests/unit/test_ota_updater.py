@@ -9,7 +9,13 @@ import pytest
 from continuon.bundle import Compat, build_bundle, generate_key, sign_bundle
 from continuon.bundle.safety import CAR_BASE_RULES, ChannelLimit, at_least_as_tight
 from continuon.clock import ManualClock
-from continuon.errors import ContractError, GateMissedError, TrustError, UsageError
+from continuon.errors import (
+    ContractError,
+    DataError,
+    GateMissedError,
+    TrustError,
+    UsageError,
+)
 from continuon.ota import (
     Device,
     Downloader,
@@ -560,3 +566,107 @@ def test_the_kernels_newest_lines_are_kept_and_a_log_that_may_not_be_read_says_s
 
 def deny():
     raise PermissionError(1, "not for you")
+
+
+ACME, RIVAL = generate_key(), generate_key()
+
+
+@pytest.fixture
+def acme(tmp_path, make):
+    """Publish for a publisher, with the online keys and its own alone."""
+    from continuon.ota import Publisher, RepositoryKeys, delegate
+
+    clock = ManualClock(wall_offset_ns=NOW_NS)
+    folder = tmp_path / "repository"
+    delegate(folder, KEYS, "acme", [ACME.public], clock=clock)
+    online = RepositoryKeys({"online": KEYS.keys["online"]})
+
+    def put(number, *, keys=(ACME,), name="acme"):
+        return publish(
+            make(number),
+            folder,
+            online,
+            bundle_keys=[KEY.public],
+            publisher=Publisher(name, keys),
+            clock=clock,
+        )
+
+    return put
+
+
+def subscriber(updater, folder, channel):
+    updater.repository = Downloader(
+        folder,
+        (folder / "metadata" / "1.root.json").read_bytes(),
+        updater.model_dir / "tuf",
+        channel=channel,
+        clock=updater.clock,
+    )
+
+
+@pytest.mark.req("R-OTA-20")
+def test_a_publisher_offers_bundles_with_its_own_keys(updater, acme, tmp_path):
+    report = acme(1)
+    assert report.channel == "acme/stable"
+    subscriber(updater, tmp_path / "repository", "acme/stable")
+    assert updater.check().bundle == report.bundle
+    updater.fetch()
+    updater.stage()
+    assert updater.activate().bundle == report.bundle
+    assert updater.installed.channel_of(report.bundle) == "acme/stable"
+    second = acme(2)
+    assert updater.check().bundle == second.bundle
+    subscriber(updater, tmp_path / "repository", "stable")
+    with pytest.raises(DataError, match="TUF-003"):
+        updater.check()
+
+
+@pytest.mark.req("R-OTA-20")
+def test_nobody_else_signs_for_a_publisher_and_it_signs_nowhere_else(
+    updater, acme, tmp_path
+):
+    from continuon.ota import delegate
+
+    acme(1)
+    with pytest.raises(UsageError, match="KEYS-001"):
+        acme(2, keys=(RIVAL,))
+    with pytest.raises(UsageError, match="REPO-008"):
+        acme(3, name="rival")
+    clock = ManualClock(wall_offset_ns=NOW_NS)
+    folder = tmp_path / "repository"
+    for name in ("targets", "Acme", "a/b", "..", ""):
+        with pytest.raises(UsageError, match="REPO-006"):
+            delegate(folder, KEYS, name, [ACME.public], clock=clock)
+    with pytest.raises(UsageError, match="REPO-007"):
+        delegate(folder, KEYS, "two", [ACME.public], threshold=2, clock=clock)
+    delegate(folder, KEYS, "acme", [RIVAL.public], clock=clock)
+    subscriber(updater, folder, "acme/stable")
+    with pytest.raises(TrustError, match="TUF-001"):
+        updater.check()
+    replaced = acme(4, keys=(RIVAL,))
+    assert updater.check().bundle == replaced.bundle
+
+
+@pytest.mark.req("R-OTA-20")
+def test_a_publisher_that_lists_another_channel_is_not_believed_there(
+    updater, acme, tmp_path
+):
+    from continuon.ota.channel import Channel, channel_path, dump_channel
+    from continuon.ota.repository_metadata import (
+        Expiry,
+        Publisher,
+        RepositoryMetadata,
+    )
+
+    acme(1)
+    folder = tmp_path / "repository"
+    clock = ManualClock(wall_offset_ns=NOW_NS)
+    metadata = RepositoryMetadata(
+        folder, KEYS, Expiry(), clock, publisher=Publisher("acme", (ACME,))
+    )
+    metadata.open()
+    metadata.set_target(channel_path("stable"), dump_channel(Channel(name="stable")))
+    metadata.close()
+    subscriber(updater, folder, "stable")
+    with pytest.raises(DataError, match="TUF-003"):
+        updater.check()
