@@ -11,7 +11,7 @@ from continuon.environment import read_environment
 from continuon.errors import UsageError
 from continuon.home import Home
 
-__all__ = ["compile_", "infer", "prove", "sanity", "train"]
+__all__ = ["compile_", "infer", "launch", "prove", "sanity", "train"]
 
 
 def sanity(
@@ -188,6 +188,62 @@ def train(
         for name, error in score.mae.items()
     ]
     return Result(data=report.as_dict(), text="\n".join(lines))
+
+
+def launch(
+    *,
+    name: str,
+    data_path: str,
+    output_dir: str,
+    accelerator: str = "v5litepod-16",
+    topology: str = "4x4",
+    hosts: int = 4,
+    config_preset: str = "tpu",
+    num_steps: int = 20_000,
+    seed: int = 0,
+    spot: bool = False,
+) -> Result:
+    """Print what a cloud needs to run the Slow loop; nothing is started.
+
+    Parameters
+    ----------
+    name
+        Of the run.
+    data_path
+        A bucket with episodes.
+    output_dir
+        A bucket for the checkpoint.
+    accelerator
+        As the cloud names it.
+    topology
+        Of its chips.
+    hosts
+        Machines of the slice.
+    config_preset
+        HOPE preset.
+    num_steps
+        Updates.
+    seed
+        Of parameters and batches.
+    spot
+        Machines that the cloud may take back.
+    """
+    from continuon.learn.launch import LaunchPlan, job_set, queued_resource
+
+    plan = LaunchPlan(
+        name=name,
+        data_path=data_path,
+        output_dir=output_dir,
+        accelerator=accelerator,
+        topology=topology,
+        hosts=hosts,
+        config_preset=config_preset,
+        num_steps=num_steps,
+        seed=seed,
+        spot=spot,
+    )
+    specs = {"queued_resource": queued_resource(plan), "job_set": job_set(plan)}
+    return Result(data=specs)
 
 
 def compile_(

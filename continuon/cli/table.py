@@ -139,6 +139,7 @@ COMMANDS = (
     ),
     Command("mid status", "mid:status", "Say which adapter is in use and why"),
     Command("mid rollback", "mid:rollback", "Use the adapter before", ("store",)),
+    Command("train launch", "learn:launch", "Print the specs of a run in the cloud"),
     Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
     Command(
         "compile",

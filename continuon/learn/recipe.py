@@ -71,6 +71,9 @@ class Recipe:
         contrast: standard deviation of a window's log contrast.
         colour: standard deviation of a window's log gain per channel.
         proprio_noise: standard deviation of relative noise on proprioception.
+        squared_weight: weight of the squared action error beside the absolute one. The
+            absolute one alone answers a doubtful "left or straight" with straight,
+            on either side of zero; the squared one leans to the likelier side.
         prediction_weight: weight of the world model's squared error.
         sparsity_lambda: weight of the mean write strength of the fast memory.
 
@@ -95,6 +98,7 @@ class Recipe:
     contrast: float = attrs.field(default=0.3, validator=_not_negative)
     colour: float = attrs.field(default=0.08, validator=_not_negative)
     proprio_noise: float = attrs.field(default=0.1, validator=_not_negative)
+    squared_weight: float = attrs.field(default=1.0, validator=_not_negative)
     prediction_weight: float = attrs.field(default=0.1, validator=_not_negative)
     sparsity_lambda: float = attrs.field(default=0.0, validator=_not_negative)
 

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import ContractError
-from continuon.hope import HopeConfig, init_state, sequence, step
+from continuon.hope import (
+    HopeConfig,
+    MemoryPlane,
+    init_state,
+    recall,
+    sequence,
+    step,
+)
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.windows import Batch, cut, stack
 
@@ -56,9 +63,15 @@ def check_config(config: HopeConfig, episodes: Sequence[EpisodeArrays]) -> None:
 
 
 def predict(
-    params: Any, config: HopeConfig, episodes: Sequence[EpisodeArrays]
+    params: Any,
+    config: HopeConfig,
+    episodes: Sequence[EpisodeArrays],
+    *,
+    plane: MemoryPlane | None = None,
 ) -> tuple[Prediction, ...]:
     """Return the model's answer to each episode, from a reset state.
+
+    With a Memory Plane, each episode starts with the plane's memories.
 
     Where the config feeds a previous action it is the model's own last output, never
     the teacher's: such a model is evaluated tick by tick.
@@ -71,7 +84,11 @@ def predict(
         group = episodes[first : first + _BATCH]
         windows = [cut(episode, 0, ticks) for episode in group]
         windows += [windows[-1]] * (_BATCH - len(group))
-        action, surprise = _run(params, config, *_observed(config, stack(windows)))
+        state = init_state(config, _BATCH)
+        if plane is not None:
+            state = recall(plane, config, state)
+        seen = _observed(config, stack(windows))
+        action, surprise = _run(params, config, state, *seen)
         for row, episode in enumerate(group):
             rows = np.asarray(action[row, : len(episode)])
             told = np.asarray(surprise[row, : len(episode)])
@@ -85,11 +102,10 @@ def _observed(config: HopeConfig, batch: Batch) -> tuple[Any, Any]:
 
 
 @partial(jax.jit, static_argnums=1)
-def _run(params: Any, config: HopeConfig, image: Any, proprio: Any) -> Any:
+def _run(params: Any, config: HopeConfig, state: Any, image: Any, proprio: Any) -> Any:
     given = {"image": image, "proprio": proprio}
     given = {name: value for name, value in given.items() if value is not None}
     batch = next(iter(given.values())).shape[0]
-    state = init_state(config, batch)
     if not config.use_previous_action:
         _, out = sequence(params, config, state, given, remat=False)
         return out.action, out.surprise

@@ -93,6 +93,7 @@ class Knobs(NamedTuple):
     weight_decay: Any
     clip_norm: Any
     average: Any
+    squared_weight: Any
     prediction_weight: Any
     sparsity_lambda: Any
 
@@ -107,6 +108,7 @@ def knobs_of(recipe: Recipe, num_steps: int) -> Knobs:
         recipe.weight_decay,
         recipe.clip_norm,
         recipe.average,
+        recipe.squared_weight,
         recipe.prediction_weight,
         recipe.sparsity_lambda,
     )
@@ -130,7 +132,7 @@ def losses_of(params: Any, config: HopeConfig, knobs: Knobs, batch: Batch) -> Lo
     ahead = (out.prediction[:, :-1] - out.latent[:, 1:]) * later
     latents = jnp.maximum(later.sum() * ahead.shape[-1], 1.0)
     prediction = (ahead * ahead).sum() / latents
-    total = mae + knobs.prediction_weight * prediction
+    total = mae + knobs.squared_weight * mse + knobs.prediction_weight * prediction
     total = total + knobs.sparsity_lambda * jnp.mean(out.write_strength)
     return Losses(total, mae, mse, prediction)
 

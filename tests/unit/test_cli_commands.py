@@ -453,6 +453,9 @@ REQUIRED = {
     "episodes merge": ["p", "q", "--output-dir", "o", "--episode-id", "e"],
     "episodes delete": ["p"],
     "infer": ["--model-path", "p"],
+    "train launch": [
+        *("--name", "a", "--data-path", "gs://b", "--output-dir", "gs://b/o"),
+    ],
     "bundle build": [
         *("--artifacts-dir", "a", "--output-dir", "o", "--version", "1.0.0"),
         *("--release-counter", "1", "--origins", "real"),

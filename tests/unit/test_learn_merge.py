@@ -1,0 +1,120 @@
+"""Merging what several robots learnt: judged before and after, and reversible."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+
+from continuon._specs.learn.examples import HEIGHT, TINY, WIDTH, stripe_episodes
+from continuon.errors import ContractError, UsageError
+
+jax = pytest.importorskip("jax")
+
+from continuon import hope  # noqa: E402
+from continuon.learn.plane_merge import average_adapters, merge_judged  # noqa: E402
+
+
+def adapter_of(seed, rank=2, scale=0.3):
+    rng = np.random.default_rng(seed)
+    return {
+        "heads/action": {
+            "down": scale * rng.standard_normal((16, rank)).astype(np.float32),
+            "up": scale * rng.standard_normal((rank, 2)).astype(np.float32),
+        }
+    }
+
+
+@pytest.mark.req("R-LEARN-61")
+def test_the_mean_of_changes_is_exact_where_the_rank_suffices():
+    one, two = adapter_of(0, rank=1), adapter_of(1, rank=1)
+    merged = average_adapters([one, two], [3.0, 1.0], rank=2)["heads/action"]
+    change = [a["heads/action"]["down"] @ a["heads/action"]["up"] for a in (one, two)]
+    np.testing.assert_allclose(
+        merged["down"] @ merged["up"], 0.75 * change[0] + 0.25 * change[1], atol=1e-6
+    )
+    assert merged["up"].shape == (2, 2)
+    same = average_adapters([one], [1.0], rank=1)["heads/action"]
+    np.testing.assert_allclose(same["down"] @ same["up"], change[0], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = hope.preset("seed", image_height=HEIGHT, image_width=WIDTH, **TINY)
+    return config, hope.init(0, config)
+
+
+def plane_of(config, robot, adapter, ticks=100):
+    rng = np.random.default_rng(len(robot))
+    shape = (config.slow_key, len(config.periods) * config.d)
+    return hope.MemoryPlane(
+        config_digest=hope.digest(config),
+        slow={"0": 0.01 * rng.standard_normal(shape).astype(np.float32)},
+        adapter=adapter,
+        ticks=ticks,
+        episodes=1,
+        robots=(robot,),
+    )
+
+
+def told_by(network, adapter, episodes):
+    """Return the episodes with what the network does with an adapter as the truth."""
+    from continuon.learn.rollout import predict
+
+    config, params = network
+    answers = predict(hope.attach_adapter(params, adapter), config, episodes)
+    pairs = zip(episodes, answers, strict=True)
+    return [attrs.evolve(e, action=answer.action) for e, answer in pairs]
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-60")
+@pytest.mark.parametrize("strategy", ["keep", "average", "distil"])
+def test_a_merge_towards_the_truth_is_kept_and_one_away_from_it_is_not(
+    network, tmp_path, strategy
+):
+    config, params = network
+    good, none = adapter_of(5), None
+    episodes = stripe_episodes(3)
+    truth = told_by(network, good, episodes)
+    teacher = plane_of(config, "teacher", good, ticks=10_000)
+    hope.append_plane(tmp_path, plane_of(config, "own", none))
+    report = merge_judged(
+        [teacher],
+        tmp_path,
+        params=params,
+        config=config,
+        held_out=truth,
+        strategy=strategy,
+        replay=episodes,
+    )
+    assert report.kept
+    assert report.error_after < report.error_before
+    assert report.version == 2
+    assert set(hope.latest_plane(tmp_path).robots) <= {"own", "teacher"}
+    bad = plane_of(config, "stranger", adapter_of(9, scale=2.0), ticks=10**6)
+    report = merge_judged(
+        [bad],
+        tmp_path,
+        params=params,
+        config=config,
+        held_out=truth,
+        strategy=strategy,
+        replay=episodes,
+    )
+    assert not report.kept
+    assert report.error_after > report.error_before
+    assert hope.plane_versions(tmp_path) == (1, 2)
+
+
+@pytest.mark.req("R-LEARN-61")
+def test_what_a_merge_needs_is_asked_for(network, tmp_path):
+    config, params = network
+    given = {"params": params, "config": config, "held_out": stripe_episodes(1)}
+    with pytest.raises(UsageError, match="E-LEARN-MERGE-001"):
+        merge_judged([], tmp_path, strategy="best", **given)
+    with pytest.raises(ContractError, match="E-HOPE-PLANE-004"):
+        merge_judged([], tmp_path, **given)
+    hope.append_plane(tmp_path, plane_of(config, "own", adapter_of(1)))
+    with pytest.raises(UsageError, match="E-LEARN-MERGE-002"):
+        merge_judged([], tmp_path, strategy="distil", **given)
