@@ -171,6 +171,7 @@ def test_pictures_in_the_rows_texts_and_ragged_columns(tmp_path):
         (lambda r: (r / "meta/episodes.jsonl").unlink(), "LEROBOT-001"),
         (lambda r: (r / "meta/episodes.jsonl").write_text("[" * 200_000), "LEROBOT-001"),
         (lambda r: (r / "meta/episodes.jsonl").write_text("{}\n"), "LEROBOT-001"),
+        (lambda r: (r / "meta/tasks.jsonl").write_text('{"task": "lift"}'), "LEROBOT-001"),
         (lambda r: (r / "meta/info.json").write_text('{"codebase_version": "v1.6"}'), "LEROBOT-002"),
         (lambda r: (r / "meta/info.json").write_text('{"codebase_version": "v3.0"}'), "LEROBOT-001"),
         (lambda r: (r / "data/chunk-000/episode_000000.parquet").unlink(), "IMPORT-008"),

@@ -137,17 +137,22 @@ def episodes_in(root: Path, info: LeRobotInfo) -> Iterator[LeRobotEpisode]:
 
 
 def task_texts(root: Path, info: LeRobotInfo) -> dict[int, str]:
-    """Return the text of each task by its number; {} where the table is absent."""
-    if info.is_v3:
-        path = root / "meta" / "tasks.parquet"
-        rows = _table(path).to_pylist() if path.is_file() else []
+    """Return the text of each task by its number; {} where the table is absent.
+
+    Raises:
+        DataError: the table is damaged.
+    """
+    path = root / "meta" / ("tasks.parquet" if info.is_v3 else "tasks.jsonl")
+    if not path.is_file():
+        return {}
+    rows = _table(path).to_pylist() if info.is_v3 else _lines(path)
+    try:
         return {
             int(row["task_index"]): str(row.get("task", row.get("__index_level_0__")))
             for row in rows
         }
-    path = root / "meta" / "tasks.jsonl"
-    rows = list(_lines(path)) if path.is_file() else []
-    return {int(row["task_index"]): str(row["task"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(path, f"a row: {type(error).__name__} {error}") from error
 
 
 def _episode(root: Path, info: LeRobotInfo, row: Mapping[str, Any]) -> LeRobotEpisode:
