@@ -225,11 +225,21 @@ def bench_peers(session: nox.Session, peer: str) -> None:
 
 
 @nox.session
+def oracle(session: nox.Session) -> None:
+    """The stock model_signing tool and we accept what the other signed."""
+    install(session, ())
+    session.install("model-signing>=1.1.1", "pyOpenSSL")
+    tool = Path(session.bin) / "model_signing"
+    scratch = Path(session.create_tmp()) / "oracle"
+    session.run("python", "-m", "continuon._specs.bundle.oracle", str(tool), scratch)
+
+
+@nox.session
 def crash(session: nox.Session) -> None:
     """Power cuts, kills, full and failing disks at every step; `-- short` is brief."""
     install(session, EDGE, "test")
     short = "short" in session.posargs
-    scratch = session.create_tmp()
+    scratch = str(Path(session.create_tmp()) / "crash")
     specs = "continuon._specs.stager"
     session.run("python", "-m", f"{specs}.explore", "100000" if short else "1000000")
     every = "12" if short else "1"

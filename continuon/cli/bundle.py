@@ -54,6 +54,8 @@ def build(
     source: str = "continuon bundle build",
     created_at_unix_ms: int | None = None,
     evidence: Sequence[Path] = (),
+    delta_from: Sequence[Path] = (),
+    deltas_dir: Path | None = None,
     sbom: bool = True,
     replace: bool = False,
 ) -> Result:
@@ -79,6 +81,11 @@ def build(
         Time to write down; default SOURCE_DATE_EPOCH, else the artifacts' newest time.
     evidence
         Files that say why it deserves trust.
+    delta_from
+        Older bundles that robots may have: patches from their files are made and
+        listed where they save at least 30 %.
+    deltas_dir
+        Where the patches go, for `continuon ota publish`; default beside the bundle.
     sbom
         Put a bill of materials among them: its files, and the packages of this
         environment.
@@ -99,6 +106,7 @@ def build(
         origins=origins,
         evidence=evidence,
         packages=installed_packages() if sbom else None,
+        deltas=_deltas(artifacts_dir, delta_from, deltas_dir or _beside(output_dir)),
         replace=replace,
     )
     return Result(
@@ -165,6 +173,20 @@ def show(directory: Path, *, legacy: bool = False) -> Result:
 
     manifest = parse_manifest((directory / "edge_manifest.json").read_bytes())
     return Result(data=legacy_view(manifest) if legacy else manifest)
+
+
+def _deltas(
+    artifacts_dir: Path, bases: Sequence[Path], deltas_dir: Path
+) -> tuple[Any, ...]:
+    if not bases:
+        return ()
+    from continuon.ota import make_deltas
+
+    return make_deltas(artifacts_dir, bases, deltas_dir)
+
+
+def _beside(output_dir: Path) -> Path:
+    return output_dir.with_name(f"{output_dir.name}-deltas")
 
 
 def _signing_key(name: str) -> Any:

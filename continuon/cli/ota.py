@@ -50,6 +50,8 @@ def publish(
     channel: str = "stable",
     publisher: str | None = None,
     publisher_key: Sequence[Path] = (),
+    deltas_dir: Path | None = None,
+    rollout_percent: float = 100.0,
     home: HomeDir = None,
 ) -> Result:
     """Verify a bundle and put it on offer; static files, for any web server.
@@ -69,6 +71,10 @@ def publish(
         Sign as this publisher, on its own channels; needs the online keys alone.
     publisher_key
         The publisher's private keys.
+    deltas_dir
+        The patches that `continuon bundle build --delta-from` made.
+    rollout_percent
+        Share of the robots that may have it, by a hash of their names.
     """
     from continuon.bundle import load_private_key, load_public_key
     from continuon.ota import Publisher, load_repository_keys, new_repository_keys
@@ -85,6 +91,8 @@ def publish(
         load(folder, password=password),
         bundle_keys=[load_public_key(path) for path in _keys(root, key)],
         channel=channel,
+        deltas_dir=deltas_dir,
+        rollout_percent=rollout_percent,
         publisher=Publisher(
             publisher,
             tuple(load_private_key(path, password=password) for path in publisher_key),

@@ -20,7 +20,7 @@ from continuon.bundle.manifest import MANIFEST_NAME
 from continuon.bundle.manifest_rules import SIGNATURE_NAME
 from continuon.bundle.verify import VerifiedBundle, verify_bundle
 from continuon.clock import Clock, SystemClock
-from continuon.errors import DataError, TrustError
+from continuon.errors import DataError, TrustError, UsageError
 from continuon.ota.channel import Channel, Offer, channel_path, dump_channel
 from continuon.ota.payload_io import payload_path
 from continuon.ota.repository_keys import RepositoryKeys
@@ -82,8 +82,15 @@ def publish(
     Raises:
         TrustError: E-BUNDLE-..., the bundle does not verify; E-OTA-REPO-002, its
             release counter is not above those on offer for that model.
-        UsageError: E-OTA-KEYS-001.
+        UsageError: E-OTA-KEYS-001; E-OTA-REPO-009, a share beyond 0 to 100.
     """
+    if not 0 <= rollout_percent <= 100:
+        raise UsageError(
+            "E-OTA-REPO-009",
+            "a share of the robots is out of range",
+            seen=rollout_percent,
+            allowed="0 to 100 percent",
+        )
     bundle = verify_bundle(bundle_dir, bundle_keys, threshold=threshold)
     repository = RepositoryMetadata(
         repository_dir,

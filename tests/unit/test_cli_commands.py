@@ -309,6 +309,35 @@ def test_a_release_travels_from_publish_to_rollback(
     assert data("ota", "recover")["rolled_back"] is None
 
 
+@pytest.mark.slow
+def test_patches_from_an_older_bundle_are_built_listed_and_published(
+    tmp_path, home, artifacts, release, data
+):
+    weights = artifacts / "policy.weights"
+    weights.write_bytes(os.urandom(50_000))
+    old = release()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    out = tmp_path / "bundle-2"
+    facts = ("--version", "1.0.2", "--release-counter", 2, "--origins", "simulated")
+    place = ("--artifacts-dir", artifacts, "--output-dir", out, *facts)
+    built = data("bundle", "build", *place, "--delta-from", old)
+    (delta,) = built["manifest"]["deltas"]
+    assert (delta["path"], delta["bytes"] < 1000) == ("policy.weights", True)
+    assert (tmp_path / "bundle-2-deltas" / delta["sha256"]).is_file()
+    data("bundle", "sign", out)
+    repository = ("--repository", tmp_path / "repository")
+    data("ota", "publish", out, *repository, status=1)
+    patches = ("--deltas-dir", tmp_path / "bundle-2-deltas")
+    data("ota", "publish", out, *repository, *patches, "--rollout-percent", 0)
+    payload = tmp_path / "repository" / "payload" / delta["sha256"][:2]
+    assert (payload / delta["sha256"]).is_file()
+    data("ota", "publish", out, *repository, "--rollout-percent", 101, status=2)
+    root = tmp_path / "repository" / "metadata" / "1.root.json"
+    shutil.copy(root, home / "keys" / "root.json")
+    told = data("ota", "check", *repository)
+    assert (told["newer"], told["why_not"]) == (False, "nothing is on offer")
+
+
 # Hardware, robot and machine.
 
 
