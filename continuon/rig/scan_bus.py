@@ -148,8 +148,8 @@ def _volts(gauge: Ina219 | Max17048) -> str:
     words = [f"{reading.volts:.2f} V"]
     if reading.amps is not None:
         words.append(f"{reading.amps:.2f} A")
-    if reading.fraction is not None:
-        words.append(f"{100 * reading.fraction:.0f} %")
+    assert reading.fraction is not None  # both kinds give a charge
+    words.append(f"{100 * reading.fraction:.0f} %")
     return ", ".join(words)
 
 

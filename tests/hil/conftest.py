@@ -19,6 +19,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--move", action="store_true", help="a person allows servos to move"
     )
+    parser.addoption(
+        "--runs", type=int, default=2, help="how many seeded runs of each failure"
+    )
 
 
 @pytest.fixture
