@@ -144,14 +144,14 @@ class V4l2Camera:
         """Return the map to the start of exposure; the clock itself is the host's.
 
         A stamp at the end of a frame lies up to a period of exposure and a period of
-        reading out after its start.
+        reading out after its start. Before the first frame it is not known which of the
+        two this driver stamps.
         """
         period_ns = round(1e9 / self.rate_hz)
-        at_end = self._starts_exposure is False
         return ClockOffset(
             device=self.name,
-            offset_ns=-period_ns if at_end else 0,
-            uncertainty_ns=STAMP_NS + (period_ns if at_end else 0),
+            offset_ns=-period_ns if self._starts_exposure is False else 0,
+            uncertainty_ns=STAMP_NS + (0 if self._starts_exposure else period_ns),
             measured_at_ns=self._clock.monotonic_ns(),
         )
 

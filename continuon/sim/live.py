@@ -28,7 +28,7 @@ from continuon.sim.track import make_track
 __all__ = ["LiveHandle", "attach", "start_live_rig"]
 
 _NAME = re.compile(r"continuon-live-(\d+)-\d+$")
-BUS_FAULTS = {"none": 0, "nack": 1, "stall": 2}
+BUS_FAULTS = {"none": 0, "nack": 1, "stall": 2, "reset": 3}
 
 
 class LiveHandle:
@@ -72,7 +72,10 @@ class LiveHandle:
         self._change(world_hangs=int(hangs))
 
     def fail_bus(self, how: str = "nack") -> None:
-        """Make I2C calls fail: "nack", "stall" (a second, then a time-out), "none"."""
+        """Make I2C calls fail: "nack", "stall" (a second, then a time-out), "none".
+
+        "reset" takes the servo board's settings once, as a sagging supply does.
+        """
         self._change(bus_fault=BUS_FAULTS[how])
 
     def disturb(self, amplitude: float) -> None:

@@ -28,7 +28,7 @@ from continuon.sim.track import Track, TrackPosition, make_track
 
 __all__ = ["LiveCamera", "LiveRig", "LiveState", "LiveWorld"]
 
-NACK, STALL = 1, 2
+NACK, STALL, RESET = 1, 2, 3
 STALL_S = 1.02
 
 
@@ -282,7 +282,11 @@ class LiveRig:
         return -0.7 - 2.5 * abs(self.world.truth.motor)
 
     def _bus_faults(self, _number: int, _messages: Sequence[Message]) -> None:
-        fault = self._shared.read_control().bus_fault
+        control = self._shared.read_control()
+        fault = control.bus_fault
+        if fault == RESET:
+            self.chip.power_on()
+            self._shared.write_control(attrs.evolve(control, bus_fault=0))
         if fault == NACK:
             raise OSError(errno.EREMOTEIO, os.strerror(errno.EREMOTEIO))
         if fault == STALL:

@@ -71,6 +71,21 @@ def test_colour_without_its_depth_is_a_drop_and_never_a_frame_without_depth():
     assert len(sequences) == 8
 
 
+@pytest.mark.req("R-RIG-16")
+def test_depth_that_comes_after_the_next_colour_still_meets_its_own():
+    late = Shutter(start_ns=START_NS + 1_500_000, latency_ns=60_000_000)
+    eye, _, clock = bench(depths=late)
+    eye.open()
+    frames = []
+    for _ in range(200):
+        clock.advance_ns(4_000_000)
+        frame = eye.poll()
+        frames += [] if frame is None else [frame]
+    assert len(frames) > 20
+    apart = [frame.depth_capture_ns - frame.capture_ns for frame in frames]
+    assert max(abs(ns - 1_500_000) for ns in apart) < 2000
+
+
 def test_a_colour_drop_leaves_its_depth_unused():
     eye, _, clock = bench(colours=Shutter(start_ns=START_NS, dropped=frozenset({2})))
     eye.open()

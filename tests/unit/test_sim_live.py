@@ -149,6 +149,13 @@ def test_faults_reach_every_process_and_go_again(handle):
             rig.servos.probe()
         assert caught.value.code == "E-RIG-I2C-003"
         handle.fail_bus("none")
+        rig.servos.set_pulses_us({1: 1500.0})
+        handle.fail_bus("reset")
+        with pytest.raises(HardwareError) as caught:
+            rig.servos.set_pulses_us({1: 1500.0})
+        assert caught.value.code == "E-RIG-PCA-006"
+        rig.servos.set_pulses_us({1: 1500.0})
+        rig.servos.full_off()
         handle.heat(90.0)
         assert rig.thermal.read().throttled
         handle.heat(float("nan"))
