@@ -7,6 +7,8 @@ import pytest
 from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.rlds.exporters.lerobot import write_lerobot
 from continuon.rlds.images import decode_colour, decode_depth_png, encode_colour_png
+from continuon.rlds.importers.dispatch import import_recording
+from continuon.rlds.recording import open_recording
 from continuon.rlds.steps import read_steps
 
 datasets = pytest.importorskip(
@@ -81,3 +83,47 @@ def test_windows_and_batches_come_out(pair):
     stats = opened.meta.stats
     assert stats["action"]["mean"].shape == (2,)
     assert stats["observation.images.main"]["mean"].shape == (3, 1, 1)
+
+
+@pytest.mark.req("R-EPISODE-48")
+def test_what_lerobot_wrote_is_imported_frame_by_frame(tmp_path):
+    features = {
+        "observation.state": {"dtype": "float32", "shape": (3,), "names": None},
+        "action": {"dtype": "float32", "shape": (2,), "names": ["x", "y"]},
+        "observation.images.top": {
+            "dtype": "video",
+            "shape": (96, 128, 3),
+            "names": ["height", "width", "channels"],
+        },
+    }
+    made = datasets.LeRobotDataset.create(
+        "continuon/made",
+        fps=20,
+        features=features,
+        root=tmp_path / "set",
+        robot_type="arm",
+        vcodec="h264",
+    )
+    for number, count in enumerate((12, 9)):
+        for i in range(count):
+            grey = number * 100 + i * 8
+            made.add_frame(
+                {
+                    "observation.state": np.array([number, i, 0.5], np.float32),
+                    "action": np.array([i, -i], np.float32),
+                    "observation.images.top": np.full((96, 128, 3), grey, np.uint8),
+                    "task": f"task {number}",
+                }
+            )
+        made.save_episode()
+    made.finalize()
+    report = import_recording(tmp_path / "set", tmp_path / "out")
+    assert (report.exit_code, report.steps) == (0, 21)
+    for number, path in enumerate(report.episodes):
+        recording = open_recording(path)
+        assert recording.metadata.task == f"task {number}"
+        streams = recording.streams
+        for i, blob in enumerate(streams["rgb"].blobs):
+            seen = decode_colour(blob).mean()
+            assert abs(seen - (number * 100 + i * 8)) < 3  # h264 is lossy
+            assert streams["state"].vectors[i].tolist() == [number, i, 0.5]

@@ -202,3 +202,68 @@ def test_a_real_humanoid_imports_with_its_191_absent_files_named(tmp_path, share
     assert [len(s) for s in streams.values()] == [221] * 3
     assert "kLeftElbow" in streams["state"].spec.names
     assert decode_colour(streams["rgb"].blob(100)).shape == (480, 640, 3)
+
+
+def data_set_v3(root, counts, *, gap=0):
+    """Write a v3.0 data set: all rows in one file, all films in one film."""
+    tables = [rows(count, i) for i, count in enumerate(counts)]
+    (root / "meta/episodes/chunk-000").mkdir(parents=True)
+    (root / "data/chunk-000").mkdir(parents=True)
+    info = {
+        "codebase_version": "v3.0",
+        "robot_type": "arm6",
+        "fps": FPS,
+        "total_episodes": len(counts),
+        "chunks_size": 1000,
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+        "features": FEATURES,
+    }
+    (root / "meta/info.json").write_text(json.dumps(info))
+    pq.write_table(
+        pa.table({"task_index": [0], "__index_level_0__": ["lift"]}),
+        root / "meta/tasks.parquet",
+    )
+    pq.write_table(pa.concat_tables(tables), root / "data/chunk-000/file-000.parquet")
+    key = "observation.images.top"
+    starts = np.cumsum([0, *counts])[:-1]
+    episodes = [
+        {
+            "episode_index": i,
+            "tasks": ["lift"],
+            "length": count,
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+            f"videos/{key}/chunk_index": 0,
+            f"videos/{key}/file_index": 0,
+            f"videos/{key}/from_timestamp": float(starts[i] + gap) / FPS,
+        }
+        for i, count in enumerate(counts)
+    ]
+    pq.write_table(
+        pa.Table.from_pylist(episodes),
+        root / "meta/episodes/chunk-000/file-000.parquet",
+    )
+    film(root / f"videos/{key}/chunk-000/file-000.mp4", sum(counts))
+    return root
+
+
+@pytest.mark.req("R-EPISODE-48")
+def test_v3_episodes_find_their_stretch_of_the_film(tmp_path):
+    report = import_recording(data_set_v3(tmp_path / "s", [4, 3, 5]), tmp_path / "o")
+    assert (losses(report), report.steps) == ({}, 12)
+    greys = []
+    for path in report.episodes:
+        recording = open_recording(path)
+        assert recording.metadata.task == "lift"
+        greys.append(
+            [int(decode_colour(b).max()) for b in recording.streams["rgb"].blobs]
+        )
+    assert greys == [[0, 10, 20, 30], [40, 50, 60], [70, 80, 90, 100, 110]]
+
+
+def test_a_v3_episode_past_the_end_of_its_film_loses_those_steps(tmp_path):
+    source = data_set_v3(tmp_path / "s", [4, 3], gap=1)
+    report = import_recording(source, tmp_path / "o")
+    assert losses(report) == {"006": 1, "015": 1}
+    assert report.steps == 6
