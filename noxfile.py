@@ -208,13 +208,14 @@ PEERS = {
         "array-record",
         "opencv-python-headless",
     ),
+    "lerobot_peer": ("lerobot==0.4.4",),
 }
 
 
 @nox.session(default=False)
 @nox.parametrize("peer", list(PEERS))
 def bench_peers(session: nox.Session, peer: str) -> None:
-    """The same recording workload here and in tensorflow-datasets, each at home."""
+    """One recording workload here and in two peers, each in its own environment."""
     if PEERS[peer]:
         session.install(*PEERS[peer])
     else:

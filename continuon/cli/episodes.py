@@ -230,7 +230,8 @@ def convert(
     from continuon.rlds.tfds_write import convert as convert_episodes
 
     target = output_dir or home.tfrecord
-    report = convert_episodes(source, target, compress=compress)
+    with Counter("converting") as progress:
+        report = convert_episodes(source, target, compress=compress, progress=progress)
     whole = report.read_back_equal and not report.skipped
     return Result(data=report, exit_code=0 if whole else 3)
 

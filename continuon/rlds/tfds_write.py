@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def convert(
     name: str = "continuon",
     max_segment_bytes: int = MAX_SEGMENT_BYTES,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> ConversionReport:
     """Convert every recording in `input_dir` to `output_dir/name/1.0.0`.
 
@@ -92,7 +94,7 @@ def convert(
 
     With `compress` the shards are gzipped: smaller, read by this library and by any
     TFRecord reader that is told so, but not by stock `tensorflow-datasets`, which has
-    no such option.
+    no such option. `progress` is told (done, all, episode) after each one.
 
     Raises:
         DataError: no recording at all, none usable, or what was written reads back
@@ -133,6 +135,8 @@ def convert(
                 skipped.append(Skipped(file.name, error.code, str(error)))
                 continue
             written.append(file)
+            if progress is not None:
+                progress(len(written) + len(skipped), len(files), file.stem)
             steps_count += len(steps)
             origins.add(steps.metadata.origin.value)
         digests = writer.finish() if written else {}

@@ -7,6 +7,7 @@ from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.errors import DataError
 from continuon.rlds.recording import open_recording
 from continuon.rlds.setup import check_same_setup, setup_differences
+from continuon.rlds.tfds_write import convert
 
 
 def recording(folder, name, *, streams=None, **changes):
@@ -42,3 +43,12 @@ def test_another_task_place_or_time_is_the_same_setup(tmp_path):
     two = recording(tmp_path, "b", task="other", environment_id="x", start_wall_ns=5)
     assert setup_differences(one, two) == []
     check_same_setup(one, two)
+
+
+def test_a_conversion_tells_how_far_it_is(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        recording(tmp_path / "in", name)
+    told = []
+    convert(tmp_path / "in", tmp_path / "out", progress=lambda *at: told.append(at))
+    assert told == [(1, 2, "a"), (2, 2, "b")]

@@ -1,0 +1,86 @@
+"""LeRobot on the same workload without its depth, which this version cannot hold."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+from workload import (
+    EPISODES,
+    HEIGHT,
+    NUMBERS,
+    RATE_HZ,
+    STEPS,
+    WIDTH,
+    WINDOW,
+    cpu_ms,
+    pictures,
+    steps,
+    window_starts,
+)
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+NAMES = [f"joint_{number}" for number in range(NUMBERS)]
+FEATURES = {
+    "observation.images.rgb": {
+        "dtype": "video",
+        "shape": (HEIGHT, WIDTH, 3),
+        "names": ["height", "width", "channels"],
+    },
+    "observation.state": {"dtype": "float32", "shape": (NUMBERS,), "names": NAMES},
+    "action": {"dtype": "float32", "shape": (NUMBERS,), "names": NAMES},
+}
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Return CPU ms a step by what was done, and the bytes of a step."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    pool, numbers = pictures(), itertools.count()
+
+    def write() -> int:
+        made = LeRobotDataset.create(
+            "peer/peer", RATE_HZ, FEATURES, root=folder / f"lerobot{next(numbers)}"
+        )
+        for episode in range(EPISODES):
+            for _, colour, _, state, action in steps(pool, episode):
+                frame = {
+                    "observation.images.rgb": colour,
+                    "observation.state": state,
+                    "action": action,
+                    "task": "drive",
+                }
+                made.add_frame(frame)
+            made.save_episode()
+        made.finalize()
+        return EPISODES * STEPS
+
+    figures = {"write": cpu_ms(write, rounds=1)}
+    root = folder / "lerobot0"
+    files = [f for f in root.rglob("*") if f.is_file()]
+    figures["bytes"] = sum(f.stat().st_size for f in files) / EPISODES / STEPS
+    times = [step / RATE_HZ for step in range(WINDOW)]
+    source = LeRobotDataset(
+        "peer/peer",
+        root=root,
+        delta_timestamps={"observation.images.rgb": times, "action": times},
+        video_backend="pyav",
+    )
+
+    def read() -> int:
+        places = window_starts()
+        for episode, start in places:
+            window = source[episode * STEPS + start]
+            assert len(window["observation.images.rgb"]) == WINDOW
+        return len(places) * WINDOW
+
+    figures["windows, colour"] = cpu_ms(read, rounds=2)
+    return figures
+
+
+if __name__ == "__main__":
+    from run import report
+
+    report("lerobot", measure, sys.argv)
