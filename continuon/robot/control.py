@@ -218,6 +218,11 @@ class ControlHandle:
         """
         return SwapResult(**self._called().ask("swap_back")["swap"])
 
+    def is_resident(self, artifact_dir: Path) -> bool:
+        """Return whether `swap_back` would let this very slot's policy take over."""
+        previous = self.status()["previous"]
+        return bool(previous) and previous["artifact_dir"] == str(artifact_dir)
+
     def teleop(self, action: Sequence[float], source: str) -> None:
         """Send a person's command; it holds for a few ticks only."""
         self._called().send({"do": "teleop", "action": list(action), "source": source})

@@ -20,6 +20,14 @@ class _Control(Protocol):
         """Let another policy take over."""
         ...
 
+    def swap_back(self) -> Any:
+        """Let the previous policy take over again."""
+        ...
+
+    def is_resident(self, artifact_dir: Any) -> bool:
+        """Return whether the previous policy is that slot's."""
+        ...
+
 
 class Software:
     """The device's slots, as the service sees them; nothing is kept open.
@@ -43,6 +51,9 @@ class Software:
     def roll_back(self, control: _Control, reason: str) -> dict[str, Any]:
         """Return to the bundle before, on disk and in the running loop.
 
+        Where its policy is still resident the loop goes first, and the record follows;
+        else the record goes first, and the policy is prepared anew.
+
         Raises:
             UsageError: there is nothing to go back to.
             ContinuonError: the record is rolled back, but the running loop could not
@@ -57,6 +68,12 @@ class Software:
                 "this robot has no bundle to go back to",
                 hint="put release.pub.pem into the home's keys and stage a bundle",
             )
+        status = updater.status()
+        before = status.good if status.on_trial else status.previous
+        if before is not None and control.is_resident(before.directory):
+            resident = control.swap_back()
+            done = updater.rollback(reason, code=CODE)
+            return {**done.as_dict(), "swap": resident.as_dict()}
         report = updater.rollback(reason, code=CODE)
         told: dict[str, Any] = dict(report.as_dict())
         directory = report.active_directory

@@ -472,6 +472,8 @@ def test_processes_drive_swap_stop_and_are_stopped_when_they_die(guarded):
     wait_until(lambda: guard.report().driving, clock)
     swap = control.swap("gain-0.0005", "numpy")
     assert swap.previous["serial"] == 1
+    assert control.is_resident("gain-0.0")
+    assert not control.is_resident("gain-0.0005")
     with pytest.raises(ContinuonError) as caught:
         control.swap("wrong", "numpy")
     assert caught.value.code == "E-ROBOT-SWAP-001"

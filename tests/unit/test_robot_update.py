@@ -36,6 +36,7 @@ class FakeLoop:
         self.serial = 0
         self.previous = None
         self.refuses = None
+        self.resident = None
         self.row = {}
         self.limits = None
         self.ticks(10)
@@ -66,6 +67,9 @@ class FakeLoop:
     def swap_back(self):
         self.serial, self.previous = self.previous, self.serial
         return self._result()
+
+    def is_resident(self, directory):
+        return str(directory) == self.resident
 
     def _result(self):
         previous = {"serial": self.previous} if self.previous else None
@@ -290,6 +294,26 @@ def test_a_person_goes_back_to_the_bundle_before_and_the_loop_follows(bench, sof
     assert told["swap"]["model"]["serial"] == bench.loop.serial == 3
     assert bench.loop.limits.max_speed_mps == 3.0
     assert software.status()["failed"][-1]["reason"] == "it cuts corners"
+
+
+@pytest.mark.req("R-SWAP-03")
+def test_a_policy_that_is_still_resident_takes_over_before_the_record_changes(
+    bench, software
+):
+    first = bench.update(bench.bundle(1))
+    bench.update(bench.bundle(2))
+    bench.loop.resident = str(bench.updater.installed.slot_dir(first.bundle))
+    seqs = []
+    back = bench.loop.swap_back
+    bench.loop.swap_back = lambda: (
+        seqs.append(bench.updater.slots.load().active),
+        back(),
+    )[1]
+    second = bench.updater.slots.load().active
+    told = software.roll_back(bench.loop, "it cuts corners")
+    assert seqs == [second]
+    assert told["active"] == first.bundle
+    assert told["swap"]["model"]["serial"] == bench.loop.serial == 1
 
 
 def test_without_a_key_or_a_bundle_there_is_nothing_to_go_back_to(bench, tmp_path):
