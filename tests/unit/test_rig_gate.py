@@ -73,6 +73,7 @@ def judged(report):
     return {check.figure: check.verdict for check in lines}
 
 
+@pytest.mark.slow
 @pytest.mark.req("R-RIG-23")
 def test_the_pis_drivers_pass_gate_1_with_a_depth_camera(tmp_path, monkeypatch):
     with pi(tmp_path, monkeypatch, with_camera=True) as rig:

@@ -44,6 +44,7 @@ def bench(faults):
     return chip, bus, servos, script
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(faults=FAULTS, calls=CALLS)
 def test_what_the_driver_reports_as_done_is_what_the_chip_does(faults, calls):
