@@ -132,6 +132,22 @@ def test_what_is_missing_short_or_torn_is_named_and_the_rest_imports(tmp_path):
     assert report.verdict.lenient_errors == {"E-EPISODE-STREAM-001": 1}
 
 
+@pytest.mark.req("R-EPISODE-48")
+def test_a_film_that_breaks_off_in_its_middle_costs_its_episode_alone(tmp_path):
+    source = data_set(tmp_path / "set", [rows(6, 0), rows(6, 1)])
+    path = source / "videos/chunk-000/observation.images.top/episode_000000.mp4"
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start : start + 4000] = bytes(len(data[start : start + 4000]))
+    path.write_bytes(data)
+    report = import_recording(source, tmp_path / "out")
+    assert set(losses(report)) <= {"003", "015", "017", "006"}
+    assert report.exit_code == 3
+    whole = [p for p in report.episodes if p.stem.endswith("00001")]
+    assert len(open_recording(whole[0]).streams["rgb"]) == 6
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
 @pytest.mark.req("R-EPISODE-49")
 def test_jpeg_is_a_choice_and_a_named_loss(tmp_path):
     source = data_set(tmp_path / "set", [rows(4, 0)])

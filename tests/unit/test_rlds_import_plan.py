@@ -1,11 +1,12 @@
 """Importing the plan's episodes: every version and shape, nothing silently dropped."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
-from continuon.errors import DataError
+from continuon.errors import DataError, MissingPackageError
 from continuon.rlds.episode import ActionSource, Origin, XrMode
 from continuon.rlds.example import encode_example
 from continuon.rlds.images import decode_colour, decode_depth_png, encode_jpeg
@@ -248,3 +249,42 @@ def test_a_torn_or_empty_episode_is_refused(tmp_path, content):
 )
 def test_a_steps_time_is_found_wherever_it_stood(raw, wanted):
     assert stamp_of(raw) == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "module", "extra"),
+    [
+        (b"#ROSBAG V2.0\n", "rosbags", "ros"),
+        (b"\x89MCAP0\r\n", "mcap.stream_reader", "ros"),
+    ],
+)
+def test_a_format_whose_extra_is_absent_names_the_install_line(
+    tmp_path, monkeypatch, content, module, extra
+):
+    for name in [n for n in sys.modules if n.split(".")[0] == module.split(".")[0]]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module.split(".")[0], None)
+    (tmp_path / "some").write_bytes(content)
+    with pytest.raises(MissingPackageError, match=rf"continuon\[{extra}\]") as caught:
+        import_recording(tmp_path / "some", tmp_path / "out")
+    assert caught.value.exit_code == 2
+
+
+def test_a_lerobot_set_without_its_extra_names_the_install_line(tmp_path, monkeypatch):
+    meta = tmp_path / "set" / "meta"
+    meta.mkdir(parents=True)
+    info = {
+        "codebase_version": "v2.1",
+        "fps": 30,
+        "features": {},
+        "data_path": "data/{episode_index}.parquet",
+    }
+    (meta / "info.json").write_text(json.dumps(info))
+    (meta / "episodes.jsonl").write_text('{"episode_index": 0, "length": 1}\n')
+    (tmp_path / "set" / "data").mkdir()
+    (tmp_path / "set" / "data" / "0.parquet").write_bytes(b"PAR1")
+    for name in [n for n in sys.modules if n.startswith("pyarrow")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingPackageError, match=r"continuon\[lerobot\]"):
+        import_recording(tmp_path / "set", tmp_path / "out")

@@ -164,6 +164,15 @@ def test_a_bad_step_cuts_the_episode_and_is_named(tmp_path, changes, expected, l
 
 
 @pytest.mark.req("R-EPISODE-48")
+def test_pictures_that_change_their_size_are_found_by_the_verdict(tmp_path):
+    wide = [*map(jpeg, range(3)), encode_jpeg(np.zeros((24, 16, 3), np.uint8))]
+    bad = record(**{"steps/observation/image_0": wide})
+    report = import_recording(dataset(tmp_path / "d", [bad, record()]), tmp_path / "o")
+    assert (report.verdict.lenient_ok, report.exit_code) == (1, 3)
+    assert report.verdict.lenient_errors == {"E-EPISODE-IMAGE-003": 1}
+
+
+@pytest.mark.req("R-EPISODE-48")
 def test_missing_shards_and_torn_records_are_named_and_the_rest_is_kept(tmp_path):
     source = dataset(tmp_path / "demo", [record(), record()], lengths=[2, 5])
     report = import_recording(source, tmp_path / "a")

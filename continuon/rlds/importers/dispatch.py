@@ -6,12 +6,13 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from continuon.errors import DataError
+from continuon.errors import ContractError, DataError
 from continuon.rlds.episode import RGB
 from continuon.rlds.importers.harvest import Harvest, Importer, ImportOptions
 from continuon.rlds.importers.locate import Format, locate
 from continuon.rlds.importers.report import ImportReport, judge_import
 from continuon.rlds.importers.write import (
+    ImportedEpisode,
     ImportedPlan,
     write_episode,
     write_plan_episode,
@@ -31,6 +32,7 @@ _HOMES = {
     Format.LEROBOT: "lerobot:import_lerobot",
 }
 """Where each format is read; its packages are imported only then."""
+_NOT_THE_SOURCES_FAULT = frozenset({"E-RLDS-IMPORT-006", "E-RLDS-IMPORT-007"})
 
 
 def import_recording(
@@ -66,10 +68,10 @@ def import_recording(
     with locate(source, harvest) as (kind, found):
         for episode in _importer(kind)(found, harvest, options):
             output_dir.mkdir(parents=True, exist_ok=True)
-            if isinstance(episode, ImportedPlan):
-                paths.append(write_plan_episode(episode, output_dir))
-            else:
-                paths.append(write_episode(episode, output_dir))
+            path = _written(episode, output_dir, harvest)
+            if path is None:
+                continue
+            paths.append(path)
             counts = episode.counts
             steps += counts.get(RGB, max(counts.values(), default=0))
             if progress is not None:
@@ -92,6 +94,25 @@ def import_recording(
         notes=tuple(harvest.notes),
         verdict=judge_import(paths),
     )
+
+
+def _written(
+    episode: ImportedEpisode | ImportedPlan, output_dir: Path, harvest: Harvest
+) -> Path | None:
+    """Write one episode; None, and a named loss, where its source breaks off in it.
+
+    Raises:
+        DataError: a full disk, or another episode of its name.
+    """
+    try:
+        if isinstance(episode, ImportedPlan):
+            return write_plan_episode(episode, output_dir)
+        return write_episode(episode, output_dir)
+    except (ContractError, DataError) as error:
+        if error.code in _NOT_THE_SOURCES_FAULT:
+            raise
+        harvest.lose("E-RLDS-LOSS-017", f"{episode.metadata.episode_id} ({error.what})")
+        return None
 
 
 def _importer(kind: Format) -> Importer:

@@ -76,6 +76,7 @@ def import_lerobot(
         MissingPackageError: pyarrow or av is not installed.
     """
     root = found.root
+    tables = parquet()
     info = read_info(root)
     episodes = list(episodes_in(root, info))
     files = sorted(
@@ -103,7 +104,7 @@ def import_lerobot(
             continue
         if cached is None or cached[0] != episode.data:
             try:
-                cached = (episode.data, parquet().read_table(episode.data))
+                cached = (episode.data, tables.read_table(episode.data))
             except (OSError, ValueError) as error:
                 what = f"{episode.data.relative_to(root)} ({str(error)[:80]})"
                 harvest.lose("E-RLDS-LOSS-003", what)

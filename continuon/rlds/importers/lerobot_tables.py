@@ -130,10 +130,13 @@ def episodes_in(root: Path, info: LeRobotInfo) -> Iterator[LeRobotEpisode]:
     rows = _rows_v3(root) if info.is_v3 else _rows_v2(root, info)
     for row in rows:
         try:
-            yield _episode(root, info, row)
+            episode = _episode(root, info, row)
+        except DataError:
+            raise
         except (KeyError, TypeError, ValueError, IndexError) as error:
             where = root / "meta"
             raise _bad(where, f"a row of the episodes: {error}") from error
+        yield episode
 
 
 def task_texts(root: Path, info: LeRobotInfo) -> dict[int, str]:
@@ -145,7 +148,7 @@ def task_texts(root: Path, info: LeRobotInfo) -> dict[int, str]:
     path = root / "meta" / ("tasks.parquet" if info.is_v3 else "tasks.jsonl")
     if not path.is_file():
         return {}
-    rows = _table(path).to_pylist() if info.is_v3 else _lines(path)
+    rows = _table(path).to_pylist() if info.is_v3 else list(_lines(path))
     try:
         return {
             int(row["task_index"]): str(row.get("task", row.get("__index_level_0__")))
@@ -209,8 +212,9 @@ def _rows_v3(root: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _table(path: Path) -> Any:
+    module = parquet()
     try:
-        return parquet().read_table(path)
+        return module.read_table(path)
     except (OSError, ValueError) as error:
         raise _bad(path, str(error)) from error
 
