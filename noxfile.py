@@ -200,6 +200,13 @@ def bench(session: nox.Session) -> None:
     session.run("pytest", "tests/bench", "--benchmark-enable", *session.posargs)
 
 
+@nox.session(default=False)
+def bench_learn(session: nox.Session) -> None:
+    """HOPE beside its bounds and a GRU: step, training, parity; -- --short for less."""
+    install(session, (*EXPORT, "onnx"), "test")
+    session.run("python", "-m", "continuon._specs.learn.bench", *session.posargs)
+
+
 PEERS = {
     "ours": (),
     "tfds_peer": (

@@ -128,7 +128,7 @@ def run_proof(
     config_preset: str = "seed",
     num_steps: int = DEFAULT_PROOF_STEPS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    holdout: float = 0.2,
+    holdout: float = 0.3,
     minimum_episodes: int = 16,
     recipe: Recipe = PROOF_RECIPE,
 ) -> ProofReport:
