@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -39,7 +40,11 @@ from continuon.pipeline.upstream import (
 
 __all__ = ["PhaseRun", "receipt_path", "run_phase", "run_pipeline"]
 
-_CHATTER = (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",)
+_CHATTER = re.compile(
+    rb"INFO: Created TensorFlow Lite XNNPACK delegate"
+    rb"|WARNING: All log messages before absl::InitializeLog\(\)"
+    rb"|I\d{4} [\d:.]+ +\d+ "  # absl at level INFO; warnings and errors begin W and E
+)
 _WORDS_S = 5.0
 
 
@@ -209,9 +214,9 @@ def _run_worker(
 
 
 def _pass_on(words: IO[bytes]) -> None:
-    """Pass on what a worker says, but for a library's one line of chatter."""
+    """Pass on what a worker says, but for its libraries' chatter."""
     for line in words:
-        if line.strip() not in _CHATTER:
+        if not _CHATTER.match(line):
             sys.stderr.write(line.decode("utf-8", "replace"))
             sys.stderr.flush()
 

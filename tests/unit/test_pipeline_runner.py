@@ -201,3 +201,21 @@ def test_a_phase_names_every_room_that_it_imports(name):
     used = set(re.findall(r"continuon\.(\w+)", text))
     rooms = {room for room in used if (package / room).is_dir()} - {"pipeline"}
     assert rooms <= told
+
+
+def test_a_library_s_chatter_is_kept_back_and_every_other_word_passed_on(capsys):
+    chatter = [
+        b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n",
+        b"WARNING: All log messages before absl::InitializeLog() is called are ...\n",
+        b"I0000 00:00:1795667226.982304   13456 port.cc:153] oneDNN operations\n",
+    ]
+    said = [
+        b"E0000 00:00:1795667226.982304   13456 a.cc:1] an error\n",
+        b"W0000 00:00:1795667226.982304   13456 a.cc:1] a warning\n",
+        b"In a traceback\n",
+        b"\xff\n",
+    ]
+    runner._pass_on(iter([*chatter, *said]))
+    assert capsys.readouterr().err.splitlines() == [
+        line.decode("utf-8", "replace").strip() for line in said
+    ]
