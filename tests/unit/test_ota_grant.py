@@ -44,6 +44,7 @@ def test_a_grant_survives_its_envelope_and_admits():
     check(grant)
     check(attrs.evolve(GRANT, channel=None, bundles=(A,)))
     check(attrs.evolve(GRANT, max_release_counter=5))
+    check(attrs.evolve(GRANT, held=(B,)))
     check(now_s=NOW_S + 8 * DAY_S)
 
 
@@ -62,6 +63,8 @@ def test_a_grant_survives_its_envelope_and_admits():
         ({"channel": None, "bundles": (B,)}, {}, {}, 0, "006"),
         ({"max_release_counter": 4}, {}, {}, 0, "006"),
         ({"bundles": (A,), "max_release_counter": 4}, {}, {}, 0, "006"),
+        ({"held": (A,)}, {}, {}, 0, "012"),
+        ({"bundles": (A,), "held": (B, A)}, {"safety_critical": True}, {}, 0, "012"),
         ({}, {}, {}, 8 * DAY_S + 1, "007"),
         ({}, {}, {}, 14 * 365 * DAY_S, "007"),
         ({"offline_grace_s": 0}, {}, {}, DAY_S + 1, "007"),

@@ -670,3 +670,19 @@ def test_a_publisher_that_lists_another_channel_is_not_believed_there(
     subscriber(updater, folder, "stable")
     with pytest.raises(DataError, match="TUF-003"):
         updater.check()
+
+
+@pytest.mark.req("R-OTA-06")
+def test_a_bundle_that_comes_again_by_hand_has_lost_its_channel(
+    updater, published, make, tmp_path
+):
+    first = published(1)
+    updater.fetch()
+    assert updater.installed.channel_of(first.bundle) == "stable"
+    shutil.rmtree(updater.model_dir / "incoming" / first.bundle)
+    updater.stage(tmp_path / "bundle-1")
+    assert updater.installed.channel_of(first.bundle) is None
+    second = published(2)
+    updater.fetch()
+    notes = [path.name for path in (updater.model_dir / "channels").iterdir()]
+    assert notes == [second.bundle]

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import select
 import signal
 import socket
 import tempfile
@@ -101,8 +102,15 @@ class Bench:
         answer = None
         while answer is None:
             self.ticks(1)
+            self.wait_for_candidate()
             answer = self.mine.poll()
         return answer
+
+    def wait_for_candidate(self):
+        """Virtual time flies: let a candidate that was asked answer before the next."""
+        shadow = self.process.swapper.shadow
+        if shadow is not None and shadow._wanted and shadow.failure is None:
+            select.select([shadow._policy._link], [], [], 10)
 
     def close(self):
         self.process.swapper.close()
@@ -368,6 +376,17 @@ def test_a_policy_whose_process_dies_or_hangs_is_one_that_says_nothing(bench):
     status = bench.ask("status")["status"]
     assert "E-ROBOT-POLICY-002" in status["last_policy_failure"]
     assert not bench.board.read_command().enabled
+
+
+@pytest.mark.req("R-SWAP-03", "R-SWAP-05")
+def test_two_policies_stay_resident_and_the_one_before_them_is_let_go(bench):
+    for name in ("gain-0.01", "gain-0.02", "gain-0.03"):
+        bench.swap(name)
+    gone, *resident = bench.hosts.threads
+    gone.join(10)
+    assert not gone.is_alive()
+    assert all(thread.is_alive() for thread in resident)
+    assert bench.ask("swap_back")["swap"]["model"]["artifact_dir"] == "gain-0.02"
 
 
 @pytest.mark.req("R-SWAP-05")
