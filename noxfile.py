@@ -140,6 +140,14 @@ def hil_pi(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """The Robot API against its own OpenAPI document, by schemathesis."""
+    install(session, EDGE, "test")
+    session.install("schemathesis>=4,<5")
+    session.run("pytest", "tests/fuzz", "-p", "no:randomly", *session.posargs)
+
+
+@nox.session
 def safety(session: nox.Session) -> None:
     """Safe stops counted: nox -s safety -- --runs 100 --figures figures.json."""
     install(session, EDGE, "test")

@@ -146,13 +146,21 @@ class Api:
 
     async def metrics(self, _request: Request, _access: Access) -> Response:
         """Return the figures for Prometheus."""
-        text = metrics_text(
-            state=self._robot.keeper.state,
-            guard=self._robot.guard.report(),
-            timing=await asyncio.to_thread(self._robot.timing),
-            ticks=self._robot.control.log.count,
-        )
+        text = await asyncio.to_thread(self._metrics)
         return PlainTextResponse(text, media_type=CONTENT_TYPE)
+
+    def _metrics(self) -> str:
+        robot = self._robot
+        return metrics_text(
+            state=robot.keeper.state,
+            guard=robot.guard.report(),
+            timing=robot.timing(),
+            ticks=robot.control.log.count,
+            parts=robot.readiness().parts,
+            camera=robot.viewfinder.facts(self._clock.monotonic_ns()),
+            recording=robot.recordings.current(),
+            episodes=robot.recordings.finished,
+        )
 
     async def episodes(self, _request: Request, _access: Access) -> Response:
         """List the recordings, and the one under way."""

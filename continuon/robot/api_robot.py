@@ -45,6 +45,11 @@ class _Keeper(Protocol):
 
 
 class _Shelf(Protocol):
+    @property
+    def finished(self) -> int:
+        """Episodes that ended since the service started."""
+        ...
+
     def current(self) -> dict[str, Any] | None:
         """Return the episode under way."""
         ...

@@ -167,6 +167,9 @@ class ControlProcess:
                 answer = self._obey(message, now_ns)
             except ContinuonError as error:
                 answer = {"error": error.as_dict()}
+            except (KeyError, TypeError, ValueError) as error:
+                # A message that cannot be understood must not end a loop that drives.
+                answer = {"error": _misunderstood(error).as_dict()}
             if answer is not None and "id" in message:
                 self._send({"id": message["id"], **answer})
 
@@ -192,7 +195,8 @@ class ControlProcess:
                 self._halt()
                 return {"tick": self._log.count}
             case "teleop":
-                action = np.asarray(message["action"], np.float32)
+                with np.errstate(over="ignore"):  # the kernel refuses infinity
+                    action = np.asarray(message["action"], np.float32)
                 source = ActionSource(message["source"])
                 self._hand.command(action, source, received_ns=now_ns)
                 return None
@@ -307,6 +311,14 @@ class ControlProcess:
         except (BrokenPipeError, BlockingIOError):
             # Nobody reads any more: the same as a closed channel.
             self._running = False
+
+
+def _misunderstood(error: Exception) -> UsageError:
+    return UsageError(
+        "E-ROBOT-CONTROL-006",
+        "a message cannot be understood",
+        seen=f"{type(error).__name__}: {error}",
+    )
 
 
 def _is_bad(intent: Intent | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from continuon.robot.guard_handle import GuardReport
 from continuon.robot.modes import Mode, ModeState
 from continuon.robot.timing import TimingReport
+from continuon.robot.viewfinder import CameraFacts
 
 __all__ = ["CONTENT_TYPE", "metrics_text"]
 
@@ -15,9 +16,28 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def metrics_text(
-    *, state: ModeState, guard: GuardReport, timing: TimingReport, ticks: int
+    *,
+    state: ModeState,
+    guard: GuardReport,
+    timing: TimingReport,
+    ticks: int,
+    parts: Mapping[str, bool],
+    camera: CameraFacts | None = None,
+    recording: Mapping[str, Any] | None = None,
+    episodes: int = 0,
 ) -> str:
-    """Return the exposition, one family after the other."""
+    """Return the exposition, one family after the other.
+
+    Args:
+        state: the mode.
+        guard: the guard's own account.
+        timing: what the loop's newest ticks say.
+        ticks: the loop's, since its start.
+        parts: the service's processes, and whether each is well.
+        camera: what the loop saw of the camera; None while it is not known.
+        recording: what is known of the episode under way; None while there is none.
+        episodes: that ended since the service started.
+    """
     out: list[str] = []
     _family(
         out,
@@ -43,10 +63,21 @@ def metrics_text(
         ("guard_stops_total", "counter", "Full-off writes.", guard.stops),
         ("guard_trips_total", "counter", "Stops by the guard itself.", guard.trips),
         ("guard_bus_errors_total", "counter", "Refused bus calls.", guard.bus_errors),
+        ("guard_max_gap_seconds", "gauge", "Between polls.", guard.max_gap_ms / 1e3),
+        ("episodes_total", "counter", "Episodes that ended.", episodes),
+        ("recording", "gauge", "1 while an episode is open.", recording is not None),
+        *_camera(camera),
     )
     for name, kind, text, value in single:
         if value is not None:
             _family(out, f"continuon_{name}", kind, text, {"": float(value)})
+    wells = {f'{{part="{part}"}}': float(well) for part, well in parts.items()}
+    _family(out, "continuon_part_well", "gauge", "1 while the part is well.", wells)
+    if recording is not None:
+        drops = recording["drops"].items()
+        lost = {f'{{stream="{stream}"}}': count for stream, count in drops}
+        text = "Samples that the open episode lost."
+        _family(out, "continuon_recording_drops", "gauge", text, lost)
     for name, text, quantiles in (
         ("tick_lateness", "Start after deadline, last ticks.", timing.lateness_ms),
         ("tick_work", "Duration of a tick, last ticks.", timing.tick_ms),
@@ -61,6 +92,24 @@ def metrics_text(
         if known:
             _family(out, f"continuon_{name}_seconds", "gauge", text, known)
     return "\n".join(out) + "\n"
+
+
+def _camera(
+    camera: CameraFacts | None,
+) -> tuple[tuple[str, str, str, float | None], ...]:
+    if camera is None:
+        return ()
+    age_s = None if camera.age_ns is None else camera.age_ns / 1e9
+    return (
+        ("camera_frames_total", "counter", "Frames that the loop saw.", camera.frames),
+        (
+            "camera_failures_total",
+            "counter",
+            "Polls of the camera that failed.",
+            camera.failures,
+        ),
+        ("camera_frame_age_seconds", "gauge", "Of the newest frame.", age_s),
+    )
 
 
 def _family(

@@ -14,7 +14,7 @@ from continuon.robot.supervisor import Gate, Readiness
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import timing_report
 from continuon.robot.token_store import TokenStore
-from continuon.robot.viewfinder import Picture
+from continuon.robot.viewfinder import CameraFacts, Picture
 
 testclient = pytest.importorskip("starlette.testclient")
 from continuon.robot.api_cockpit import COCKPIT_FILES  # noqa: E402
@@ -102,8 +102,13 @@ class FakeRobot:
     def recordings(self):
         return self
 
+    finished = 3
+
     def current(self):
-        return {"episode_id": "two"} if self.wishes else None
+        return {"episode_id": "two", "drops": {"rgb": 2}} if self.wishes else None
+
+    def facts(self, now_ns):
+        return CameraFacts(frames=self.frame, failures=0, age_ns=None)
 
     @property
     def viewfinder(self):
@@ -296,6 +301,11 @@ def test_metrics_show_only_what_was_measured(client):
     text = client().get("/metrics").text
     assert 'continuon_mode{mode="AUTONOMOUS"} 1' in text
     assert "continuon_guard_stops_total 1" in text
+    assert 'continuon_part_well{part="loop"} 1' in text
+    assert "continuon_episodes_total 3" in text
+    assert "continuon_camera_frames_total 7" in text
+    assert "continuon_camera_frame_age_seconds" not in text
+    assert "continuon_recording_drops" not in text
     assert "continuon_tick_lateness_seconds" not in text
     assert "continuon_loop_rate_hz" not in text
     assert "nan" not in text.lower()
@@ -380,7 +390,8 @@ def test_a_person_records_an_episode_with_what_it_is_about(client, robot):
     assert post(here, "/episodes", body).json() == {"episode_id": "two"}
     wish = robot.wishes[0]
     assert (wish.task, wish.tags, wish.source) == ("dock", ("dusk",), body["source"])
-    assert here.get("/episodes").json()["recording"] == {"episode_id": "two"}
+    assert here.get("/episodes").json()["recording"]["episode_id"] == "two"
+    assert 'continuon_recording_drops{stream="rgb"} 2' in here.get("/metrics").text
     post(here, "/episodes/end", {"outcome": "stopped"})
     post(here, "/episodes/end", {})
     assert robot.ends == ["stopped", "complete"]
