@@ -13,7 +13,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +88,6 @@ def serve(
         MissingPackageError: starlette or uvicorn is not installed.
     """
     say = say or _say
-    try:
-        import uvicorn
-
-        from continuon.robot.api import Api
-    except ImportError as error:
-        raise MissingPackageError.for_extra(
-            "starlette and uvicorn", "pi", purpose="the robot's API"
-        ) from error
     clock = SystemClock()
     tokens = TokenStore(settings.home.state / "tokens.json", clock)
     paired = bool(tokens.load())
@@ -101,7 +95,7 @@ def serve(
     hosts = ("127.0.0.1", *(lan_addresses() if settings.lan and paired else ()))
     sockets = _listen(hosts, settings.port)
     port = int(sockets[0].getsockname()[1])
-    with open_body(settings.rig, seed=settings.seed) as body:
+    with _body_and_server(settings) as (body, uvicorn, Api):
         config = _config(settings, body)
         with Supervisor(
             settings.home,
@@ -136,6 +130,27 @@ def serve(
                 notify("STOPPING=1")
                 (settings.home.state / SERVICE_FILE).unlink(missing_ok=True)
     return 0
+
+
+@contextmanager
+def _body_and_server(settings: ServiceSettings) -> Iterator[tuple[Body, Any, Any]]:
+    """Yield the body, and the server's package and application class.
+
+    Importing them takes most of a second, and so does a simulated world: both at once.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(open_body, settings.rig, seed=settings.seed)
+        try:
+            import uvicorn
+
+            from continuon.robot.api import Api
+        except ImportError as error:
+            opening.result().close()
+            raise MissingPackageError.for_extra(
+                "starlette and uvicorn", "pi", purpose="the robot's API"
+            ) from error
+    with opening.result() as body:
+        yield body, uvicorn, Api
 
 
 def _stop_on_signals(server: Any) -> None:
