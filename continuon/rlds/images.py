@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ __all__ = [
     "decode_colour",
     "decode_colour_into",
     "decode_colour_png",
+    "decode_colour_small",
     "decode_depth_png",
     "decode_jpeg",
     "encode_colour_png",
@@ -91,6 +93,29 @@ def decode_jpeg(
         DataError: the bytes are not a whole JPEG.
         MissingPackageError: simplejpeg is not installed.
     """
+    return _decode_jpeg(data, buffer=out)
+
+
+def decode_colour_small(data: bytes, *, height: int, width: int) -> NDArray[np.uint8]:
+    """Return a JPEG or PNG as the small picture uint8 [height, width, 3].
+
+    A JPEG is decoded at the least eighth of its size that still covers the result,
+    which saves the inverse transform (a fifth to a third of the time; the entropy
+    coding stays), and then averaged. It differs by a few counts from `policy_image` of
+    the whole picture; of a PNG it is that.
+
+    Raises:
+        ContractError: the size is not positive.
+        DataError: neither, or not whole.
+    """
+    columns, rows = colour_size(data)
+    covered = 0 < height <= rows and 0 < width <= columns
+    least = {"min_height": height, "min_width": width} if covered else {}
+    pixels = decode_colour_png(data) if is_png(data) else _decode_jpeg(data, **least)
+    return policy_image(pixels, height=height, width=width)
+
+
+def _decode_jpeg(data: bytes, **options: Any) -> NDArray[np.uint8]:
     jpeg_size(data)
     if data.rstrip(b"\x00")[-2:] != b"\xff\xd9":
         raise DataError(
@@ -101,7 +126,7 @@ def decode_jpeg(
         )
     try:
         pixels: NDArray[np.uint8] = _simplejpeg().decode_jpeg(
-            data, colorspace="RGB", buffer=out
+            data, colorspace="RGB", **options
         )
     except ValueError as error:
         raise DataError(

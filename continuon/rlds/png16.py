@@ -50,8 +50,11 @@ def _rows(height: int, width: int) -> NDArray[np.uint8]:
     return rows
 
 
-def decode_depth_png(data: bytes) -> NDArray[np.uint16]:
+def decode_depth_png(data: bytes, *, native: bool = True) -> NDArray[np.uint16]:
     """Return a 16-bit grey PNG as uint16 [height, width], counts as stored.
+
+    Without `native` its bytes stay in the file's order (the dtype says so), for those
+    who copy it anyway: numpy then turns them as it copies.
 
     Raises:
         DataError: torn, damaged, or another kind of PNG than 16-bit grey.
@@ -59,4 +62,5 @@ def decode_depth_png(data: bytes) -> NDArray[np.uint16]:
     samples, _, _ = read_samples(
         data, allowed=DEPTH_KINDS, wanted="16 bits, colour type 0 (grey)"
     )
-    return samples.view(">u2")[..., 0].astype(np.uint16)
+    counts = samples.view(">u2")[..., 0]
+    return counts.astype(np.uint16) if native else counts

@@ -14,17 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError, UsageError
-from continuon.rlds.images import (
-    colour_size,
-    decode_colour_into,
-    decode_depth_png,
-    png_size,
-)
+from continuon.rlds.picture_columns import decode_colours, decode_depths
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps, recordings_in, steps_of
 from continuon.rlds.tfds_index import TfdsIndex, index_of
 from continuon.rlds.tfds_read import find_tfds
-from continuon.rlds.wire import Buffer, unpack_varints
+from continuon.rlds.wire import unpack_varints
 
 __all__ = [
     "Columns",
@@ -32,8 +27,6 @@ __all__ = [
     "StepStore",
     "TfdsStore",
     "check_columns",
-    "decode_colours",
-    "decode_depths",
     "open_store",
 ]
 
@@ -76,17 +69,27 @@ class StepStore(Protocol):
         ...
 
 
-def open_store(path: Path) -> StepStore:
+def open_store(path: Path, *, picture_size: tuple[int, int] | None = None) -> StepStore:
     """Return a store of a TFDS directory (or the root above it) or of recordings.
+
+    With `picture_size` (height, width) every picture comes as small as that: see
+    `decode_colours` and `decode_depths`.
 
     Raises:
         DataError: neither is there, or one is damaged.
+        UsageError: no such size.
     """
+    if picture_size is not None and min(picture_size) < 1:
+        raise UsageError(
+            "E-RLDS-STORE-004",
+            "a picture has a height and a width of at least one pixel",
+            seen=picture_size,
+        )
     path = Path(path)
     dataset = find_tfds(path) if path.is_dir() else None
     if dataset is not None and not any(path.glob("*.mcap")):
-        return TfdsStore(index_of(dataset))
-    return LogStore.open(recordings_in(path))
+        return TfdsStore(index_of(dataset), picture_size=picture_size)
+    return LogStore.open(recordings_in(path), picture_size=picture_size)
 
 
 class TfdsStore:
@@ -96,8 +99,11 @@ class TfdsStore:
     mapped file; packed 64-bit ones are unpacked once an episode and kept.
     """
 
-    def __init__(self, index: TfdsIndex) -> None:
+    def __init__(
+        self, index: TfdsIndex, *, picture_size: tuple[int, int] | None = None
+    ) -> None:
         self._index = index
+        self._size = picture_size
         self._first = index.first_steps()
         self._readers: dict[str, Callable[[int, int, int, Any], Any]] = {}
         self._unpacked = _Kept(self._unpack)
@@ -144,7 +150,9 @@ class TfdsStore:
             return None
         if "image" in node:
             decode = decode_depths if _is_depth(node["image"]) else decode_colours
-            return lambda e, a, b, out: decode(self._blobs(path, e, a, b), out)
+            return lambda e, a, b, out: decode(
+                self._blobs(path, e, a, b), out, size=self._size
+            )
         if "tensor" in node and node["tensor"]["dtype"] != "string":
             return lambda e, a, b, out: _put(
                 _tensors(self._blobs(path, e, a, b), node["tensor"]), out
@@ -196,14 +204,19 @@ class LogStore:
         paths: Sequence[Path],
         steps: NDArray[np.int64],
         columns: tuple[str, ...],
+        *,
+        picture_size: tuple[int, int] | None = None,
     ) -> None:
         self._paths = tuple(paths)
+        self._size = picture_size
         self._aligned = _Kept(self._open)
         self._steps = steps
         self._columns = columns
 
     @classmethod
-    def open(cls, paths: Sequence[Path]) -> LogStore:
+    def open(
+        cls, paths: Sequence[Path], *, picture_size: tuple[int, int] | None = None
+    ) -> LogStore:
         """Return a store of these recordings, each aligned once to learn its length.
 
         Raises:
@@ -213,9 +226,10 @@ class LogStore:
         for path in paths:
             steps = steps_of(path, verify=False)
             lengths.append(len(steps))
-            names = set(_columns_of(steps))
+            names = set(_columns_of(steps, None))
             shared = names if shared is None else shared & names
-        return cls(paths, np.array(lengths, np.int64), tuple(sorted(shared or ())))
+        counts, columns = np.array(lengths, np.int64), tuple(sorted(shared or ()))
+        return cls(paths, counts, columns, picture_size=picture_size)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -238,7 +252,7 @@ class LogStore:
     ) -> Columns:
         """Return steps start to stop of an episode; see `StepStore`."""
         check_columns(columns, self._columns)
-        readers = _columns_of(self._aligned(episode))
+        readers = _columns_of(self._aligned(episode), self._size)
         out = into or {}
         return {name: readers[name](start, stop, out.get(name)) for name in columns}
 
@@ -246,7 +260,9 @@ class LogStore:
         return steps_of(self._paths[episode], verify=False)
 
 
-def _columns_of(steps: EpisodeSteps) -> dict[str, Callable[[int, int, Any], Any]]:
+def _columns_of(
+    steps: EpisodeSteps, size: tuple[int, int] | None
+) -> dict[str, Callable[[int, int, Any], Any]]:
     """Return a reader by column, named as in a TFDS directory."""
     arrays: dict[str, NDArray[Any]] = {
         "observation/stamp_ns": steps.stamp_ns,
@@ -262,7 +278,7 @@ def _columns_of(steps: EpisodeSteps) -> dict[str, Callable[[int, int, Any], Any]
     task = steps.metadata.task.encode()
     readers: dict[str, Callable[[int, int, Any], Any]] = {
         "observation/image": lambda a, b, out: decode_colours(
-            buffers(steps.image[a:b]), out
+            buffers(steps.image[a:b]), out, size=size
         ),
         "language_instruction": lambda a, b, _: [task] * (b - a),
         **{name: _rows(array) for name, array in arrays.items()},
@@ -270,7 +286,7 @@ def _columns_of(steps: EpisodeSteps) -> dict[str, Callable[[int, int, Any], Any]
     depth = steps.depth
     if depth is not None:
         readers["observation/depth"] = lambda a, b, out: decode_depths(
-            buffers(depth[a:b]), out
+            buffers(depth[a:b]), out, size=size
         )
     return readers
 
@@ -283,50 +299,6 @@ def _put(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
     if out is None:
         return values
     out[:] = values
-    return out
-
-
-def decode_colours(
-    blobs: Sequence[Buffer], out: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8]:
-    """Return JPEGs or PNGs of one size as uint8 [n, height, width, 3], in `out`.
-
-    Raises:
-        DataError: one is damaged or of another size.
-    """
-    if not blobs:
-        return np.empty((0, 0, 0, 3), np.uint8)
-    if out is None:
-        width, height = colour_size(bytes(blobs[0]))
-        out = np.empty((len(blobs), height, width, 3), np.uint8)
-    for row, blob in enumerate(blobs):
-        decode_colour_into(bytes(blob), out[row])
-    return out
-
-
-def decode_depths(
-    blobs: Sequence[Buffer], out: NDArray[np.uint16] | None = None
-) -> NDArray[np.uint16]:
-    """Return depth PNGs of one size as uint16 [n, height, width, 1], in `out`.
-
-    Raises:
-        DataError: one is damaged or of another size.
-    """
-    if not blobs:
-        return np.empty((0, 0, 0, 1), np.uint16)
-    if out is None:
-        width, height = png_size(bytes(blobs[0][:64]))
-        out = np.empty((len(blobs), height, width, 1), np.uint16)
-    for row, blob in enumerate(blobs):
-        depth = decode_depth_png(bytes(blob))
-        if depth.shape != out.shape[1:3]:
-            raise DataError(
-                "E-RLDS-STORE-002",
-                "pictures of two sizes in one window",
-                seen=depth.shape,
-                allowed=out.shape[1:3],
-            )
-        out[row, :, :, 0] = depth
     return out
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import continuon
 from continuon.errors import DataError, UsageError
 from continuon.rlds.file_sink import sha256_of, sync_directory, write_atomic
+from continuon.rlds.fingerprint import fingerprint_of
 from continuon.rlds.steps import EpisodeSteps, recordings_in, steps_of
 from continuon.rlds.tfds_compare import check_equal
 from continuon.rlds.tfds_index import INDEX_FILE, index_of
@@ -110,7 +111,7 @@ def convert(
         )
     files = recordings_in(Path(input_dir))
     final = Path(output_dir) / name / VERSION
-    sources = {file.name: sha256_of(file) for file in files}
+    sources = {file.name: fingerprint_of(file) for file in files}
     settings = {"compress": compress, "max_segment_bytes": max_segment_bytes}
     previous = _previous(final, sources, settings)
     if previous is not None:

@@ -89,7 +89,12 @@ class WindowSource:
 
     def fingerprint(self) -> str:
         """Return a hash of what windows there are: equal sources have equal ones."""
-        about = (self.length, self.stride, self.columns, len(self))
+        shapes = {
+            name: step.shape[1:]
+            for name, step in self.one_step.items()
+            if not isinstance(step, list)
+        }
+        about = (self.length, self.stride, self.columns, shapes, len(self))
         digest = hashlib.sha256(msgspec.json.encode(about))
         digest.update(np.ascontiguousarray(self.first, "<i8").tobytes())
         digest.update(np.ascontiguousarray(self.starts, "<i8").tobytes())
@@ -193,11 +198,20 @@ def _is_valid(
     return np.equal(before[starts + length], before[starts])
 
 
-def open_windows(path: Path, *, length: int, **options: Any) -> WindowSource:
+def open_windows(
+    path: Path,
+    *,
+    length: int,
+    picture_size: tuple[int, int] | None = None,
+    **options: Any,
+) -> WindowSource:
     """Return the windows of a TFDS directory or of recordings; see `windows`.
+
+    With `picture_size` (height, width) every picture comes as small as that.
 
     Raises:
         DataError: nothing is there, it is damaged, or no episode is long enough.
         UsageError: no such column, or no such length.
     """
-    return windows(open_store(Path(path)), length=length, **options)
+    store = open_store(Path(path), picture_size=picture_size)
+    return windows(store, length=length, **options)

@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
 from continuon.errors import ContractError, DataError, UsageError
 from continuon.rlds.grain_source import grain_dataset
-from continuon.rlds.images import decode_depth_png, decode_jpeg
+from continuon.rlds.images import (
+    decode_colour,
+    decode_colour_small,
+    decode_depth_png,
+    decode_jpeg,
+    encode_colour_png,
+    encode_depth_png,
+    encode_jpeg,
+    policy_image,
+)
 from continuon.rlds.loader import Loader, LoaderState
+from continuon.rlds.picture_columns import decode_colours, decode_depths
 from continuon.rlds.shuffle import shuffled
-from continuon.rlds.step_store import open_store
+from continuon.rlds.step_store import LogStore, open_store
 from continuon.rlds.steps import read_steps
 from continuon.rlds.tfds_index import INDEX_FILE, index_of
 from continuon.rlds.tfds_write import convert
@@ -93,11 +103,11 @@ def test_no_window_crosses_an_end_unless_asked(store):
 
 @pytest.mark.req("R-EPISODE-81")
 def test_only_the_columns_asked_for_are_read(data, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         pytest.fail("a picture was decoded")
 
-    monkeypatch.setattr("continuon.rlds.step_store.decode_colour_into", refuse)
-    monkeypatch.setattr("continuon.rlds.step_store.decode_depth_png", refuse)
+    monkeypatch.setattr("continuon.rlds.picture_columns.decode_colour_into", refuse)
+    monkeypatch.setattr("continuon.rlds.picture_columns.decode_depth_png", refuse)
     for where in ("log", "tfds"):
         source = open_windows(data / where, length=2, columns=("action", "valid"))
         assert set(source[0]) == {"action", "valid"}
@@ -344,3 +354,53 @@ def test_grain_takes_the_windows_as_they_are(store):
     ]
     assert len(seen) == len(source) // 4 * 4
     assert batches[0][0]["action"].shape == (2, 2, 2)
+
+
+@pytest.mark.req("R-EPISODE-86")
+def test_small_pictures_are_means_of_colour_and_measured_counts_of_depth(data, store):
+    folder = data / ("log" if isinstance(store, LogStore) else "tfds")
+    small = open_windows(folder, length=2, picture_size=(6, 8))
+    whole = windows(store, length=2)
+    assert small.fingerprint() != whole.fingerprint()
+    room = small.blank(1)
+    for index in range(len(small)):
+        small.fill(index, room, 0)
+        got, full = small[index], whole[index]
+        for name in ("observation/image", "observation/depth"):
+            np.testing.assert_array_equal(room[name][0], got[name])
+        colour = [policy_image(p, height=6, width=8) for p in full["observation/image"]]
+        off = got["observation/image"].astype(int) - np.stack(colour)
+        assert np.abs(off).max() <= 4
+        np.testing.assert_array_equal(
+            got["observation/depth"], full["observation/depth"][:, 1::2, 1::2]
+        )
+        np.testing.assert_array_equal(got["action"], full["action"])
+
+
+@pytest.mark.req("R-EPISODE-86")
+@pytest.mark.parametrize("size", [(40, 30), (12, 16), (5, 7), (9, 16)])
+def test_a_small_picture_of_any_ratio_is_near_the_mean_of_the_whole(size):
+    rows, columns = np.mgrid[:24, :32]
+    rgb = np.stack((rows * 8, columns * 6, rows * 2 + columns), -1).astype(np.uint8)
+    height, width = size
+    for blob, off in ((encode_jpeg(rgb, 95), 6), (encode_colour_png(rgb), 0)):
+        wanted = policy_image(decode_colour(blob), height=height, width=width)
+        small = decode_colour_small(blob, height=height, width=width).astype(int)
+        assert small.shape == (height, width, 3)
+        assert np.abs(small - wanted).max() <= off
+
+
+@pytest.mark.req("R-EPISODE-86")
+def test_a_picture_size_below_one_pixel_is_refused(data):
+    with pytest.raises(UsageError, match="E-RLDS-STORE-004"):
+        open_store(data / "tfds", picture_size=(0, 8))
+
+
+@pytest.mark.req("R-EPISODE-86")
+def test_small_pictures_of_two_sizes_are_still_refused():
+    blobs = [encode_jpeg(np.zeros((s, s, 3), np.uint8)) for s in (8, 16)]
+    with pytest.raises(DataError, match="E-RLDS-STORE-002"):
+        decode_colours(blobs, size=(4, 4))
+    depths = [encode_depth_png(np.zeros((s, s), np.uint16)) for s in (8, 16)]
+    with pytest.raises(DataError, match="E-RLDS-STORE-002"):
+        decode_depths(depths, size=(4, 4))
