@@ -55,11 +55,25 @@ def learnt_origin(context: Context) -> str:
 
 
 def learns_from_import(context: Context) -> bool:
-    """Whether a policy of this home learnt from somebody's recording.
+    """Whether the policy of this home learnt from somebody's recording.
 
     The slots of a robot that was updated with no phase 7 of its own say it themselves.
+
+    Raises:
+        DataError: E-PIPE-ORIGIN-003, this run was started for an import and the policy
+            learnt from something else, which replayed frames would not judge.
     """
-    if context.imported or learnt_origin(context) == "imported":
-        return True
-    manifests = sorted(context.home.model.glob(f"slots/*/{MANIFEST_NAME}"))
-    return any("imported" in parse_manifest(p.read_bytes()).origins for p in manifests)
+    receipt = read_receipt(receipt_path(context, "train"))
+    found = set() if receipt is None else {receipt.origin}
+    for path in sorted(context.home.model.glob(f"slots/*/{MANIFEST_NAME}")):
+        found |= set(parse_manifest(path.read_bytes()).origins)
+    if context.imported and found and "imported" not in found:
+        raise DataError(
+            "E-PIPE-ORIGIN-003",
+            "the policy of this home did not learn from an import",
+            where=context.root,
+            seen=", ".join(sorted(found)),
+            allowed="imported",
+            hint="leave --episodes-from out, or name the home of that recording",
+        )
+    return context.imported or "imported" in found

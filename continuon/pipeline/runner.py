@@ -31,11 +31,10 @@ from continuon.pipeline.receipt import (
     write_receipt,
 )
 from continuon.pipeline.upstream import (
-    REQUIRES,
     is_updated_by_hand,
     outputs_match,
-    passed_receipt,
     receipt_path,
+    require_upstream,
 )
 
 __all__ = ["PhaseRun", "receipt_path", "run_phase", "run_pipeline"]
@@ -115,8 +114,7 @@ def run_phase(
     clock = time.monotonic()
     try:
         if not is_updated_by_hand(context, gate.name):
-            for name in REQUIRES[gate.name]:
-                passed_receipt(context, name)
+            require_upstream(context, gate.name)
         inputs = _digest_inputs(context, gate)
     except ContinuonError as error:
         message = {"error": error.as_dict()}

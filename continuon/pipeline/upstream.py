@@ -13,11 +13,13 @@ from continuon.pipeline.phase import PHASES
 from continuon.pipeline.receipt import Receipt, read_receipt
 
 __all__ = [
+    "READS",
     "REQUIRES",
     "is_updated_by_hand",
     "outputs_match",
     "passed_receipt",
     "receipt_path",
+    "require_upstream",
     "stale_reasons",
 ]
 
@@ -34,16 +36,17 @@ REQUIRES = {
     "validate": ("ota",),
 }
 
-READS = {
-    "sanity": ("capture", "rlds/episodes", "episodes"),
-    "proof": ("capture", "rlds/episodes", "episodes"),
-    "tfrecord": ("capture", "rlds/episodes", "episodes"),
-    "train": ("tfrecord", "rlds/tfrecord", "tfrecord"),
-    "bundle": ("train", "trainer/checkpoints/artifacts", "artifacts"),
-    "ota": ("bundle", "bundles/trained", "bundle"),
-    "validate": ("ota", "model/slots", "slots"),
-}
-"""For a phase: the phase that it reads, that one's output, and its own input."""
+READS = (
+    ("sanity", "capture", "rlds/episodes", "episodes"),
+    ("proof", "capture", "rlds/episodes", "episodes"),
+    ("tfrecord", "capture", "rlds/episodes", "episodes"),
+    ("train", "tfrecord", "rlds/tfrecord", "tfrecord"),
+    ("bundle", "train", "trainer/checkpoints/artifacts", "artifacts"),
+    ("bundle", "proof", "proof_of_learning.json", "proof"),
+    ("ota", "bundle", "bundles/trained", "bundle"),
+    ("validate", "ota", "model/slots", "slots"),
+)
+"""Which phase reads which other one: that one's output, and its own input."""
 
 
 def is_updated_by_hand(context: Context, name: str) -> bool:
@@ -62,9 +65,9 @@ def stale_reasons(receipts: Mapping[str, Receipt]) -> dict[str, str]:
     else since, or is stale itself.
     """
     stale: dict[str, str] = {}
-    for name, (source, output, taken) in READS.items():
+    for name, source, output, taken in READS:
         receipt, read = receipts.get(name), receipts.get(source)
-        if receipt is None or not receipt.inputs:
+        if receipt is None or not receipt.inputs or name in stale:
             continue
         if read is None or read.verdict is not Verdict.PASSED:
             stale[name] = f"phase {source} has not passed since"
@@ -108,6 +111,30 @@ def passed_receipt(context: Context, name: str) -> Receipt:
             hint=hint,
         )
     return receipt
+
+
+def require_upstream(context: Context, name: str) -> None:
+    """Refuse to start a phase unless what it builds on passed and still counts.
+
+    Raises:
+        DataError, GateMissedError: as `passed_receipt` does for each of them.
+        GateMissedError: E-PIPE-UPSTREAM-004, one of them speaks of something that was
+            made again since.
+    """
+    for needed in REQUIRES[name]:
+        passed_receipt(context, needed)
+    before = PHASES[: PHASES.index(name)]
+    receipts = {one: read_receipt(receipt_path(context, one)) for one in before}
+    stale = stale_reasons({one: r for one, r in receipts.items() if r is not None})
+    for needed in REQUIRES[name]:
+        if needed in stale:
+            raise GateMissedError(
+                "E-PIPE-UPSTREAM-004",
+                f"phase {needed} has to pass again: its receipt is stale",
+                seen=stale[needed],
+                allowed="a receipt of what lies there now",
+                hint="continuon pipeline run, which skips what is up to date",
+            )
 
 
 def outputs_match(context: Context, receipt: Receipt) -> bool:

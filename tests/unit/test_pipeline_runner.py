@@ -51,7 +51,7 @@ def bench(tmp_path, monkeypatch):
     fake = SimpleNamespace(ROOMS=(), inputs=lambda context: {"in": source, "seed": "0"})
     monkeypatch.setattr(runner, "load_phase", lambda name: fake)
     monkeypatch.setattr(runner, "_run_worker", worker)
-    monkeypatch.setattr(runner, "REQUIRES", dict.fromkeys(runner.REQUIRES, ()))
+    monkeypatch.setattr(runner, "require_upstream", lambda *_: None)
     return SimpleNamespace(source=source, context=context, result=result, calls=calls)
 
 

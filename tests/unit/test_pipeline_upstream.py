@@ -12,7 +12,7 @@ import pytest
 
 from continuon.bundle import build_bundle
 from continuon.errors import BudgetError, DataError, GateMissedError
-from continuon.pipeline import runner
+from continuon.pipeline import runner, upstream
 from continuon.pipeline.bench_robot import held_out_ids
 from continuon.pipeline.context import Context
 from continuon.pipeline.digest import digest_path
@@ -177,6 +177,17 @@ def test_what_was_learnt_from_a_recording_is_never_driven_in_the_simulator(conte
 
 
 @pytest.mark.req("R-ORIGIN-02")
+def test_no_flag_shows_replayed_frames_to_what_learnt_in_the_simulator(context):
+    """Gate 10 spares replayed frames the distance that the simulator would measure."""
+    started = attrs.evolve(context, episodes_from=context.root)
+    assert learns_from_import(started)
+    leave(context, "train", origin="simulated")
+    assert not learns_from_import(context)
+    with pytest.raises(DataError, match="E-PIPE-ORIGIN-003"):
+        learns_from_import(started)
+
+
+@pytest.mark.req("R-ORIGIN-02")
 def test_a_slot_that_was_put_here_by_hand_says_what_its_policy_learnt_from(context):
     artifacts = context.root / "artifacts"
     artifacts.mkdir(parents=True)
@@ -263,13 +274,12 @@ def whole(stop_at="validate"):
     """Receipts of a whole run, each output digest named after who left it."""
     receipts = {}
     for name in PHASES:
-        outputs = {
-            out: f"{name} left {out}" for src, out, _ in READS.values() if src == name
+        outputs = {out: f"{name} left {out}" for _, src, out, _ in READS if src == name}
+        inputs = {"settings": "s"} | {
+            taken: f"{source} left {output}"
+            for reader, source, output, taken in READS
+            if reader == name
         }
-        inputs = {"settings": "s"}
-        if name in READS:
-            source, output, taken = READS[name]
-            inputs[taken] = f"{source} left {output}"
         receipts[name] = receipt(name, outputs=outputs, inputs=inputs)
         if name == stop_at:
             break
@@ -287,7 +297,7 @@ def test_what_follows_from_other_episodes_is_stale_to_the_end():
     receipts = whole()
     again = {"rlds/episodes": "other episodes"}
     receipts["capture"] = attrs.evolve(receipts["capture"], outputs=again)
-    assert set(stale_reasons(receipts)) == set(READS)
+    assert set(stale_reasons(receipts)) == {name for name, *_ in READS}
 
 
 @pytest.mark.req("R-RECEIPT-09")
@@ -298,8 +308,33 @@ def test_what_follows_a_phase_that_does_not_pass_any_more_is_stale():
 
 
 @pytest.mark.req("R-RECEIPT-09")
+def test_a_bundle_whose_proof_was_made_again_is_stale():
+    receipts = whole()
+    other = {"proof_of_learning.json": "another proof"}
+    receipts["proof"] = attrs.evolve(receipts["proof"], outputs=other)
+    assert set(stale_reasons(receipts)) == {"bundle", "ota", "validate"}
+
+
+@pytest.mark.req("R-RECEIPT-09")
+def test_a_stale_receipt_lets_no_phase_start(context, monkeypatch):
+    def started(*_args):
+        pytest.fail("the worker was started")
+
+    monkeypatch.setattr(runner, "_run_worker", started)
+    monkeypatch.setattr(upstream, "outputs_match", lambda *_: True)
+    for name, there in whole("train").items():
+        leave(context, name, inputs=there.inputs, outputs=there.outputs)
+    again = {"rlds/episodes": "other episodes"}
+    leave(context, "capture", inputs={"settings": "s"}, outputs=again)
+    gate = PhaseGate(number=8, name="bundle", title="t", lines=())
+    run = runner.run_phase(context, gate)
+    assert (run.receipt.verdict, run.exit_code) == (Verdict.REFUSED, 3)
+    assert run.receipt.error["code"] == "E-PIPE-UPSTREAM-004"
+
+
+@pytest.mark.req("R-RECEIPT-09")
 def test_each_input_that_is_compared_is_one_that_its_phase_has(tmp_path):
     pytest.importorskip("simplejpeg")
-    for name, (_, output, taken) in READS.items():
+    for name, _, output, taken in READS:
         inputs = load_phase(name).inputs(Context(root=tmp_path))
         assert inputs[taken] == tmp_path / output
