@@ -18,6 +18,7 @@ from continuon.pipeline.receipt import Receipt, write_receipt
 from continuon.pipeline.upstream import receipt_path
 
 GOOD = {
+    "bundle": "aa",
     "loop_tick_p99_ms": 3.0,
     "loop_rate_hz": 50.0,
     "missed_periods_fraction": 0.0,
@@ -168,6 +169,31 @@ def test_only_a_bundle_that_passed_before_outlives_a_broken_measurement(
     with pytest.raises(HardwareError):
         validate.run(context, lambda *_: None)
     assert ("E-PIPE-VALIDATE-003" not in device.calls) is stays
+
+
+@pytest.mark.req("R-VALIDATE-01")
+@pytest.mark.parametrize(
+    ("figures", "stays"), [({}, True), ({"loop_tick_p99_ms": 100.1}, False)]
+)
+def test_a_pass_outlives_the_receipt_of_a_measurement_that_broke_off(
+    tmp_path, device, updater, figures, stays
+):
+    _judge(tmp_path, updater)
+    _judge(tmp_path, updater, **figures)
+    for _ in range(2):
+        with pytest.raises(HardwareError):
+            _run(tmp_path)
+    assert ("E-PIPE-VALIDATE-003" not in device.calls) is stays
+
+
+@pytest.mark.req("R-VALIDATE-01")
+def test_a_record_of_passes_that_is_damaged_vouches_for_nothing(tmp_path, device):
+    record = validate._record(Context(root=tmp_path))
+    record.parent.mkdir(parents=True)
+    record.write_bytes(b'{"sim": ')
+    with pytest.raises(HardwareError):
+        _run(tmp_path)
+    assert "E-PIPE-VALIDATE-003" in device.calls
 
 
 @pytest.mark.req("R-VALIDATE-01")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import msgspec
 import numpy as np
 
 from continuon.bundle import verify_bundle
@@ -89,7 +90,13 @@ def run(context: Context, progress: Progress) -> Outcome:
 
 
 def _proven(context: Context, active: Path) -> bool:
-    """Whether this very bundle passed its validation on this kind of rig before."""
+    """Whether this very bundle passed its validation on this kind of rig before.
+
+    A later measurement that failed replaces the receipt, so a pass is also noted in a
+    record of its own.
+    """
+    if _passes(context).get(context.rig) == active.name:
+        return True
     receipt = read_receipt(receipt_path(context, "validate"))
     return (
         receipt is not None
@@ -97,6 +104,27 @@ def _proven(context: Context, active: Path) -> bool:
         and (receipt.origin == "real") is (context.rig == "pi")
         and receipt.figures.get("bundle") == active.name
     )
+
+
+def _passes(context: Context) -> dict[str, str]:
+    """Return the bundle that passed last by rig; a damaged record vouches for none."""
+    try:
+        return msgspec.json.decode(_record(context).read_bytes(), type=dict[str, str])
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+
+
+def _record(context: Context) -> Path:
+    return context.home.state / "validated.json"
+
+
+def _note_pass(context: Context, bundle: str | None) -> None:
+    """Note the bundle that passed on this rig; None where the last one did not."""
+    passes = _passes(context)
+    passes.pop(context.rig, None)
+    if bundle is not None:
+        passes[context.rig] = bundle
+    write_atomic(_record(context), msgspec.json.encode(passes))
 
 
 def _measure(
@@ -263,7 +291,9 @@ def _roll_back_if_missed(
     gate = next(gate for gate in load_gates() if gate.name == "validate")
     verdict, checks = gate.check(figures, origin=origin)
     if verdict is Verdict.PASSED:
+        _note_pass(context, str(figures["bundle"]))
         return []
+    _note_pass(context, None)
     missed = "; ".join(check.sentence() for check in checks if not check.ok)
     evidence = {"figures.json": json.dumps(dict(figures), default=str).encode()}
     report = updater.rollback(missed, code="E-PIPE-VALIDATE-001", evidence=evidence)
