@@ -15,6 +15,7 @@ from continuon.clock import SystemClock
 from continuon.errors import DataError
 from continuon.ota import Updater
 from continuon.ota.download import Downloader
+from continuon.ota.robot_files import RobotFiles
 from continuon.pipeline.context import Context
 from continuon.pipeline.origins import learns_from_import
 from continuon.robot.control import ControlHandle
@@ -56,9 +57,13 @@ class LiveRobot:
 def make_updater(
     context: Context, public_key: Path, repository: Downloader | None = None
 ) -> Updater:
-    """Return the updater of this home's slots."""
+    """Return the updater of this home's slots, held to its grants where it has any."""
+    home = context.home
     return Updater(
-        context.home.model, [load_public_key(public_key)], repository=repository
+        home.model,
+        [load_public_key(public_key)],
+        repository=repository,
+        entitlement=RobotFiles(home.keys, home.state).entitlement(),
     )
 
 

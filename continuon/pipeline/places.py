@@ -10,6 +10,7 @@ from continuon.pipeline.context import Context
 __all__ = [
     "artifacts",
     "bundle_dir",
+    "packages_path",
     "proof_path",
     "public_key_path",
     "seed_artifacts",
@@ -30,6 +31,11 @@ def artifacts(context: Context) -> Path:
 def seed_artifacts(context: Context) -> Path:
     """Return where the untrained seed's artifacts lie."""
     return context.home.checkpoints / "seed-artifacts"
+
+
+def packages_path(context: Context) -> Path:
+    """Return where phase 7 writes down what it was installed with."""
+    return context.home.reports / "packages.json"
 
 
 def bundle_dir(context: Context) -> Path:

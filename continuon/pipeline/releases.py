@@ -1,4 +1,4 @@
-"""Which release a set of artifacts is: the counter only ever goes up."""
+"""Which release a bundle's contents are: the counter only ever goes up."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ SEED_COUNTER = 1
 
 
 def release_counter(path: Path, digest: str) -> int:
-    """Return the release counter of artifacts by their digest, giving out a new one.
+    """Return the release counter of contents by their digest, giving out a new one.
 
-    The record at `path` maps digests to counters. The seed bundle is 1; every new set
-    of artifacts gets one more than the highest given so far, and keeps it.
+    The record at `path` maps digests to counters. The seed bundle is 1; new contents
+    get one more than the highest given so far, and keep it until others follow. What
+    comes back after others is a new release: robots never go back.
 
     Raises:
         DataError: the record is damaged; guessing could let a counter go back.
@@ -36,7 +37,8 @@ def release_counter(path: Path, digest: str) -> int:
                 seen=error,
                 hint="restore it; a counter that goes back would be refused by robots",
             ) from error
-    if digest not in known:
-        known[digest] = max([SEED_COUNTER, *known.values()]) + 1
+    highest = max([SEED_COUNTER, *known.values()])
+    if known.get(digest) != highest:
+        known[digest] = highest + 1
         write_atomic(path, json.dumps(known, indent=1, sort_keys=True).encode())
     return known[digest]

@@ -69,6 +69,13 @@ def test_any_other_miss_is_final_at_once(swap, figures):
     assert len(swap.calls) == 1
 
 
+@pytest.mark.req("R-OTA-PHASE-03")
+def test_a_repository_that_offers_another_bundle_is_no_update():
+    ota._require_same("aa", "aa")
+    with pytest.raises(TrustError, match="E-PIPE-OTA-002"):
+        ota._require_same("bb", "aa")
+
+
 @pytest.mark.req("R-OTA-PHASE-02")
 def test_a_bundle_that_failed_here_is_refused_with_the_way_to_try_it_again(
     tmp_path, monkeypatch

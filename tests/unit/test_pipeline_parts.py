@@ -39,12 +39,21 @@ def _summarise(rows):
     return summarise(rows)
 
 
-def test_a_release_counter_only_goes_up_and_stays_with_its_artifacts(tmp_path):
+@pytest.mark.req("R-OTA-PHASE-03")
+def test_a_release_counter_only_goes_up_and_stays_with_the_newest_contents(tmp_path):
     path = tmp_path / "releases.json"
     first = release_counter(path, "aa")
+    assert release_counter(path, "aa") == first
     second = release_counter(path, "bb")
     assert SEED_COUNTER < first < second
-    assert release_counter(path, "aa") == first
+    assert release_counter(path, "bb") == second
+
+
+@pytest.mark.req("R-OTA-PHASE-03")
+def test_contents_that_come_back_after_others_are_a_new_release(tmp_path):
+    path = tmp_path / "releases.json"
+    counters = [release_counter(path, name) for name in ("aa", "bb", "aa", "aa")]
+    assert counters == [2, 3, 4, 4]
 
 
 def test_a_damaged_record_of_releases_is_not_guessed_around(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import attrs
 
+from continuon import __version__
 from continuon.bundle import (
     Compat,
     HealthGate,
@@ -20,12 +22,13 @@ from continuon.bundle import (
 )
 from continuon.home import Home
 from continuon.pipeline.context import Context
-from continuon.pipeline.digest import digest_path
+from continuon.pipeline.digest import digest_path, digest_text
 from continuon.pipeline.origins import learnt_origin
 from continuon.pipeline.phase import Outcome, Progress
 from continuon.pipeline.places import (
     artifacts,
     bundle_dir,
+    packages_path,
     proof_path,
     public_key_path,
     seed_artifacts,
@@ -35,6 +38,8 @@ from continuon.pipeline.releases import SEED_COUNTER, release_counter
 from continuon.pipeline.upstream import passed_receipt
 
 __all__ = ["ROOMS", "inputs", "run"]
+
+BILL = "sbom"
 
 ROOMS = ("bundle",)
 MODEL_NAME = "continuon-hope"
@@ -46,6 +51,7 @@ def inputs(context: Context) -> dict[str, Path | str]:
     return {
         "artifacts": artifacts(context),
         "seed": seed_artifacts(context),
+        "packages": packages_path(context),
         "proof": proof_path(context),
         "soak": str(context.soak_ticks),
         "origin": learnt_origin(context),
@@ -62,8 +68,15 @@ def run(context: Context, progress: Progress) -> Outcome:
         "sanity_metrics": home.trainer_logs / "sanity_metrics.csv",
         "evaluation": home.checkpoints / "slow" / "evaluation.json",
     }
+    present = {name: path for name, path in evidence.items() if path.is_file()}
+    contents = [
+        digest_path(path)
+        for path in (artifacts(context), packages_path(context), *present.values())
+    ]
+    facts = [train.started_unix_ms, learnt_origin(context), _gate(context), __version__]
     counter = release_counter(
-        home.state / "releases.json", digest_path(artifacts(context))
+        home.state / "releases.json",
+        digest_text(" ".join([*map(str, facts), *contents])),
     )
     progress(0, 2, "building the seed bundle")
     seed = _bundle(
@@ -74,6 +87,7 @@ def run(context: Context, progress: Progress) -> Outcome:
         counter=SEED_COUNTER,
         created=SEED_CREATED_UNIX_MS,
         evidence={},
+        packages=None,
     )
     progress(1, 2, "building the trained bundle")
     trained = _bundle(
@@ -83,7 +97,8 @@ def run(context: Context, progress: Progress) -> Outcome:
         version=f"0.{counter}.0",
         counter=counter,
         created=train.started_unix_ms,
-        evidence={name: path for name, path in evidence.items() if path.is_file()},
+        evidence=present,
+        packages=json.loads(packages_path(context).read_bytes()),
     )
     manifest = trained.manifest
     chosen = manifest.backends[0]
@@ -91,7 +106,8 @@ def run(context: Context, progress: Progress) -> Outcome:
     notes = [] if made is None else [f"made the release key: {made.words}"]
     return Outcome(
         figures={
-            "manifest_complete": bool(manifest.backends and manifest.evidence),
+            "manifest_complete": bool(manifest.backends)
+            and {*evidence, BILL} <= {item.kind for item in manifest.evidence},
             "digests_verified": set(manifest.files()) <= set(trained.files),
             "signature_verified": bool(trained.fingerprints and seed.fingerprints),
             "selected_backend": chosen.name,
@@ -118,6 +134,16 @@ def _ensure_key(home: Home) -> KeyFiles | None:
     return new_key(home.keys / "release.pem")
 
 
+def _gate(context: Context) -> HealthGate:
+    return HealthGate(
+        golden_max_error=1e-3,
+        latency_p99_ms=20.0,
+        soak_ticks=context.soak_ticks,
+        timeout_s=60.0,
+        max_veto_fraction=0.25,
+    )
+
+
 def _bundle(
     context: Context,
     target: Path,
@@ -127,14 +153,8 @@ def _bundle(
     counter: int,
     created: int,
     evidence: dict[str, Path],
+    packages: dict[str, str] | None,
 ) -> VerifiedBundle:
-    gate = HealthGate(
-        golden_max_error=1e-3,
-        latency_p99_ms=20.0,
-        soak_ticks=context.soak_ticks,
-        timeout_s=60.0,
-        max_veto_fraction=0.25,
-    )
     build_bundle(
         target,
         artifacts_dir=source,
@@ -146,7 +166,8 @@ def _bundle(
         origins=(learnt_origin(context),),
         compat=attrs.evolve(Compat(), control_rate_hz=50.0),
         evidence=evidence,
-        health_gate=gate,
+        packages=packages,
+        health_gate=_gate(context),
         replace=True,
     )
     sign_bundle(target, [load_private_key(context.home.keys / "release.pem")])

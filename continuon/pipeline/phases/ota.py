@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from continuon.bundle import VerifiedBundle, load_public_key, verify_bundle
-from continuon.errors import ContinuonError
+from continuon.errors import ContinuonError, TrustError
 from continuon.ota import Updater, publish
 from continuon.ota.download import Downloader
 from continuon.ota.repository_keys import (
@@ -96,6 +96,7 @@ def _run(context: Context, progress: Progress) -> Outcome:
         robot.run_for(1.0)
         progress(2, 4, "fetching and verifying")
         fetched = updater.fetch(retry=context.retry)
+        _require_same(fetched.bundle, offered.bundle_id)
         notes.append(
             f"fetched {fetched.fetched_bytes} bytes, reused {fetched.reused_bytes}"
         )
@@ -148,16 +149,13 @@ def _update(
 
 
 def _publish(context: Context, repository: Path, keys: RepositoryKeys) -> Path:
-    """Put the bundle on offer and return the repository's first root."""
+    """Put the bundle on offer and return the repository's first root.
+
+    Raises:
+        TrustError: E-OTA-REPO-002, a newer one is on offer already.
+    """
     key = load_public_key(public_key_path(context.home))
-    try:
-        return publish(
-            bundle_dir(context), repository, keys, bundle_keys=[key]
-        ).root_path
-    except ContinuonError as error:
-        if error.code != "E-OTA-REPO-002":
-            raise
-        return repository / "metadata" / "1.root.json"
+    return publish(bundle_dir(context), repository, keys, bundle_keys=[key]).root_path
 
 
 def _repository_keys(folder: Path) -> RepositoryKeys:
@@ -165,6 +163,18 @@ def _repository_keys(folder: Path) -> RepositoryKeys:
     if (folder / "root-1.pem").exists():
         return load_repository_keys(folder)
     return new_repository_keys(folder)
+
+
+def _require_same(fetched: str, offered: str) -> None:
+    """Refuse to swap in another bundle than the one that this phase was given."""
+    if fetched != offered:
+        raise TrustError(
+            "E-PIPE-OTA-002",
+            "the repository offers another bundle than the one just built",
+            seen=fetched,
+            allowed=offered,
+            hint="continuon pipeline run --only bundle --force, then phase 9 again",
+        )
 
 
 def _require(first: HotSwapReport) -> None:

@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from continuon.bundle.sbom import installed_packages
 from continuon.export import compile_checkpoint
 from continuon.hope import load_checkpoint
 from continuon.learn import EvaluationReport, TrainReport, train
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
-from continuon.pipeline.places import artifacts, seed_artifacts
+from continuon.pipeline.places import artifacts, packages_path, seed_artifacts
 from continuon.rlds.images import decode_colour, policy_image
 from continuon.rlds.steps import read_steps
 
 __all__ = ["ROOMS", "inputs", "run"]
 
-ROOMS = ("rlds", "hope", "learn", "export", "edge")
+ROOMS = ("rlds", "hope", "learn", "export", "edge", "bundle")
 FRAMES_SHOWN = 12
 GOLDEN_TICKS = 32
 STEERING = "steering"
@@ -72,6 +73,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             "loss": [row.loss for row in report.loss_curve],
         },
     )
+    _dump(packages_path(context), installed_packages())
     sizes = {info.path.name: info.bytes for info in compiled.artifacts}
     _dump(home.reports / "sizes.json", sizes)
     name = STEERING if STEERING in score.mae else next(iter(score.mae))
@@ -99,6 +101,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             home.reports / "evaluation.json",
             home.reports / "loss.json",
             home.reports / "sizes.json",
+            packages_path(context),
         ),
         origin=report.origin,
     )
