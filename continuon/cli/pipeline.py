@@ -105,7 +105,8 @@ def run(
     if failed:
         _explain(failed[0])
     page = _write_report(context.home.reports, needed=not failed)
-    total_s = sum(item.receipt.duration_s for item in runs)
+    total_s = sum(item.receipt.duration_s for item in runs if item.fresh)
+    kept = sum(not item.fresh for item in runs)
     data = {
         "home": context.root,
         "origin": context.origin,
@@ -129,6 +130,7 @@ def run(
     }
     passed = sum(item.exit_code == 0 for item in runs)
     text = f"{passed} of {len(runs)} gates passed; {total_s:.0f} s of work"
+    text += f", {kept} up to date" if kept else ""
     code = failed[0].exit_code if failed else 0
     return Result(data=data, text=text, exit_code=code)
 
