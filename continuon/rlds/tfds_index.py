@@ -8,17 +8,19 @@ a cache that does not fit is built again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError
+from continuon.rlds.array_records import ArrayRecords, read_array_records
 from continuon.rlds.recording import map_file
 from continuon.rlds.tfds_read import (
+    ARRAY_RECORD,
     TfdsDirectory,
     check_complete,
     check_count,
@@ -35,14 +37,23 @@ _VERSION = 1
 _STEPS = "steps/"
 
 
+class Shards(Protocol):
+    """Bytes that offsets point into, by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> memoryview: ...
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class TfdsIndex:
     """Byte offsets in the shards of a directory.
 
     Attributes:
         directory: its tables.
-        shards: the mapped shards.
-        shard: int64 [episodes], which shard each lies in.
+        shards: the mapped shards; of an ArrayRecord data set its records, each read
+            when asked for.
+        shard: int64 [episodes], which of them each lies in.
         steps: int64 [episodes], how long each is.
         blobs: by path, int64 [all steps, 2]: start and end of each step's bytes.
         lists: by path, int64 [episodes, 2]: start and end of an episode's packed
@@ -50,7 +61,7 @@ class TfdsIndex:
     """
 
     directory: TfdsDirectory
-    shards: tuple[memoryview, ...]
+    shards: Shards
     shard: NDArray[np.int64]
     steps: NDArray[np.int64]
     blobs: Mapping[str, NDArray[np.int64]]
@@ -72,26 +83,50 @@ def index_of(path: Path, *, verify: bool = False, keep: bool = False) -> TfdsInd
     """
     directory = open_tfds(Path(path))
     check_complete(directory)
-    for file, _ in directory.shards:
-        if is_gzip(file):
-            raise DataError(
-                "E-RLDS-INDEX-001",
-                "a compressed shard has no random access",
-                where=file,
-                hint="convert without --compress, or read it in order (read_columns)",
-            )
-    shards = tuple(map_file(file) for file, _ in directory.shards)
-    known = [
-        [file.name, len(data)]
-        for (file, _), data in zip(directory.shards, shards, strict=True)
-    ]
+    known = [[file.name, file.stat().st_size] for file, _ in directory.shards]
     cache = directory.path / INDEX_FILE
     tables = None if verify else _load(cache, known)
     if tables is None:
-        tables = _walk(directory, shards, verify=verify)
+        tables = _walk(directory, verify=verify)
         if keep:
             _store(cache, known, tables)
-    return TfdsIndex(directory=directory, shards=shards, **tables)
+    return TfdsIndex(directory=directory, shards=_shards(directory), **tables)
+
+
+def _shards(directory: TfdsDirectory) -> Shards:
+    if directory.container == ARRAY_RECORD:
+        return ArrayRecords(directory.shards)
+    return tuple(_mapped(file) for file, _ in directory.shards)
+
+
+def _mapped(file: Path) -> memoryview:
+    if is_gzip(file):
+        raise DataError(
+            "E-RLDS-INDEX-001",
+            "a compressed shard has no random access",
+            where=file,
+            hint="convert without --compress, or read it in order (read_columns)",
+        )
+    return map_file(file)
+
+
+def _records(
+    directory: TfdsDirectory, *, verify: bool
+) -> Iterator[tuple[int, int, memoryview, Path]]:
+    """Yield (number among the shards, where in it, record, file), all counted."""
+    whole = 0
+    for number, (file, length) in enumerate(directory.shards):
+        count = 0
+        if directory.container == ARRAY_RECORD:
+            for record in read_array_records(file):
+                yield whole, 0, record, file
+                whole, count = whole + 1, count + 1
+        else:
+            data = _mapped(file)
+            for start, end in record_spans(data, file, verify=verify):
+                yield number, start, data[start:end], file
+                count += 1
+        check_count(file, count, length)
 
 
 def _load(cache: Path, known: list[list[Any]]) -> dict[str, Any] | None:
@@ -119,30 +154,22 @@ def _store(cache: Path, known: list[list[Any]], tables: Mapping[str, Any]) -> No
     write_tensors(cache, flat, {"version": _VERSION, "shards": known})
 
 
-def _walk(
-    directory: TfdsDirectory, shards: tuple[memoryview, ...], *, verify: bool
-) -> dict[str, Any]:
+def _walk(directory: TfdsDirectory, *, verify: bool) -> dict[str, Any]:
     paths = [path for path in directory.kinds if path.startswith(_STEPS)]
     blobs: dict[str, list[NDArray[np.int64]]] = {}
     lists: dict[str, list[tuple[int, int]]] = {}
     shard_of, steps = [], []
-    for number, ((file, length), data) in enumerate(
-        zip(directory.shards, shards, strict=True)
-    ):
-        count = 0
-        for start, end in record_spans(data, file, verify=verify):
-            found = _features(data[start:end], start)
-            size = _length(found, directory, file)
-            shard_of.append(number)
-            steps.append(size)
-            for path in paths:
-                kind, spans = found.get(path, (_ABSENT, []))
-                if kind == _BYTES and len(spans) == size:
-                    blobs.setdefault(path, []).append(np.array(spans, np.int64))
-                elif kind in {_FLOAT, _INT64} and len(spans) == 1:
-                    lists.setdefault(path, []).append(spans[0])
-            count += 1
-        check_count(file, count, length)
+    for number, start, record, file in _records(directory, verify=verify):
+        found = _features(record, start)
+        size = _length(found, directory, file)
+        shard_of.append(number)
+        steps.append(size)
+        for path in paths:
+            kind, spans = found.get(path, (_ABSENT, []))
+            if kind == _BYTES and len(spans) == size:
+                blobs.setdefault(path, []).append(np.array(spans, np.int64))
+            elif kind in {_FLOAT, _INT64} and len(spans) == 1:
+                lists.setdefault(path, []).append(spans[0])
     total = len(steps)
     return {
         "shard": np.array(shard_of, np.int64),

@@ -13,22 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError
+from continuon.rlds.array_records import read_array_records
 from continuon.rlds.episode import EndReason, metadata_from_json
 from continuon.rlds.example import Feature, parse_example
 from continuon.rlds.steps import EpisodeSteps
 from continuon.rlds.tfrecord import read_records
 
 __all__ = [
+    "ARRAY_RECORD",
     "TfdsDirectory",
     "check_complete",
     "check_count",
     "find_tfds",
     "open_tfds",
     "read_columns",
+    "read_payloads",
     "read_tfds_steps",
 ]
 
 _NAMES_FILE = "continuon.json"
+ARRAY_RECORD = "array_record"
+_CONTAINERS = ("tfrecord", ARRAY_RECORD)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +41,7 @@ class TfdsDirectory:
     """A TFDS directory's tables.
 
     Attributes:
+        container: the kind of its shards: `tfrecord` or `array_record`.
         kinds: by `/`-joined path: the leaf's JSON node.
         shards: files that are there, in order, with the records each should hold.
         missing: files that `dataset_info.json` names and that are absent.
@@ -47,6 +53,7 @@ class TfdsDirectory:
     shards: tuple[tuple[Path, int], ...]
     missing: tuple[str, ...]
     shape: Mapping[str, Any] | None
+    container: str = "tfrecord"
 
 
 def find_tfds(path: Path) -> Path | None:
@@ -81,20 +88,22 @@ def open_tfds(path: Path) -> TfdsDirectory:
     kinds: dict[str, Mapping[str, Any]] = {}
     _collect(tree, "", kinds)
     name = str(info.get("name", path.parent.name))
-    if info.get("fileFormat", "tfrecord") != "tfrecord":
+    container = str(info.get("fileFormat", "tfrecord"))
+    if container not in _CONTAINERS:
         raise DataError(
             "E-RLDS-TFDS-002",
             "this data set is in another container",
             where=path,
-            seen=info["fileFormat"],
-            allowed="tfrecord",
+            seen=container,
+            allowed=", ".join(_CONTAINERS),
         )
     shards: list[tuple[Path, int]] = []
     missing: list[str] = []
     for split in info.get("splits", []):
         lengths = [int(length) for length in split.get("shardLengths", [])]
         for number, length in enumerate(lengths):
-            file = path / _shard_name(split, name, number, len(lengths))
+            place = (number, len(lengths))
+            file = path / _shard_name(split, name, container, place)
             if file.is_file():
                 shards.append((file, length))
             else:
@@ -108,7 +117,22 @@ def open_tfds(path: Path) -> TfdsDirectory:
         shards=tuple(shards),
         missing=tuple(missing),
         shape=shape,
+        container=container,
     )
+
+
+def read_payloads(
+    directory: TfdsDirectory, file: Path, *, verify: bool = True
+) -> Iterator[memoryview]:
+    """Yield the records of one of a directory's shards, whatever contains them.
+
+    Raises:
+        DataError: it is torn or damaged.
+        MissingPackageError: it needs array-record, which is not installed.
+    """
+    if directory.container == ARRAY_RECORD:
+        return read_array_records(file)
+    return read_records(file, verify=verify)
 
 
 def read_columns(
@@ -124,7 +148,7 @@ def read_columns(
     """
     for file, length in directory.shards:
         count = 0
-        for payload in read_records(file, verify=verify):
+        for payload in read_payloads(directory, file, verify=verify):
             features = parse_example(payload)
             yield {
                 path: _column(features.get(path, []), path, node, file)
@@ -261,14 +285,18 @@ def _collect(node: Any, path: str, kinds: dict[str, Mapping[str, Any]]) -> None:
         kinds[path] = node
 
 
-def _shard_name(split: Mapping[str, Any], name: str, number: int, total: int) -> str:
+def _shard_name(
+    split: Mapping[str, Any], name: str, container: str, place: tuple[int, int]
+) -> str:
+    """Return the file name of shard `place`: its number, and of how many."""
+    number, total = place
     template = split.get(
         "filepathTemplate", "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     )
     for key, text in {
         "DATASET": name,
         "SPLIT": str(split["name"]),
-        "FILEFORMAT": "tfrecord",
+        "FILEFORMAT": container,
         "SHARD_INDEX": f"{number:05d}",
         "NUM_SHARDS": f"{total:05d}",
         "SHARD_X_OF_Y": f"{number:05d}-of-{total:05d}",

@@ -1,21 +1,24 @@
 """Write episodes as a TFDS data set in ArrayRecord files: random access by episode.
 
 The tables and the records are those of our TFDS directories, the container another:
-`tensorflow-datasets` reads it as a data source, without TensorFlow.
+`tensorflow-datasets` reads it as a data source, without TensorFlow, and so does this
+library where the `arrayrecord` extra is installed.
 """
 
 from __future__ import annotations
 
-import importlib
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
-from continuon.errors import DataError, MissingPackageError
+from continuon.errors import DataError
+from continuon.rlds.array_records import array_record_module, read_array_records
 from continuon.rlds.exporters.report import FormatReport, build_beside
 from continuon.rlds.file_sink import write_atomic
+from continuon.rlds.tfds_index import index_of
 from continuon.rlds.tfds_read import TfdsDirectory, open_tfds
 from continuon.rlds.tfds_write import convert
 from continuon.rlds.tfrecord import read_records
@@ -37,7 +40,7 @@ def write_array_record(input_dir: Path, output_dir: Path) -> FormatReport:
         MissingPackageError: array-record is not installed.
         OSError: the disk refused; nothing is at `output_dir` then.
     """
-    module = _module()
+    module = array_record_module("writing ArrayRecord files")
     output_dir = Path(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".continuon-", dir=output_dir.parent) as scratch:
@@ -51,6 +54,7 @@ def write_array_record(input_dir: Path, output_dir: Path) -> FormatReport:
                 name = _shard_name(source, number)
                 _rewrite(module, shard, target / name)
             _write_tables(report.directory, target)
+            index_of(target, keep=True)
 
         files, size = build_beside(output_dir, build)
     return FormatReport(
@@ -64,15 +68,6 @@ def write_array_record(input_dir: Path, output_dir: Path) -> FormatReport:
     )
 
 
-def _module() -> Any:
-    try:
-        return importlib.import_module("array_record.python.array_record_module")
-    except ImportError as error:
-        raise MissingPackageError.for_extra(
-            "array-record", "arrayrecord", purpose="writing ArrayRecord files"
-        ) from error
-
-
 def _shard_name(source: TfdsDirectory, number: int) -> str:
     total = len(source.shards)
     return f"{source.name}-train.array_record-{number:05d}-of-{total:05d}"
@@ -80,20 +75,12 @@ def _shard_name(source: TfdsDirectory, number: int) -> str:
 
 def _rewrite(module: Any, shard: Path, target: Path) -> None:
     writer = module.ArrayRecordWriter(str(target), _GROUP)
-    count = 0
     for payload in read_records(shard):
         writer.write(bytes(payload))
-        count += 1
     writer.close()
-    reader = module.ArrayRecordReader(str(target))
-    try:
-        same = reader.num_records() == count and all(
-            reader.read([number])[0] == bytes(payload)
-            for number, payload in enumerate(read_records(shard, verify=False))
-        )
-    finally:
-        reader.close()
-    if not same:
+    wanted = (bytes(payload) for payload in read_records(shard, verify=False))
+    written = (bytes(record) for record in read_array_records(target))
+    if any(one != other for one, other in zip_longest(wanted, written)):
         raise DataError(
             "E-RLDS-FORMAT-003",
             "what was written reads back differently",
