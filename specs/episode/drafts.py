@@ -34,7 +34,11 @@ __all__ = ["EpisodeDraft", "legal_draft", "legal_metadata", "write_draft"]
 
 @attrs.frozen(kw_only=True)
 class EpisodeDraft:
-    """Samples by stream: (capture_ns, bytes or float32 vector), in file order."""
+    """Samples by stream: (capture_ns, bytes or float32 vector), in file order.
+
+    `device_shift_ns` is by stream how far the device's stamp is from the capture time,
+    where it has one; `lost_bytes` are cut off the end of the finished file.
+    """
 
     metadata: EpisodeMetadata
     streams: tuple[StreamSpec, ...]
@@ -42,6 +46,8 @@ class EpisodeDraft:
     offsets: tuple[ClockOffset, ...] = ()
     end_reason: EndReason = EndReason.COMPLETE
     drops: Mapping[str, int] = attrs.field(factory=dict)
+    device_shift_ns: Mapping[str, int] = attrs.field(factory=dict)
+    lost_bytes: int = 0
 
 
 def legal_metadata(**changes: Any) -> EpisodeMetadata:
@@ -108,13 +114,18 @@ def write_draft(draft: EpisodeDraft, directory: Path) -> Path:
         for name, samples in draft.samples.items()
         for sequence, (at, payload) in enumerate(samples)
     ]
+    shifts = {channels[name]: shift for name, shift in draft.device_shift_ns.items()}
     clock = clock_channel(draft.streams)
     for sequence, offset in enumerate(draft.offsets):
         at = offset.measured_at_ns
         log.add(Sample(clock, sequence, at, None, offset))
     for at, channel, sequence, payload in sorted(rows, key=lambda r: (r[2], r[1])):
-        log.add(Sample(channel, sequence, at, None, payload))
+        shift = shifts.get(channel)
+        device = None if shift is None else at + shift
+        log.add(Sample(channel, sequence, at, device, payload))
     log.flush()
     log.finish(draft.end_reason, {channels[name]: n for name, n in draft.drops.items()})
+    if draft.lost_bytes:
+        sink.truncate(log.size - draft.lost_bytes)
     sink.close()
     return path

@@ -8,13 +8,14 @@ from typing import Any
 import attrs
 import numpy as np
 
-from continuon._specs.episode.drafts import EpisodeDraft
-from continuon.rlds.episode import ControlRole, EndReason, Share, StreamSpec
+from continuon._specs.episode.drafts import EpisodeDraft, legal_draft
+from continuon.rlds.episode import Codec, ControlRole, EndReason, Share, StreamSpec
 from continuon.rlds.images import encode_jpeg
+from continuon.rlds.stream_spec import STEPS
 
 __all__ = ["MUTATIONS", "VERSION"]
 
-VERSION = 1
+VERSION = 2
 Change = Callable[[EpisodeDraft], EpisodeDraft]
 
 
@@ -43,6 +44,25 @@ def _replace(name: str, row: int, payload: Any) -> Change:
         return rows
 
     return _stream(name, change)
+
+
+def _codec(name: str, codec: Codec) -> Change:
+    return lambda draft: attrs.evolve(
+        draft,
+        streams=tuple(
+            attrs.evolve(s, codec=codec) if s.name == name else s for s in draft.streams
+        ),
+    )
+
+
+def _torn_steps(draft: EpisodeDraft) -> EpisodeDraft:
+    """Add a stream of the plan's steps whose first document is cut."""
+    steps = StreamSpec(name=STEPS, codec=Codec.DOCUMENT)
+    return attrs.evolve(
+        draft,
+        streams=(*draft.streams, steps),
+        samples={**draft.samples, STEPS: ((1_000_000_000, b'{"cut": '),)},
+    )
 
 
 def _repeat_frames(rows: list[Any]) -> list[Any]:
@@ -161,6 +181,20 @@ MUTATIONS: Mapping[str, tuple[Change, str]] = {
         lambda draft: attrs.evolve(draft, end_reason=EndReason.CAMERA_LOST),
         "E-EPISODE-END-001",
     ),
+    "the file's end is lost": (
+        lambda draft: attrs.evolve(draft, lost_bytes=20),
+        "E-EPISODE-OPEN-001",
+    ),
+    "camera's stamps 8 ms from where its clock says": (
+        lambda draft: attrs.evolve(draft, device_shift_ns={"rgb": -8_000_000}),
+        "E-EPISODE-CLOCK-002",
+    ),
+    "depth kept as JPEG": (_codec("depth", Codec.JPEG), "E-EPISODE-STREAM-002"),
+    "one step of 24 masked": (
+        lambda _: _replace("state", 4, np.float32([np.nan]))(legal_draft(24)),
+        "E-EPISODE-VALID-001",
+    ),
+    "steps of the plan that are cut": (_torn_steps, "E-EPISODE-STEP-001"),
     "one frame": (_stream("rgb", lambda rows: rows[:1]), "E-EPISODE-SHORT-001"),
 }
 """Name -> (change, code of the finding). Others may come along; this one must."""
