@@ -11,9 +11,9 @@ import attrs
 from continuon.errors import DataError
 from continuon.pipeline.phase import Progress, quiet
 from continuon.rlds.episode import EndReason
-from continuon.rlds.recording import open_recording
+from continuon.rlds.recording import open_recording, opening_of
 from continuon.rlds.setup import check_same_setup
-from continuon.robot.capture import capture_episodes
+from continuon.robot.capture import capture_episodes, wanted_opening
 from continuon.robot.capture_episode import EpisodeCapture
 from continuon.robot.factory import Factory
 
@@ -70,17 +70,19 @@ def record_episodes(
     that the folder holds what was asked for and nothing else.
 
     Raises:
-        DataError: the session was begun with another setup; the new recordings stay in
-            `<target>.part`, from where the next run archives them.
+        DataError: the session was begun with another setup; nothing was recorded or
+            moved.
         UsageError: a real rig has no expert: a person records there by teleoperation.
         BudgetError: a recording process died.
     """
     prefix = session_prefix(rig, seed, duration_s)
     names = [f"{prefix}-{index:04d}.mcap" for index in range(count)]
+    rigs = _rigs(rig, seed, count)
+    fresh = target.with_name(f"{target.name}.part")
+    _check_setup(rigs, [target, fresh], names, prefix)
     there = sorted(target.glob("*.mcap"))
     others = [path for path in there if not path.name.startswith(f"{prefix}-")]
     extra = [] if not alone else [p for p in there if p.name not in names]
-    fresh = target.with_name(f"{target.name}.part")
     left = _adopt(fresh, target, names)
     broken = [path for path in there if path.name in names and not _is_whole(path)]
     archived = _archive([*extra, *broken, *left], target)
@@ -91,7 +93,7 @@ def record_episodes(
     wall_s = 0.0
     if missing:
         report = capture_episodes(
-            _rigs(rig, seed, count),
+            rigs,
             Factory(target="continuon.robot.pilots:ExpertPilot"),
             fresh,
             count=count,
@@ -102,9 +104,6 @@ def record_episodes(
             progress=progress,
         )
         episodes, wall_s = report.episodes, report.wall_s
-        kept = [target / name for name in names if (target / name).exists()]
-        if kept and episodes:
-            check_same_setup(open_recording(kept[0]), open_recording(episodes[0].path))
         target.mkdir(parents=True, exist_ok=True)
         for episode in episodes:
             episode.path.rename(target / episode.path.name)
@@ -128,6 +127,30 @@ def record_episodes(
 def session_prefix(rig: str, seed: int, duration_s: float) -> str:
     """Return how the names of a session's episodes begin."""
     return f"{rig}-s{seed}-{duration_s:g}s".replace(".", "p")
+
+
+def _check_setup(
+    rigs: Sequence[Factory] | Factory,
+    folders: Sequence[Path],
+    names: Sequence[str],
+    prefix: str,
+) -> None:
+    """Refuse to add to whole episodes of a setup that is not the one at hand.
+
+    Raises:
+        DataError: names what differs.
+    """
+    begun = {
+        path.name: path
+        for path in (folder / name for folder in folders for name in names)
+        if path.is_file() and _is_whole(path)
+    }
+    missing = [index for index, name in enumerate(names) if name not in begun]
+    if not begun or not missing:
+        return
+    wanted = wanted_opening(rigs, index=missing[0], prefix=prefix)
+    for path in begun.values():
+        check_same_setup(opening_of(path), wanted, where=path)
 
 
 def _adopt(fresh: Path, target: Path, names: Sequence[str]) -> list[Path]:

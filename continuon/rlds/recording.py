@@ -18,6 +18,7 @@ from continuon.rlds import foxglove
 from continuon.rlds.episode import Codec, EndReason, EpisodeMetadata, StreamSpec
 from continuon.rlds.layout import (
     PART_SUFFIX,
+    Opening,
     clock_channel,
     read_closing,
     read_opening,
@@ -33,6 +34,7 @@ __all__ = [
     "buffers",
     "map_file",
     "open_recording",
+    "opening_of",
     "read_metadata",
 ]
 
@@ -195,14 +197,19 @@ def open_recording(path: Path, *, verify: bool = True) -> Recording:
     )
 
 
-def read_metadata(path: Path) -> EpisodeMetadata:
+def opening_of(path: Path) -> Opening:
     """Return what a recording, whole or not, says at its start; no sample is read.
 
     Raises:
         DataError: absent, no MCAP file, or damaged before its first sample.
     """
     contents = scan_mcap(map_file(path), verify=False, until_chunk=True)
-    return read_opening(contents, where=path).metadata
+    return read_opening(contents, where=path)
+
+
+def read_metadata(path: Path) -> EpisodeMetadata:
+    """Return the metadata of `opening_of`."""
+    return opening_of(path).metadata
 
 
 def map_file(path: Path) -> memoryview:

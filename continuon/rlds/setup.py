@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from continuon.errors import DataError
+from continuon.rlds.layout import Opening
 from continuon.rlds.recording import Recording
 
-__all__ = ["check_same_setup", "setup_differences"]
+__all__ = ["check_same_setup", "opening_differences", "setup_differences"]
 
 _SETUP = (
     "origin",
@@ -20,27 +23,36 @@ _SETUP = (
 )
 
 
-def setup_differences(one: Recording, other: Recording) -> list[str]:
+def opening_differences(one: Opening, other: Opening) -> list[str]:
     """Return the names of what differs between two setups."""
     pair = (one.metadata, other.metadata)
     differ = [n for n in _SETUP if getattr(pair[0], n) != getattr(pair[1], n)]
-    specs = [[s.spec for s in recording.streams.values()] for recording in (one, other)]
-    return [*differ, "streams"] if specs[0] != specs[1] else differ
+    return [*differ, "streams"] if one.streams != other.streams else differ
 
 
-def check_same_setup(one: Recording, other: Recording) -> None:
-    """Refuse to go on with a session whose setup has changed.
+def setup_differences(one: Recording, other: Recording) -> list[str]:
+    """Return the names of what differs between the setups of two recordings."""
+    return opening_differences(_opening(one), _opening(other))
+
+
+def _opening(recording: Recording) -> Opening:
+    specs = tuple(stream.spec for stream in recording.streams.values())
+    return Opening(recording.metadata, specs)
+
+
+def check_same_setup(begun: Opening, wanted: Opening, *, where: Path) -> None:
+    """Refuse to go on with a session, begun `where`, whose setup has changed.
 
     Raises:
         DataError: names what differs.
     """
-    differ = setup_differences(one, other)
+    differ = opening_differences(begun, wanted)
     if differ:
         raise DataError(
             "E-RLDS-SETUP-001",
             "this session was begun with another setup, and is not gone on with",
-            where=other.path,
+            where=where,
             seen=", ".join(differ),
-            allowed=f"the setup of {one.metadata.episode_id}",
+            allowed=f"the setup of {begun.metadata.episode_id}",
             hint="record into another folder, or restore the setup",
         )

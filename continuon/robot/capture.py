@@ -23,16 +23,18 @@ import msgspec
 from continuon.errors import BudgetError, error_from_dict
 from continuon.rig.calibration import calibration_from_dict, car_pulses_us
 from continuon.rlds.episode import EndReason
+from continuon.rlds.layout import Opening
 from continuon.robot.capture_episode import (
     EpisodeCapture,
     EpisodeNotes,
+    planned_opening,
     record_episode,
 )
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
 from continuon.robot.kernel import SafetyLimits
 
-__all__ = ["CaptureReport", "Job", "capture_episodes", "run_job"]
+__all__ = ["CaptureReport", "Job", "capture_episodes", "run_job", "wanted_opening"]
 
 
 @attrs.frozen(kw_only=True)
@@ -150,14 +152,13 @@ def run_job(job: Job) -> EpisodeCapture:
     """Record one episode in this process."""
     rig = job.rig.build()
     try:
-        state_names = rig.state.names if rig.state is not None else ()
         return record_episode(
             rig,
             job.pilot.build(rig),
             Path(job.directory),
             episode_id=job.episode_id,
             duration_s=job.duration_s,
-            limits=job.limits or car_limits(state_names=state_names),
+            limits=_limits(job.limits, rig),
             pulses=partial(car_pulses_us, calibration=_calibration(rig)),
             notes=job.notes,
             rate_hz=job.rate_hz,
@@ -165,6 +166,40 @@ def run_job(job: Job) -> EpisodeCapture:
         )
     finally:
         rig.close()
+
+
+def wanted_opening(
+    rig_factory: Factory | Sequence[Factory],
+    *,
+    index: int,
+    prefix: str = "episode",
+    rate_hz: float = 50.0,
+    notes: EpisodeNotes | None = None,
+    limits: SafetyLimits | None = None,
+) -> Opening:
+    """Return with what `capture_episodes` would open episode `index`.
+
+    The rig is built, asked for one frame, and closed; nothing is driven or written.
+
+    Raises:
+        HardwareError: it has no camera, or that gives no frame.
+    """
+    rig = _nth(rig_factory, index).build()
+    try:
+        return planned_opening(
+            rig,
+            episode_id=f"{prefix}-{index:04d}",
+            limits=_limits(limits, rig),
+            notes=notes,
+            rate_hz=rate_hz,
+        )
+    finally:
+        rig.close()
+
+
+def _limits(limits: SafetyLimits | None, rig: Any) -> SafetyLimits:
+    names = rig.state.names if rig.state is not None else ()
+    return limits or car_limits(state_names=names)
 
 
 def _calibration(rig: Any) -> Any:

@@ -23,6 +23,7 @@ from continuon.rlds.episode import (
     EndReason,
     XrMode,
 )
+from continuon.rlds.layout import Opening
 from continuon.rlds.recorder import EpisodeRecorder
 from continuon.robot.feed_facts import (
     APPLIED,
@@ -35,7 +36,13 @@ from continuon.robot.loop import ControlLoop, Pulses, Tick, camera_is_why, run_p
 from continuon.robot.outputs import Output, ServoOutput
 from continuon.robot.pilots import Pilot
 
-__all__ = ["APPLIED", "EpisodeCapture", "EpisodeNotes", "record_episode"]
+__all__ = [
+    "APPLIED",
+    "EpisodeCapture",
+    "EpisodeNotes",
+    "planned_opening",
+    "record_episode",
+]
 
 _OFFSET_PERIOD_NS = 1_000_000_000
 _FIRST_FRAME_NS = 5_000_000_000
@@ -248,26 +255,27 @@ def record_episode(
         DataError: an episode of this name exists.
     """
     clock = rig.clock
-    if rig.camera is None:
-        raise HardwareError("E-ROBOT-CAPTURE-001", "this rig has no camera to record")
-    rig.camera.open()
     first = _first_frame(rig)
     if output is None:
         assert rig.servos is not None, "a rig without servos cannot be driven"
         output = ServoOutput(rig.servos)
+    assert rig.camera is not None
     loop = ControlLoop(
         camera=rig.camera, state=rig.state, output=output, pulses=pulses, limits=limits
     )
     loop.pilot = pilot
-    facts = facts_of(rig, limits.names, rate_hz)
-    streams = episode_streams(facts, has_depth=first.depth is not None)
-    metadata = episode_metadata(
-        facts,
-        notes or EpisodeNotes(),
+    opening = planned_opening(
+        rig,
         episode_id=episode_id,
-        start_wall_ns=clock.wall_ns(),
+        limits=limits,
+        notes=notes,
+        rate_hz=rate_hz,
+        first=first,
     )
-    recorder = open_recorder(directory, metadata, streams, lossless_pacing=lossless)
+    streams = opening.streams
+    recorder = open_recorder(
+        directory, opening.metadata, streams, lossless_pacing=lossless
+    )
     began_ns = clock.monotonic_ns()
     with recorder:
         session = _Session(rig, loop, recorder, began_ns + round(duration_s * 1e9))
@@ -294,8 +302,37 @@ def record_episode(
     )
 
 
+def planned_opening(
+    rig: Rig,
+    *,
+    episode_id: str,
+    limits: SafetyLimits,
+    notes: EpisodeNotes | None = None,
+    rate_hz: float = 50.0,
+    first: Frame | None = None,
+) -> Opening:
+    """Return with what an episode on this rig opens.
+
+    Its `first` frame says whether there is depth; without one it is taken here.
+
+    Raises:
+        HardwareError: no camera, or no first frame.
+    """
+    facts = facts_of(rig, limits.names, rate_hz)
+    metadata = episode_metadata(
+        facts,
+        notes or EpisodeNotes(),
+        episode_id=episode_id,
+        start_wall_ns=rig.clock.wall_ns(),
+    )
+    has_depth = (first or _first_frame(rig)).depth is not None
+    return Opening(metadata, tuple(episode_streams(facts, has_depth=has_depth)))
+
+
 def _first_frame(rig: Rig) -> Frame:
-    assert rig.camera is not None
+    if rig.camera is None:
+        raise HardwareError("E-ROBOT-CAPTURE-001", "this rig has no camera to record")
+    rig.camera.open()
     clock: Clock = rig.clock
     until_ns = clock.monotonic_ns() + _FIRST_FRAME_NS
     while clock.monotonic_ns() < until_ns:

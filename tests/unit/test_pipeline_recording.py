@@ -9,11 +9,13 @@ import pytest
 
 pytest.importorskip("simplejpeg")
 from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_draft
+from continuon.errors import DataError
 from continuon.pipeline import recording
 from continuon.pipeline.context import Context
 from continuon.pipeline.gates import Verdict, load_gates
 from continuon.pipeline.phases import capture
 from continuon.rlds.episode import EndReason
+from continuon.rlds.layout import Opening
 
 SESSION = {"rig": "sim", "seed": 0, "duration_s": 0.3, "workers": 1}
 NAME = "sim-s0-0p3s-{:04d}"
@@ -30,7 +32,9 @@ def write(folder, index, reason=EndReason.TIME_LIMIT):
 @pytest.fixture
 def recorder(monkeypatch):
     """A capture that writes drafts at once, ended as `reasons` says, in order."""
-    told = SimpleNamespace(asked=[], reasons=[])
+    draft = legal_draft(4)
+    wanted = Opening(draft.metadata, draft.streams)
+    told = SimpleNamespace(asked=[], reasons=[], wanted=wanted)
 
     def capture(_rigs, _pilot, folder, *, indexes, **_more):
         told.asked.append(list(indexes))
@@ -49,6 +53,7 @@ def recorder(monkeypatch):
         return SimpleNamespace(episodes=tuple(made), wall_s=0.1)
 
     monkeypatch.setattr(recording, "capture_episodes", capture)
+    monkeypatch.setattr(recording, "wanted_opening", lambda *_, **__: told.wanted)
     return told
 
 
@@ -106,6 +111,30 @@ def test_what_a_killed_session_had_finished_is_kept_and_its_torn_file_set_aside(
     assert recorder.asked == [[1]]
     assert (report.recorded, report.kept) == (1, 1)
     assert (report.archived / torn.name).read_bytes() == whole_bytes(tmp_path)[:500]
+
+
+@pytest.mark.req("R-EPISODE-19")
+@pytest.mark.parametrize("folder", ["e", "e.part"])
+def test_another_setup_is_refused_before_anything_is_recorded_or_moved(
+    tmp_path, recorder, folder
+):
+    write(tmp_path / folder, 0)
+    write(tmp_path / "e", 2, EndReason.CAMERA_LOST)
+    metadata = attrs.evolve(recorder.wanted.metadata, robot_id="car-2")
+    recorder.wanted = Opening(metadata, recorder.wanted.streams)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=r"SETUP-001.*robot_id"):
+        recording.record_episodes(tmp_path / "e", count=3, **SESSION)
+    assert recorder.asked == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.req("R-EPISODE-19")
+def test_a_session_that_is_complete_asks_no_rig(tmp_path, recorder):
+    write(tmp_path / "e", 0)
+    recorder.wanted = None
+    report = recording.record_episodes(tmp_path / "e", count=1, **SESSION)
+    assert (report.recorded, report.kept) == (0, 1)
 
 
 def whole_bytes(root):

@@ -5,7 +5,7 @@ import pytest
 
 from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.errors import DataError
-from continuon.rlds.recording import open_recording
+from continuon.rlds.recording import open_recording, opening_of
 from continuon.rlds.setup import check_same_setup, setup_differences
 from continuon.rlds.tfds_write import convert
 
@@ -34,7 +34,7 @@ def test_another_setup_is_refused_by_name(tmp_path, changes, named):
     one = recording(tmp_path, "a")
     other = recording(tmp_path, "b", **changes)
     with pytest.raises(DataError, match=f"SETUP-001.*{named}"):
-        check_same_setup(one, other)
+        check_same_setup(opening_of(one.path), opening_of(other.path), where=one.path)
 
 
 @pytest.mark.req("R-EPISODE-19")
@@ -42,7 +42,7 @@ def test_another_task_place_or_time_is_the_same_setup(tmp_path):
     one = recording(tmp_path, "a")
     two = recording(tmp_path, "b", task="other", environment_id="x", start_wall_ns=5)
     assert setup_differences(one, two) == []
-    check_same_setup(one, two)
+    check_same_setup(opening_of(one.path), opening_of(two.path), where=one.path)
 
 
 def test_a_conversion_tells_how_far_it_is(tmp_path):

@@ -11,8 +11,9 @@ from continuon.rig.calibration import CarCalibration, car_pulses_us
 from continuon.rlds.episode import EndReason
 from continuon.rlds.file_sink import FileSink
 from continuon.rlds.recorder import EpisodeRecorder
-from continuon.rlds.recording import open_recording
-from continuon.robot.capture import Job, _work, capture_episodes
+from continuon.rlds.recording import open_recording, opening_of
+from continuon.rlds.setup import opening_differences
+from continuon.robot.capture import Job, _work, capture_episodes, wanted_opening
 from continuon.robot.capture_episode import EpisodeNotes, record_episode
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
@@ -49,6 +50,23 @@ def test_an_episode_keeps_capture_times_and_reports_measured_rates(tmp_path):
         assert set(depth.capture_ns - rgb.capture_ns) == {2_000_000}
         assert recording.clock_offsets
         assert recording.streams["state"].spec.names == rig.state.names
+
+
+@pytest.mark.req("R-EPISODE-19")
+def test_the_wanted_setup_is_the_one_that_is_recorded(tmp_path):
+    factory = Factory(target=f"{FAKES}:FakeRig")
+    wanted = wanted_opening(factory, index=1)
+    report = capture_episodes(
+        factory,
+        Factory(target=f"{FAKES}:SteadyPilot"),
+        tmp_path,
+        count=2,
+        indexes=[1],
+        duration_s=0.2,
+    )
+    made = opening_of(report.episodes[0].path)
+    assert opening_differences(made, wanted) == []
+    assert wanted.metadata.episode_id == made.metadata.episode_id
 
 
 def test_outputs_are_off_when_the_episode_is_over(tmp_path):
