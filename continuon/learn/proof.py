@@ -33,6 +33,7 @@ __all__ = [
     "MIN_DELTA",
     "ProofReport",
     "ProofSeed",
+    "margins",
     "prove",
     "run_proof",
 ]
@@ -53,6 +54,8 @@ class ProofSeed:
         novelty_before, novelty_after: mean surprise of the world model, held out.
         max_parameter_delta: largest change of any parameter.
         unmoved: paths of trainable parameters that did not change by more than 1e-9.
+        by_episode: error of each held-out episode [trained/shuffled/frozen, episode],
+            from which `margins` tells the intervals again.
     """
 
     seed: int
@@ -64,6 +67,7 @@ class ProofSeed:
     unmoved: tuple[str, ...]
     novelty_before: float
     novelty_after: float
+    by_episode: tuple[tuple[float, ...], ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -131,8 +135,11 @@ def run_proof(
     holdout: float = 0.3,
     minimum_episodes: int = 16,
     recipe: Recipe = PROOF_RECIPE,
+    overrides: dict[str, Any] | None = None,
 ) -> ProofReport:
     """Prove learning on recordings and write the report, whole or not at all.
+
+    `overrides` replaces fields of the preset.
 
     Raises:
         DataError: no, too few or undecodable episodes.
@@ -154,6 +161,7 @@ def run_proof(
         image_width=recipe.image_width,
         proprio=arrays[0].proprio_names,
         action=arrays[0].action_names,
+        **(overrides or {}),
     )
     report = prove(
         train, held_out, config=config, recipe=recipe, num_steps=num_steps, seeds=seeds
@@ -182,9 +190,8 @@ def prove(
             allowed=f"at least {MIN_SEEDS}",
         )
     begun = time.monotonic()
-    results, errors = [], []
-    for seed in seeds:
-        result, by_episode = _one_seed(
+    results = [
+        _one_seed(
             train,
             held_out,
             config=config,
@@ -192,12 +199,9 @@ def prove(
             num_steps=num_steps,
             seed=seed,
         )
-        results.append(result)
-        errors.append(by_episode)
-    table = np.stack(errors, axis=1)
-    rng = np.random.default_rng(0)
-    over_frozen = paired_interval(table[2] - table[0], rng)
-    over_shuffled = paired_interval(table[1] - table[0], rng)
+        for seed in seeds
+    ]
+    over_frozen, over_shuffled = margins([r.by_episode for r in results])
     updates = min(r.updates for r in results)
     delta = min(r.max_parameter_delta for r in results)
     reasons = _reasons(updates, delta, results, over_frozen, over_shuffled)
@@ -224,6 +228,21 @@ def prove(
     )
 
 
+def margins(
+    by_episode: Sequence[Sequence[Sequence[float]]],
+) -> tuple[Interval, Interval]:
+    """Return the margins over the frozen and the shuffled control.
+
+    Args:
+        by_episode: errors [seed, trained/shuffled/frozen, episode], as they stand in
+            `proof_of_learning.json`: whoever reads it can tell its margins again.
+    """
+    trained, shuffled, frozen = np.asarray(by_episode, np.float64).swapaxes(0, 1)
+    rng = np.random.default_rng(0)
+    over_frozen = paired_interval(frozen - trained, rng)
+    return over_frozen, paired_interval(shuffled - trained, rng)
+
+
 def _one_seed(
     train: Sequence[EpisodeArrays],
     held_out: Sequence[EpisodeArrays],
@@ -232,8 +251,7 @@ def _one_seed(
     recipe: Recipe,
     num_steps: int,
     seed: int,
-) -> tuple[ProofSeed, NDArray[np.float64]]:
-    """Return the seed's figures and errors [trained/shuffled/frozen, episode]."""
+) -> ProofSeed:
     from continuon.hope import init, trainable_mask
     from continuon.hope.checkpoint import flatten
     from continuon.learn.loop import max_parameter_delta, seed_steps
@@ -248,7 +266,7 @@ def _one_seed(
     scored = [_scored(params, config, held_out) for params in (*kept, initial)]
     moved = max_parameter_delta(initial, finals[0].params)
     free = flatten(trainable_mask(initial))
-    result = ProofSeed(
+    return ProofSeed(
         seed=seed,
         updates=int(finals[0].step),
         trained=float(scored[0][0].mean()),
@@ -260,8 +278,8 @@ def _one_seed(
         ),
         novelty_before=scored[2][1],
         novelty_after=scored[0][1],
+        by_episode=tuple(tuple(errors.tolist()) for errors, _ in scored),
     )
-    return result, np.stack([errors for errors, _ in scored])
 
 
 def _scored(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.recipe import Recipe
+from continuon.rlds.episode import EpisodeMetadata, StreamSpec
+from continuon.rlds.images import encode_jpeg
+from continuon.rlds.recorder import EpisodeRecorder
 
 HEIGHT, WIDTH = 8, 12
 TINY: dict[str, Any] = {
@@ -76,6 +80,32 @@ def noise_episodes(
         )
         for index, episode in enumerate(told)
     )
+
+
+def record_episode(folder: Path, episode: EpisodeArrays, *, start_wall_ns: int) -> None:
+    """Write a made-up episode as a recording, its images as JPEG."""
+    streams = [
+        StreamSpec(name="rgb", codec="jpeg", width=WIDTH, height=HEIGHT),
+        StreamSpec(name="action", codec="vector", names=episode.action_names),
+    ]
+    metadata = EpisodeMetadata(
+        episode_id=episode.episode_id,
+        origin="synthetic",
+        xr_mode="trainer",
+        control_role="human_teleop",
+        action_source="human_teleop_xr",
+        environment_id="made-up",
+        robot_id="made-up",
+        robot_model="made-up",
+        frame_convention="none",
+        start_wall_ns=start_wall_ns,
+    )
+    with EpisodeRecorder(folder, metadata, streams, lossless_pacing=True) as recorder:
+        for tick, now_ns in enumerate(episode.stamp_ns.tolist()):
+            image = encode_jpeg(np.ascontiguousarray(episode.images[tick]))
+            recorder.rgb(image, capture_ns=now_ns + 1)
+            recorder.vector("action", episode.action[tick], capture_ns=now_ns + 1)
+        recorder.close()
 
 
 def episode_of(

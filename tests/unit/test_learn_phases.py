@@ -4,18 +4,21 @@ import csv
 import json
 
 import attrs
+import numpy as np
 import pytest
 
 from continuon._specs.learn.examples import (
     RECIPE,
     TINY,
     noise_episodes,
+    record_episode,
     stripe_episodes,
 )
 from continuon.errors import ContractError, DataError, UsageError
+from continuon.learn.controls import deal_labels
 from continuon.learn.data import split_by_time
 from continuon.learn.evidence import write_json
-from continuon.learn.proof import prove, run_proof
+from continuon.learn.proof import margins, prove, run_proof
 from continuon.learn.resources import ResourceMonitor
 from continuon.learn.sanity import METRIC_COLUMNS, run_sanity, sanity_of
 
@@ -135,11 +138,63 @@ def test_data_that_teach_something_pass_the_proof(tmp_path):
         assert len(facts[name]) == 64
 
 
+@pytest.mark.req("R-LEARN-40")
+def test_the_margin_is_what_the_reports_own_errors_say(tmp_path):
+    report = proof_of(stripe_episodes(15), seeds=(0, 1, 2))
+    write_json(tmp_path / "proof.json", report.as_dict())
+    told = json.loads((tmp_path / "proof.json").read_text())
+    errors = np.array([seed["by_episode"] for seed in told["seeds"]])
+    assert errors.shape == (3, 3, report.held_out_episodes)
+    over_frozen, over_shuffled = margins(errors)
+    assert attrs.asdict(over_frozen) == told["improvement_over_frozen"]
+    assert attrs.asdict(over_shuffled) == told["improvement_over_shuffled"]
+    of_seeds = (errors[:, 1] - errors[:, 0]).mean(1)
+    half = 4.303 * of_seeds.std(ddof=1) / np.sqrt(3)
+    assert over_shuffled.low <= of_seeds.mean() - half < of_seeds.mean()
+    assert told["seeds"][1]["shuffled"] == pytest.approx(errors[1, 1].mean())
+
+
+def _noise_all_over(seed):
+    rng = np.random.default_rng([seed, 9])
+    return [
+        attrs.evolve(e, images=rng.integers(0, 256, e.images.shape, np.uint8))
+        for e in noise_episodes(15, seed=seed)
+    ]
+
+
+def _dealt(seed):
+    return deal_labels(stripe_episodes(15, seed=seed), np.random.default_rng(seed))
+
+
 @pytest.mark.req("R-LEARN-41")
-def test_labels_that_are_noise_fail_the_proof():
-    report = proof_of(noise_episodes(15))
-    assert report.verdict == "FAILED"
-    assert any("shuffled-label" in reason for reason in report.reasons)
+@pytest.mark.parametrize(
+    "made", [lambda seed: noise_episodes(15, seed=seed), _noise_all_over, _dealt]
+)
+def test_nothing_to_learn_fails_the_proof_whatever_was_drawn(made):
+    for seed in range(4):
+        report = proof_of(made(seed), seeds=(seed, seed + 10, seed + 20))
+        assert report.verdict == "FAILED"
+        assert any("shuffled-label" in reason for reason in report.reasons)
+        assert report.improvement_over_shuffled_ci_low <= 0
+
+
+@pytest.mark.req("R-LEARN-41")
+def test_recordings_of_noise_fail_the_proof_and_the_report_says_so(tmp_path):
+    for index, episode in enumerate(_noise_all_over(0)):
+        record_episode(tmp_path / "episodes", episode, start_wall_ns=index)
+    report = run_proof(
+        tmp_path / "episodes",
+        output=tmp_path / "proof.json",
+        num_steps=40,
+        seeds=(0, 1, 2),
+        minimum_episodes=15,
+        recipe=RECIPE,
+        overrides=TINY,
+    )
+    told = json.loads((tmp_path / "proof.json").read_text())
+    assert report.verdict == told["verdict"] == "FAILED"
+    assert told["origin"] == "synthetic"
+    assert told["improvement_over_shuffled_ci_low"] <= 0
 
 
 @pytest.mark.req("R-LEARN-40")
