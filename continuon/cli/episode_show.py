@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import attrs
 from cyclopts import Parameter
 
 from continuon.cli.episodes import recordings
@@ -15,6 +16,7 @@ from continuon.cli.render import Result
 from continuon.errors import MissingPackageError, UsageError
 
 if TYPE_CHECKING:
+    from continuon.rlds.recording import Recording
     from continuon.rlds.statistics import ColumnStatistics
 
 __all__ = ["show", "stats", "view"]
@@ -65,6 +67,12 @@ def show(path: One, *, picture: Path | None = None) -> Result:
             f"clock {stream.spec.clock}" + (f"  {drops} dropped" if drops else "")
         )
     lines += [f"  warning {f.code} {f.text} ({f.where})" for f in report.warnings]
+    plan = _plan_facts(recording)
+    if plan is not None:
+        data["plan"] = plan
+        lines.append(
+            f"  plan     {plan['steps']:>6} steps   {', '.join(plan['blocks'])}"
+        )
     if report.figures.get("steps"):
         from continuon.rlds.overview import overview_picture, overview_text
 
@@ -80,6 +88,28 @@ def show(path: One, *, picture: Path | None = None) -> Result:
             data["picture"] = str(picture)
             lines.append(f"drawn: {picture}")
     return Result(data=data, text="\n".join(lines))
+
+
+def _plan_facts(recording: Recording) -> dict[str, Any] | None:
+    """Return what the plan's steps in a recording hold; None where it has none."""
+    from continuon.rlds.plan_record import holds_plan, plan_in
+
+    if not holds_plan(recording):
+        return None
+    episode = plan_in(recording)
+    held = {
+        field.name
+        for step in episode.steps
+        for part in (step.observation, step.action)
+        for field in attrs.fields(type(part))
+        if getattr(part, field.name)
+    }
+    return {
+        "steps": len(episode.steps),
+        "masked": sum(not step.valid for step in episode.steps),
+        "blocks": sorted(held),
+        "blobs": len(episode.blobs),
+    }
 
 
 def stats(path: Path) -> Result:

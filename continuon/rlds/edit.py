@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from continuon.errors import DataError, UsageError
 from continuon.rlds.episode import RGB, EndReason, EpisodeMetadata, StreamSpec
 from continuon.rlds.layout import Opening, clock_channel
-from continuon.rlds.plan_record import holds_plan
+from continuon.rlds.plan_edit import cut_plan, join_plans
+from continuon.rlds.plan_record import holds_plan, plan_in, record_plan
 from continuon.rlds.recorder import RecordingSummary
 from continuon.rlds.recording import Recording, Stream
 from continuon.rlds.rewrite import write_recording
 from continuon.rlds.sample_queue import Sample
 from continuon.rlds.setup import setup_differences
 from continuon.rlds.steps import nearest
+from continuon.rlds.stream_spec import STEPS
 
 __all__ = ["Span", "cut_points", "cut_recording", "first_frame_ns", "join_recordings"]
 
 
+_MS = 1_000_000
 _ALSO = ("environment_id", "task", "owner", "share", "safety")
 """What two recordings share, beside their setup, to be one episode."""
 
@@ -95,14 +98,13 @@ def cut_recording(
 ) -> RecordingSummary:
     """Write the part of a recording within a span, as an episode of its own.
 
-    It ends as `slice`, unless the span holds the end of the whole.
+    It ends as `slice`, unless the span holds the end of the whole. Of a recording that
+    holds the plan's steps these are cut, each with all that belongs to it.
 
     Raises:
-        DataError: no frame lies in it, such an episode is there, or the recording
-            holds steps of the plan.
+        DataError: no frame lies in it, or such an episode is there.
         OSError: the disk refused; nothing remains then.
     """
-    _refuse_plan(recording)
     stamps = _frames(recording)
     inside = (stamps >= span.start_ns) & (stamps < span.stop_ns)
     if not inside.any():
@@ -113,13 +115,21 @@ def cut_recording(
             seen=f"{(span.start_ns - int(stamps[0])) / 1e9:.3f} s to "
             f"{(span.stop_ns - int(stamps[0])) / 1e9:.3f} s",
         )
+    metadata = _derived(recording, episode_id, "cut", span.start_ns - int(stamps[0]))
+    if holds_plan(recording):
+        part = cut_plan(
+            plan_in(recording),
+            start_ns=span.start_ns,
+            stop_ns=span.stop_ns,
+            metadata=metadata,
+        )
+        return record_plan(part, directory)[0]
     rows = {
         name: _with_frames(s, stamps, inside)
         if s.spec.is_image and name != RGB
         else _rows(s, span)
         for name, s in recording.streams.items()
     }
-    metadata = _derived(recording, episode_id, "cut", span.start_ns - int(stamps[0]))
     reaches_end = span.stop_ns > int(stamps[-1])
     return write_recording(
         directory,
@@ -138,6 +148,8 @@ def join_recordings(
     Times stay as they are where each starts after the one before; else they are moved
     by what the wall clock says lies between.
 
+    Steps of the plan move by whole milliseconds, their last time unit.
+
     Raises:
         DataError: another setup or origin, times that overlap, or such an episode is
             there.
@@ -150,12 +162,18 @@ def join_recordings(
         )
     first = recordings[0]
     for other in recordings:
-        _refuse_plan(other)
         _check_setup(first, other)
     shifts = _shifts(recordings)
     metadata = _derived(first, episode_id, "join", 0)
     sources = {"joined_from": " ".join(r.metadata.episode_id for r in recordings)}
     metadata = attrs.evolve(metadata, provenance={**metadata.provenance, **sources})
+    if holds_plan(first):
+        whole = join_plans(
+            [plan_in(recording) for recording in recordings],
+            shifts_ns=[-(-shift // _MS) * _MS for shift in shifts],
+            metadata=metadata,
+        )
+        return record_plan(whole, directory)[0]
     return write_recording(
         directory,
         Opening(metadata, _specs(first)),
@@ -169,6 +187,8 @@ def join_recordings(
 
 
 def _frames(recording: Recording) -> NDArray[np.int64]:
+    if holds_plan(recording):  # the first document is their head
+        return np.sort(recording.streams[STEPS].capture_ns[1:])
     frames = recording.streams.get(RGB)
     if frames is None or not len(frames):
         raise DataError(
@@ -178,16 +198,6 @@ def _frames(recording: Recording) -> NDArray[np.int64]:
             seen=sorted(recording.streams),
         )
     return np.sort(frames.capture_ns)
-
-
-def _refuse_plan(recording: Recording) -> None:
-    if holds_plan(recording):
-        raise DataError(
-            "E-RLDS-EDIT-006",
-            "a recording that holds the plan's steps is not cut or joined",
-            where=recording.path,
-            hint="cut it before it is taken in, or take it in from its directory",
-        )
 
 
 def _specs(recording: Recording) -> tuple[StreamSpec, ...]:
@@ -337,6 +347,9 @@ def _shifts(recordings: Sequence[Recording]) -> list[int]:
 
 
 def _span(recording: Recording) -> tuple[int, int]:
+    if holds_plan(recording):  # a command that holds is older than its step
+        stamps = _frames(recording)
+        return int(stamps[0]), int(stamps[-1])
     times = [s.capture_ns for s in recording.streams.values() if len(s)]
     if not times:
         raise DataError(
