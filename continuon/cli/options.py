@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -73,24 +73,29 @@ def layer(
     function: Callable[..., Any],
     given: Mapping[str, Any],
     environ: Mapping[str, str] | None = None,
+    commands: Collection[str] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Find values that the command line left out: file first, environment over it.
 
     The file is `continuon.toml` in the working directory, or the one that
     CONTINUON_CONFIG names; its table is the command's words joined by dots. A variable
     is CONTINUON_<WORDS>_<PARAMETER>. Several values are an array in the file, and are
-    separated by the system's path separator in a variable.
+    separated by the system's path separator in a variable. `commands` are all whose
+    tables the file may hold.
 
     Returns:
         Tokens to append to the command line, and each parameter's origin.
 
     Raises:
-        UsageError: the file is no TOML or names a parameter that does not exist.
+        UsageError: the file is no TOML, names a command or parameter that does not
+            exist, or has anything where no command looks.
     """
     env = os.environ if environ is None else environ
     parameters = inspect.signature(function).parameters
     hints = get_type_hints(function)
-    table, file = _file_table(words, env)
+    tree, file = _read_file(env)
+    _check_tables(tree, commands or {words}, file)
+    table = {k: v for k, v in _table_of(words, tree).items() if not isinstance(v, dict)}
     for name in table:
         if name.replace("-", "_") not in parameters:
             raise UsageError(
@@ -136,7 +141,7 @@ def check_at_least_one(**counts: int) -> None:
             )
 
 
-def _file_table(words: str, env: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
+def _read_file(env: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
     named = env.get("CONTINUON_CONFIG")
     path = Path(named) if named else Path(CONFIG_NAME)
     if not path.exists():
@@ -148,7 +153,7 @@ def _file_table(words: str, env: Mapping[str, str]) -> tuple[dict[str, Any], Pat
             )
         return {}, path
     try:
-        table: Any = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8")), path
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             "E-CLI-CONFIG-001",
@@ -156,11 +161,42 @@ def _file_table(words: str, env: Mapping[str, str]) -> tuple[dict[str, Any], Pat
             where=path,
             seen=error,
         ) from error
+
+
+def _table_of(words: str, tree: dict[str, Any]) -> dict[str, Any]:
+    table = tree
     for word in words.split():
-        table = table.get(word, {}) if isinstance(table, dict) else {}
-    if not isinstance(table, dict):
-        return {}, path
-    return {k: v for k, v in table.items() if not isinstance(v, dict)}, path
+        table = table.get(word, {})
+    return table
+
+
+def _check_tables(
+    tree: Mapping[str, Any], known: Collection[str], file: Path, above: str = ""
+) -> None:
+    """Refuse what no command would ever read: it was meant for one.
+
+    Raises:
+        UsageError: E-CLI-CONFIG-005.
+    """
+    for name, value in tree.items():
+        words = f"{above} {name}".strip()
+        leads = any(f"{one} ".startswith(f"{words} ") for one in known)
+        is_table = isinstance(value, dict)
+        if leads and is_table:
+            _check_tables(value, known, file, words)
+        elif leads or is_table or above not in known:
+            raise _misplaced(words, file)
+
+
+def _misplaced(words: str, file: Path) -> UsageError:
+    return UsageError(
+        "E-CLI-CONFIG-005",
+        "the configuration has something where no command looks",
+        where=file,
+        seen=words,
+        allowed="tables named by a command's words, with its parameters as values",
+        hint="continuon --help names the commands; each has --help of its own",
+    )
 
 
 def _from_text(kind: Any, text: str, variable: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +72,8 @@ def run(
 
     workspace(Path(), episodes_from)  # refuses a recording that is not there
     check_at_least_one(episodes=episodes)
+    if num_steps is not None:
+        check_at_least_one(num_steps=num_steps)
     if only is not None and only not in PHASES:
         raise UsageError(
             "E-PIPE-PHASE-001",
@@ -245,6 +248,20 @@ def validate(*, real_hardware: bool = False, home: Path | None = None) -> Result
     return run(home=place.root, rig=rig, only="validate")
 
 
+@contextmanager
+def _named(home: Path) -> Iterator[None]:
+    """Name the home to the steps that ask the environment for it."""
+    before = os.environ.get("CONTINUON_HOME")
+    os.environ["CONTINUON_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CONTINUON_HOME"]
+        else:
+            os.environ["CONTINUON_HOME"] = before
+
+
 def manage(
     *,
     home: Path | None = None,
@@ -311,7 +328,7 @@ def manage(
     for name, (asked, words) in places.items():
         if asked:
             say(f"running: continuon {' '.join(words)}")
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr), _named(root.root):
                 codes[name] = program(words)
             if codes[name]:
                 break
@@ -329,6 +346,8 @@ def manage(
         "next": inventory.next_commands,
         "ran": codes,
         "dry_run": not codes,
+        "would_write": {},
+        "done": bool(codes),
     }
     worst = next((code for code in codes.values() if code), 0)
     return Result(data=facts, text="\n".join(lines), exit_code=worst)

@@ -66,7 +66,8 @@ def _dispatch(common: Common, tokens: list[str]) -> int:
         _parser(command, function)(["--help"])
         return 0
     given = _bind(command, _all_optional(function), rest).arguments
-    extra, origins = layer(command.words, function, given)
+    known = {one.words for one in COMMANDS}
+    extra, origins = layer(command.words, function, given, commands=known)
     bound = _bind(command, function, [*extra, *rest])
     bound.apply_defaults()
     values = dict(bound.arguments)
@@ -76,8 +77,10 @@ def _dispatch(common: Common, tokens: list[str]) -> int:
             for name, origin in origins.items()
         }
         return emit(Result(data=rows), common)
-    if common.dry_run:
+    if common.dry_run and not command.steps:
         return emit(_plan(command, values), common)
+    if common.dry_run:
+        values |= dict.fromkeys(command.steps, False)
     result = function(**values)
     return emit(cast("Result", result), common)
 

@@ -24,6 +24,7 @@ def export(
     level: Literal["training", "partner", "public"] = "training",
     redact: Literal["nothing", "faces"] = "nothing",
     key: Path | None = None,
+    home: Path | None = None,
 ) -> Result:
     """Write anonymised episodes that may leave the robot, signed.
 
@@ -42,24 +43,27 @@ def export(
     key
         Private key that signs the manifest; default keys/export.pem below the home,
         made on first use.
+    home
+        Whose secret and key these are; default CONTINUON_HOME, else
+        /opt/continuonos/brain.
     """
     from continuon.pipeline.secret import export_secret, export_signer
     from continuon.rlds.export import export_episodes
     from continuon.rlds.sharing_level import SharingLevel
 
-    home = Home.from_environment()
+    place = Home(home) if home is not None else Home.from_environment()
     find_boxes: FindBoxes | None = None
     if redact == "faces":
         from continuon.rlds.faces import face_finder
 
         find_boxes = face_finder()
     report = export_episodes(
-        episodes_dir or home.episodes,
-        output_dir or home.export,
-        secret=export_secret(home),
+        episodes_dir or place.episodes,
+        output_dir or place.export,
+        secret=export_secret(place),
         origin_tag=read_environment().export_origin,
         level=SharingLevel(level),
-        signer=export_signer(home) if key is None else _key(key),
+        signer=export_signer(place) if key is None else _key(key),
         find_boxes=find_boxes,
     )
     return Result(data=report, exit_code=report.exit_code)

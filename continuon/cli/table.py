@@ -17,12 +17,14 @@ class Command:
         summary: one line for the table of commands.
         writes: parameters that name what it would write or move; with any, `--dry-run`
             prints them and does nothing.
+        steps: switches that make it write; with `--dry-run` they are off and it reads.
     """
 
     words: str
     target: str
     summary: str
     writes: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 COMMANDS = (
@@ -202,7 +204,12 @@ COMMANDS = (
         ("database",),
     ),
     Command("validate", "pipeline:validate", "Validate what was deployed", ("home",)),
-    Command("manage", "pipeline:manage", "Say what is missing and the next commands"),
+    Command(
+        "manage",
+        "pipeline:manage",
+        "Say what is missing and the next commands",
+        steps=("health", "convert_tfrecord", "train_local", "export", "post_validate"),
+    ),
     Command("pipeline run", "pipeline:run", "Run the ten phases", ("home",)),
     Command("pipeline status", "pipeline:status", "Print the receipts of the last run"),
     Command("pipeline report", "pipeline:report", "Write the report page", ("output",)),

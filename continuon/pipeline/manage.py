@@ -86,8 +86,8 @@ def take_inventory(
         ),
         _step(
             "prove",
-            proof.is_file(),
-            "a proof of learning" if proof.is_file() else "no proof of learning",
+            _proven(proof),
+            "a proof of learning" if _proven(proof) else "no proof of learning",
             ["prove", "--rlds-dir", episodes, "--output", proof],
         ),
         _step(
@@ -100,7 +100,10 @@ def take_inventory(
             "export",
             exported > 0,
             f"{exported} anonymised exports",
-            ["export", "--episodes-dir", episodes, "--output-dir", home.export],
+            [
+                *("export", "--episodes-dir", episodes, "--output-dir", home.export),
+                *("--home", home.root),
+            ],
         ),
         _step(
             "train",
@@ -188,6 +191,12 @@ def _deployed(home: Home) -> bool:
     return slots.is_dir() and any(slots.iterdir())
 
 
+def _proven(proof: Path) -> bool:
+    if not proof.is_file():
+        return False
+    return bool(_read(proof, lambda table: table["verdict"]) == "PASSED")
+
+
 def _validated(home: Home) -> bool:
     receipt = read_receipt(home.reports / "receipts" / "10-validate.json")
     return receipt is not None and receipt.verdict is Verdict.PASSED
@@ -222,5 +231,5 @@ def _read(path: Path, take: Callable[[Any], Any]) -> Any:
             f"this {path.name} is damaged",
             where=path,
             seen=f"{type(error).__name__} {error}",
-            hint="remove its folder and convert again",
+            hint="remove it and make it again with the command that wrote it",
         ) from error

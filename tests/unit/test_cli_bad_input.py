@@ -503,6 +503,7 @@ def test_what_a_disk_refuses_is_one_line(tmp_path, fails, monkeypatch, number, c
         ("pipeline run --rig moon", "E-CLI-USAGE-001"),
         ("pipeline run --only dance", "E-PIPE-PHASE-001"),
         ("pipeline run --episodes 0", "E-CLI-COUNT-001"),
+        ("pipeline run --num-steps 0", "E-CLI-COUNT-001"),
         ("record --count 0", "E-CLI-COUNT-001"),
         ("record --workers 0", "E-CLI-COUNT-001"),
         ("record --duration-s nan", "E-CLI-DURATION-001"),
@@ -543,6 +544,32 @@ def test_a_configuration_that_cannot_be_read_is_named(
     status, code = fails("pipeline", "run")
     assert status == 2
     assert code.startswith("E-CLI-CONFIG-")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "pipeline = 3",
+        "[pipeline]\nrun = 3",
+        "[pipeline]\nseed = 3",
+        "[pipeline.rum]\nseed = 3",
+        "[train]\nlaunch = 3",
+        "[pipeline.run.home]\na = 1",
+        "[train.lanch]\nname = 'a'",
+        "[[pipeline.run]]\nseed = 3",
+    ],
+)
+@pytest.mark.parametrize("argv", ["pipeline status", "doctor"])
+def test_nothing_in_the_configuration_is_passed_over(tmp_path, fails, content, argv):
+    (tmp_path / "continuon.toml").write_text(content)
+    assert fails(*argv.split(), "--show-config") == (2, "E-CLI-CONFIG-005")
+
+
+def test_a_configuration_may_speak_to_other_commands(tmp_path, says):
+    (tmp_path / "continuon.toml").write_text(
+        "[train]\nseed = 3\n[train.launch]\nname = 'a'\n[pipeline.run]\nseed = 1\n"
+    )
+    assert says("train", "--show-config")[0] == 0
 
 
 # Bundles and keys.

@@ -16,6 +16,7 @@ from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.gates import ABSENT
 from continuon.pipeline.manage import take_inventory
+from continuon.pipeline.phase import load_phase
 from continuon.pipeline.recording import archive
 from continuon.pipeline.releases import SEED_COUNTER, release_counter
 from continuon.pipeline.secret import export_secret
@@ -128,6 +129,24 @@ def test_the_origins_in_a_build_command_are_those_of_the_converted_episodes(tmp_
     (folder / "manifest.json").write_text('{"origins": ["imported"]}')
     commands = take_inventory(home).next_commands
     assert any("--origins imported" in command for command in commands)
+
+
+@pytest.mark.parametrize(("verdict", "done"), [("PASSED", True), ("FAILED", False)])
+def test_a_proof_that_failed_proves_nothing_to_the_manager(tmp_path, verdict, done):
+    proof = {"verdict": verdict}
+    (tmp_path / "proof_of_learning.json").write_text(json.dumps(proof))
+    (step,) = (s for s in take_inventory(Home(tmp_path)).steps if s.name == "prove")
+    assert step.done is done
+
+
+@pytest.mark.parametrize("name", ["sanity", "proof", "train"])
+def test_a_phase_that_trains_heeds_the_wish_for_another_trainer(
+    tmp_path, monkeypatch, name
+):
+    pytest.importorskip("jax")
+    monkeypatch.setenv("CONTINUON_PREFER_JAX", "0")
+    with pytest.raises(UsageError, match="E-ENV-JAX-002"):
+        load_phase(name).run(Context(root=tmp_path), lambda *_: None)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"splits": [{}]}', "null"])
