@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from continuon.cli.render import Result
-from continuon.errors import UsageError
+from continuon.errors import DataError, TrustError, UsageError
 from continuon.home import Home
 
 __all__ = ["build", "new_key", "show", "sign", "verify"]
@@ -95,6 +95,7 @@ def build(
     from continuon.bundle import build_bundle
     from continuon.bundle.sbom import installed_packages
 
+    _check_origins(artifacts_dir / "policy.weights", origins)
     info = build_bundle(
         output_dir,
         artifacts_dir=artifacts_dir,
@@ -173,6 +174,29 @@ def show(directory: Path, *, legacy: bool = False) -> Result:
 
     manifest = parse_manifest((directory / "edge_manifest.json").read_bytes())
     return Result(data=legacy_view(manifest) if legacy else manifest)
+
+
+def _check_origins(weights: Path, origins: Sequence[str]) -> None:
+    """Refuse what contradicts the training data's origin, where the weights say it.
+
+    Raises:
+        TrustError: E-CLI-ORIGIN-001.
+    """
+    from continuon.tensorfile import read_tensors
+
+    try:
+        said = read_tensors(weights).document["metadata"]["origin"]
+    except (DataError, KeyError, TypeError):
+        return
+    if said is not None and list(origins) != [said]:
+        raise TrustError(
+            "E-CLI-ORIGIN-001",
+            "a policy is labelled as what its training data says of itself",
+            where=weights,
+            seen=", ".join(origins),
+            allowed=said,
+            hint=f"--origins {said}",
+        )
 
 
 def _deltas(

@@ -50,7 +50,8 @@ def sanity(
     sparsity_lambda
         Weight of the write-sparsity term of the loss.
     obs_dim
-        Expected number of proprioceptive inputs; refused if the data has another.
+        Expected numbers that the policy sees at a tick, image height x width x 3 and
+        the proprioceptive ones; refused if the data has another.
     action_dim
         Expected number of action components; refused if the data has another.
     minimum_episodes
@@ -299,7 +300,8 @@ def infer(
     model_path
         What `continuon compile` wrote, or a bundle.
     obs_dim
-        Expected number of proprioceptive inputs.
+        Expected numbers that the policy sees at a tick: image height x width x 3 and
+        the proprioceptive ones.
     action_dim
         Expected number of action components.
     backend

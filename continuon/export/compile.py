@@ -122,7 +122,10 @@ def compile_checkpoint(
         output_dir / "policy.weights",
         loaded.config,
         loaded.params,
-        metadata={"checkpoint_sha256": loaded.sha256},
+        metadata={
+            "checkpoint_sha256": loaded.sha256,
+            "origin": loaded.metadata.get("origin"),
+        },
     )
     golden = golden_record(loaded, inputs, outputs, origin=origin, tolerance=TOLERANCE)
     write_file(output_dir / "golden.json", to_json(golden))

@@ -17,6 +17,7 @@ from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_d
 from continuon.cli.program import run
 from continuon.cli.table import COMMANDS
 from continuon.rlds.images import encode_jpeg
+from continuon.tensorfile import write_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +243,20 @@ def test_a_bundle_is_built_signed_verified_and_shown(release, artifacts, data, t
     assert all((folder / name).stat().st_size == size for name, size in sizes.items())
 
 
+@pytest.mark.req("R-ORIGIN-01")
+@pytest.mark.parametrize(("said", "status"), [("simulated", 5), ("real", 0), (None, 0)])
+def test_no_flag_labels_a_policy_otherwise_than_its_training_data(
+    artifacts, tmp_path, text, said, status
+):
+    weights = artifacts / "policy.weights"
+    weights.unlink()
+    write_tensors(weights, {"a": np.zeros(2)}, {"metadata": {"origin": said}})
+    place = ("--artifacts-dir", artifacts, "--output-dir", tmp_path / "b")
+    facts = ("--version", "1.0.0", "--release-counter", 1, "--origins", "real")
+    text("bundle", "build", *place, *facts, status=status)
+    assert (tmp_path / "b").exists() is (status == 0)
+
+
 def test_the_same_inputs_and_epoch_build_the_same_bytes(
     artifacts, tmp_path, text, monkeypatch
 ):
@@ -454,6 +469,26 @@ def test_the_manager_counts_names_the_next_commands_and_runs_nothing(home, data)
     assert report["inventory"]["episodes"] == 2
     assert any(line.startswith("continuon convert ") for line in report["next"])
     assert files(home) == before
+
+
+def test_a_dry_run_of_the_manager_runs_no_step_and_says_what_is_missing(home, data):
+    episodes(home / "rlds" / "episodes")
+    before = files(home)
+    report = data("manage", "--convert-tfrecord", "--export", "--dry-run")
+    assert (report["dry_run"], report["ran"]) == (True, {})
+    assert report["inventory"]["episodes"] == 2
+    assert files(home) == before
+
+
+def test_the_manager_keeps_what_its_steps_write_below_the_home_that_was_named(
+    tmp_path, home, data
+):
+    other = tmp_path / "other"
+    episodes(other / "rlds" / "episodes")
+    assert data("manage", "--export", "--home", other)["ran"] == {"export": 0}
+    assert (other / "keys" / "export-secret").is_file()
+    assert not home.exists()
+    assert os.environ["CONTINUON_HOME"] == str(home)
 
 
 def test_the_manager_runs_the_flagged_steps_alone_and_writes_one_object(home, data):

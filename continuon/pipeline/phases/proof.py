@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from continuon.environment import read_environment
 from continuon.learn import run_proof
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
@@ -22,6 +23,7 @@ def inputs(context: Context) -> dict[str, Path | str]:
 
 def run(context: Context, progress: Progress) -> Outcome:
     """Train with several seeds beside a frozen and a shuffled-label control."""
+    read_environment().require_jax()
     progress(0, 1, f"training {context.proof_seeds} seeds and their controls")
     report = run_proof(
         context.home.episodes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from continuon.environment import read_environment
 from continuon.learn import run_sanity
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
@@ -24,6 +25,7 @@ def inputs(context: Context) -> dict[str, Path | str]:
 
 def run(context: Context, progress: Progress) -> Outcome:
     """Take the steps and report what moved."""
+    read_environment().require_jax()
     progress(0, 1, "compiling")
     metrics = context.home.trainer_logs / "sanity_metrics.csv"
     report = run_sanity(

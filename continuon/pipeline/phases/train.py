@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from continuon.bundle.sbom import installed_packages
+from continuon.environment import read_environment
 from continuon.export import compile_checkpoint
 from continuon.hope import load_checkpoint
 from continuon.learn import EvaluationReport, TrainReport, train
@@ -37,6 +38,7 @@ def inputs(context: Context) -> dict[str, Path | str]:
 
 def run(context: Context, progress: Progress) -> Outcome:
     """Train, compare with the baselines, compile trained and seed parameters."""
+    read_environment().require_jax()
     home = context.home
     report = train(
         home.tfrecord,
