@@ -48,7 +48,7 @@ def import_(
     ----------
     source
         A Donkeycar tub, a LeRobot, TFDS/RLDS or TUM RGB-D folder, a ROS bag or MCAP
-        file, or the plan's JSON episodes; told by content. Or its .tar.gz.
+        file, or the plan's JSON episodes; told by content. Or its .tar.gz or .zip.
     output_dir
         Where the episodes go.
     episode_steps

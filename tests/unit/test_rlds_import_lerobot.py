@@ -8,7 +8,7 @@ import pytest
 
 from continuon.errors import DataError
 from continuon.rlds.episode import EndReason
-from continuon.rlds.images import decode_colour, encode_colour_png
+from continuon.rlds.images import decode_colour, decode_colour_png, encode_colour_png
 from continuon.rlds.importers.dispatch import import_recording
 from continuon.rlds.importers.harvest import ImportOptions
 from continuon.rlds.recording import open_recording
@@ -132,20 +132,44 @@ def test_what_is_missing_short_or_torn_is_named_and_the_rest_imports(tmp_path):
     assert report.verdict.lenient_errors == {"E-EPISODE-STREAM-001": 1}
 
 
-@pytest.mark.req("R-EPISODE-48")
-def test_a_film_that_breaks_off_in_its_middle_costs_its_episode_alone(tmp_path):
-    source = data_set(tmp_path / "set", [rows(6, 0), rows(6, 1)])
-    path = source / "videos/chunk-000/observation.images.top/episode_000000.mp4"
+def harm(path, share):
+    """Overwrite a film's packets from a share of the way on."""
+    with av.open(str(path)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
     data = bytearray(path.read_bytes())
-    start = data.index(b"mdat") + 4
-    data[start : start + 4000] = bytes(len(data[start : start + 4000]))
+    for at, size in places[int(share * len(places)) :]:
+        data[at + 5 : at + size] = b"\xff" * (size - 5)
     path.write_bytes(data)
+    return path
+
+
+@pytest.mark.req("R-EPISODE-48")
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_film_that_breaks_off_keeps_its_frames_up_to_the_damage(tmp_path, share):
+    source = data_set(tmp_path / "set", [rows(12, 0), rows(6, 1)])
+    harm(source / "videos/chunk-000/observation.images.top/episode_000000.mp4", share)
     report = import_recording(source, tmp_path / "out")
-    assert set(losses(report)) <= {"003", "015", "017", "006"}
     assert report.exit_code == 3
-    whole = [p for p in report.episodes if p.stem.endswith("00001")]
-    assert len(open_recording(whole[0]).streams["rgb"]) == 6
+    found = {path.stem[-6:]: open_recording(path) for path in report.episodes}
+    whole = next(r for name, r in found.items() if name.endswith("00001"))
+    assert len(whole.streams["rgb"]) == 6
+    cut = [recording for recording in found.values() if recording is not whole]
+    if not share:
+        assert losses(report) == {"017": 1}
+        assert not cut
+    else:
+        (part,) = cut
+        frames = len(part.streams["rgb"])
+        assert 0 < frames <= 6
+        assert losses(report) == {"018": 3 * (12 - frames)}
+        assert len(part.streams["action"]) == frames
+        for row, blob in enumerate(part.streams["rgb"].blobs):
+            assert (decode_colour_png(blob) == 10 * row).all()
+        assert part.end_reason == "slice"
+        assert part.metadata.provenance["steps_of_source"] == "12"
     assert not list((tmp_path / "out").glob("*.part"))
+    again = import_recording(source, tmp_path / "out")
+    assert (again.episodes, again.losses) == (report.episodes, report.losses)
 
 
 @pytest.mark.req("R-EPISODE-49")

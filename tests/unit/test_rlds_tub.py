@@ -4,7 +4,9 @@ import errno
 import io
 import json
 import resource
+import stat
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -347,6 +349,64 @@ def test_what_an_archive_holds_beside_plain_files_is_named_as_lost(tmp_path):
     report = import_recording(packed, tmp_path / "out")
     assert (report.exit_code, losses(report)) == (3, {"001": 2})
     assert report.losses[0].text.endswith("../evil.txt, tub/images/7.jpg")
+
+
+def zipped(source, target):
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(source.rglob("*")):
+            archive.write(path, f"tub/{path.relative_to(source)}")
+    return target
+
+
+@pytest.mark.req("R-EPISODE-45")
+def test_a_zipped_tub_imports_as_the_folder_does_and_tells_what_it_left(tmp_path):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(3)]])
+    plain = import_recording(source, tmp_path / "a")
+    packed = zipped(source, tmp_path / "tub.bin")  # no suffix is believed
+    unpacked = import_recording(packed, tmp_path / "b")
+    assert (unpacked.exit_code, losses(unpacked)) == (0, {})
+    assert [len(open_recording(p).streams["rgb"]) for p in unpacked.episodes] == [
+        len(open_recording(p).streams["rgb"]) for p in plain.episodes
+    ]
+    with zipfile.ZipFile(packed, "a") as archive:
+        link = zipfile.ZipInfo("tub/images/9.jpg")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+        for name in ("../evil.txt", "/tmp/continuon-evil.txt", "tub/._x.jpg"):
+            archive.writestr(name, b"evil")
+    again = import_recording(packed, tmp_path / "c")
+    assert (again.exit_code, losses(again)) == (3, {"001": 3})
+    assert not (tmp_path / "evil.txt").exists()
+    assert not Path("/tmp/continuon-evil.txt").exists()
+
+
+@pytest.mark.req("R-EPISODE-45")
+@pytest.mark.parametrize("place", [0.3, 0.6])
+def test_a_damaged_zip_is_named_and_not_taken_for_whole(tmp_path, place):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(3)]])
+    packed = zipped(source, tmp_path / "tub.zip")
+    data = bytearray(packed.read_bytes())
+    at = int(place * len(data))
+    data[at : at + 40] = bytes(byte ^ 0x55 for byte in data[at : at + 40])
+    packed.write_bytes(data)
+    with pytest.raises(DataError, match="IMPORT-004"):
+        import_recording(packed, tmp_path / "out")
+
+
+@pytest.mark.req("R-EPISODE-45")
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_is_measured_by_what_comes_out_of_it(tmp_path, monkeypatch, kind):
+    source = tub(tmp_path / "tub", [[row(i) for i in range(3)]])
+    (source / "big").write_bytes(bytes(100_000))
+    packed = tmp_path / "packed"
+    if kind == "zip":
+        zipped(source, packed)
+    else:
+        with tarfile.open(packed, "w:gz") as archive:
+            archive.add(source, "tub")
+    monkeypatch.setattr("continuon.rlds.importers.unpack._MAX_UNPACKED_BYTES", 90_000)
+    with pytest.raises(DataError, match="IMPORT-003"):
+        import_recording(packed, tmp_path / "out")
 
 
 def test_an_episode_has_at_least_one_step(tmp_path):

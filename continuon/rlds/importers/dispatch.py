@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from continuon.errors import ContractError, DataError
@@ -68,11 +68,11 @@ def import_recording(
     with locate(source, harvest) as (kind, found):
         for episode in _importer(kind)(found, harvest, options):
             output_dir.mkdir(parents=True, exist_ok=True)
-            path = _written(episode, output_dir, harvest)
-            if path is None:
+            written = _written(episode, output_dir, harvest)
+            if written is None:
                 continue
+            path, counts = written
             paths.append(path)
-            counts = episode.counts
             steps += counts.get(RGB, max(counts.values(), default=0))
             if progress is not None:
                 progress(len(paths), episode.metadata.episode_id)
@@ -98,20 +98,29 @@ def import_recording(
 
 def _written(
     episode: ImportedEpisode | ImportedPlan, output_dir: Path, harvest: Harvest
-) -> Path | None:
-    """Write one episode; None, and a named loss, where its source breaks off in it.
+) -> tuple[Path, Mapping[str, int]] | None:
+    """Write one episode, up to where its film breaks off; returns it and its counts.
+
+    None, and a named loss, where nothing of it can be written.
 
     Raises:
         DataError: a full disk, or another episode of its name.
     """
     try:
         if isinstance(episode, ImportedPlan):
-            return write_plan_episode(episode, output_dir)
-        return write_episode(episode, output_dir)
+            return write_plan_episode(episode, output_dir), episode.counts
+        return write_episode(episode, output_dir), episode.counts
     except (ContractError, DataError) as error:
         if error.code in _NOT_THE_SOURCES_FAULT:
             raise
-        harvest.lose("E-RLDS-LOSS-017", f"{episode.metadata.episode_id} ({error.what})")
+        what = f"{episode.metadata.episode_id} ({error.what})"
+        shorter = episode.shorter() if isinstance(episode, ImportedEpisode) else None
+        if isinstance(episode, ImportedEpisode) and shorter is not None:
+            lost = episode.samples - shorter.samples
+            if lost > 0:
+                harvest.lose("E-RLDS-LOSS-018", what, lost)
+                return _written(shorter, output_dir, harvest)
+        harvest.lose("E-RLDS-LOSS-017", what)
         return None
 
 

@@ -30,7 +30,8 @@ class Film(Sequence[Any]):
     """The frames of a film at given times; a row without a frame is None.
 
     Rows are meant to be read in order. Asking for an earlier one starts again at the
-    key frame before it.
+    key frame before it. Where the film turns out to be damaged, it ends: no row from
+    there on is known any more.
 
     Args:
         path: a film that PyAV (FFmpeg) reads.
@@ -48,13 +49,17 @@ class Film(Sequence[Any]):
         self._frames: Iterator[Any] | None = None
         self._at: int | None = None
         self._last: Any = None
+        self._end: int | None = None
 
     def __len__(self) -> int:
         return len(self._wanted)
 
     def known(self) -> list[bool]:
         """Return for each row whether the film has its frame; none is decoded."""
-        return [stamp is not None for stamp in self._wanted]
+        end = self._end
+        return [
+            stamp is not None and (end is None or stamp < end) for stamp in self._wanted
+        ]
 
     def __getitem__(self, row: Any) -> Any:
         """Return a row's frame, uint8 [height, width, 3], or None.
@@ -67,14 +72,26 @@ class Film(Sequence[Any]):
             return None
         if stamp == self._at:
             return self._last
+        try:
+            self._last = self._decoded(stamp)
+        except DataError:
+            self._end = stamp if self._end is None else min(stamp, self._end)
+            raise
+        self._at = stamp
+        return self._last
+
+    def _decoded(self, stamp: int) -> Any:
         if self._frames is None or self._at is None or stamp < self._at:
             self._frames = self._decode(stamp)
         for frame in self._frames:
             if frame.pts == stamp:
-                self._at = stamp
-                self._last = frame.to_ndarray(format="rgb24")
-                return self._last
-        raise _damaged(self._path, f"no frame at {float(stamp * self._base):.3f} s")
+                if frame.is_corrupt:
+                    raise _damaged(self._path, f"{self._time(stamp)} is torn")
+                return frame.to_ndarray(format="rgb24")
+        raise _damaged(self._path, f"no frame at {self._time(stamp)}")
+
+    def _time(self, stamp: int) -> str:
+        return f"{float(stamp * self._base):.3f} s"
 
     def _decode(self, stamp: int) -> Iterator[Any]:
         av = _av()

@@ -42,6 +42,7 @@ LOSSES: Mapping[str, str] = {
     "E-RLDS-LOSS-015": "pictures of a film that has fewer frames than its table rows",
     "E-RLDS-LOSS-016": "samples stamped before the sample that they follow",
     "E-RLDS-LOSS-017": "episodes that broke off while they were written, left out",
+    "E-RLDS-LOSS-018": "samples behind the place where a film breaks off, left out",
 }
 """Code -> what is lost. A source whose every entry is zero imports with exit 0."""
 

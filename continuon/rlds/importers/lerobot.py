@@ -282,7 +282,7 @@ class _Reader:
         if self.options.jpeg_quality is not None:
             codec = Codec.JPEG
             self.harvest.lose("E-RLDS-LOSS-010", key, known.count(True))
-        return Pictures(codec=codec, frames=frames, known=known)
+        return Pictures(codec=codec, frames=frames)
 
     def _images(self, key: str, rows: Any) -> Pictures | None:
         if key not in rows.column_names:

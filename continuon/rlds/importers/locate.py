@@ -40,7 +40,7 @@ class Format(StrEnum):
 _KNOWN = (
     "a Donkeycar tub v2, a LeRobot data set (v2, v3), a TFDS/RLDS directory, a TUM "
     "RGB-D folder, folders of depth and colour PNGs, a ROS bag (1, 2), an MCAP file, "
-    "the plan's JSON episodes; or one of these as .tar.gz"
+    "the plan's JSON episodes; or one of these as .tar.gz or .zip"
 )
 
 

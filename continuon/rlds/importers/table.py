@@ -26,6 +26,7 @@ from continuon.rlds.episode import (
     EpisodeMetadata,
     StreamSpec,
 )
+from continuon.rlds.importers.film import Film
 from continuon.rlds.importers.harvest import Harvest
 from continuon.rlds.importers.own_times import is_whole_picture
 from continuon.rlds.importers.write import ImportedEpisode, Reading
@@ -46,18 +47,17 @@ class Pictures:
     """The pictures of one camera, one a step: encoded bytes, None where there is none.
 
     A picture of a film is an array, decoded when it is asked for and encoded by the
-    recorder; `known` says which of them there are, so that none is decoded to find out.
+    recorder; the film says which of them there are, so none is decoded to find out.
     """
 
     codec: Codec
     frames: Sequence[bytes | NDArray[Any] | None]
     depth_unit_m: float = 0.001
-    known: Sequence[bool] | None = None
 
     def whole(self, start: int, stop: int) -> list[bool]:
         """Return for each step from `start` to `stop` whether its picture is whole."""
-        if self.known is not None:
-            return list(self.known[start:stop])
+        if isinstance(self.frames, Film):
+            return self.frames.known()[start:stop]
         frames = (self.frames[row] for row in range(start, stop))
         return [
             is_whole_picture(frame, self.codec)
@@ -229,7 +229,21 @@ def _episode(
         counts=counts,
         jpeg_quality=table.jpeg_quality,
         end_reason=table.end_reason if at_end else EndReason.SLICE,
+        shorter=partial(_shorter, table, start, stop),
     )
+
+
+def _shorter(table: StepTable, start: int, stop: int) -> ImportedEpisode | None:
+    """Return the steps before the first whose main picture is found to be missing.
+
+    What it leaves out is counted by who asks for it.
+    """
+    main = table.pictures.get(RGB)
+    whole = [True] * (stop - start) if main is None else main.whole(start, stop)
+    end = start + [*whole, False].index(False)
+    if end == start:
+        return None
+    return _episode(table, start, end, Harvest(), is_whole=False)
 
 
 def _kept(

@@ -47,6 +47,8 @@ class ImportedEpisode:
         readings: gives all samples in time order; called once, and only if needed.
         counts: samples that it will give, by stream.
         jpeg_quality: of pictures that are given as arrays and stored as JPEG.
+        shorter: gives, once reading it failed, the episode up to the damage that was
+            found; None where nothing is left of it.
     """
 
     metadata: EpisodeMetadata
@@ -56,6 +58,12 @@ class ImportedEpisode:
     end_reason: EndReason = EndReason.SLICE
     jpeg_quality: int = 95
     clock_offsets: tuple[ClockOffset, ...] = ()
+    shorter: Callable[[], ImportedEpisode | None] = lambda: None
+
+    @property
+    def samples(self) -> int:
+        """How many samples it will give."""
+        return sum(self.counts.values())
 
 
 @attrs.frozen(eq=False)
