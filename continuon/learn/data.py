@@ -107,8 +107,8 @@ def load_arrays(
             has it, else nothing.
 
     Raises:
-        DataError: nothing is there, an episode lacks a state name, or a step's image
-            cannot be decoded. Nothing is ever made up in its place.
+        DataError: nothing is there, an episode lacks actions or a state name, or a
+            step's image cannot be decoded. Nothing is ever made up in its place.
     """
     from continuon.rlds.steps import read_steps
 
@@ -153,6 +153,13 @@ def _arrays(
     steps: EpisodeSteps, images: NDArray[np.uint8], names: tuple[str, ...]
 ) -> EpisodeArrays:
     where = steps.metadata.episode_id
+    if not steps.action_names:
+        raise DataError(
+            "E-LEARN-DATA-007",
+            "an episode holds observations alone, and no action to learn from",
+            where=where,
+            hint="move it out of the folder that is learnt from",
+        )
     missing = [name for name in names if name not in steps.state_names]
     if missing:
         raise DataError(

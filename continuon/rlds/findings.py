@@ -76,6 +76,11 @@ RULES: Mapping[str, tuple[Severity, Severity, str]] = {
     "E-EPISODE-SHARE-003": (_E, _E, "public, but what it holds was never rated"),
     "E-EPISODE-STREAM-001": (_E, _E, "a required stream is absent or empty"),
     "E-EPISODE-STREAM-002": (_E, _E, "a stream has another codec than its name wants"),
+    "E-EPISODE-STREAM-003": (
+        _E,
+        _W,
+        "no action: an episode to keep, not to learn from",
+    ),
     "E-EPISODE-TIME-001": (_E, _E, "time goes backwards in a stream"),
     "E-EPISODE-TIME-002": (_W, _W, "two samples of a stream carry the same time"),
     "E-EPISODE-TIME-003": (

@@ -130,7 +130,7 @@ def convert(
         for file in files:
             try:
                 steps = steps_of(file)
-                _require_finite(steps)
+                _require_actions(steps)
                 writer.add(steps, max_segment_bytes)
             except DataError as error:
                 skipped.append(Skipped(file.name, error.code, str(error)))
@@ -173,8 +173,15 @@ def convert(
     return _report(final, manifest, is_fresh=True)
 
 
-def _require_finite(steps: EpisodeSteps) -> None:
-    """Refuse an episode with a command that is no number: nobody may learn from it."""
+def _require_actions(steps: EpisodeSteps) -> None:
+    """Refuse an episode without commands, or with one that is no number."""
+    if not steps.action_names:
+        raise DataError(
+            "E-RLDS-CONVERT-005",
+            "an episode without actions is kept as a recording, and not learnt from",
+            where=steps.source_path.name,
+            seen="observations alone",
+        )
     bad = np.flatnonzero(~np.isfinite(steps.action).all(axis=1))
     if bad.size:
         raise DataError(

@@ -136,8 +136,11 @@ def _stamp_source(recording: Recording) -> str:
 
 
 def _stream_findings(recording: Recording) -> Iterator[Finding]:
+    if ACTION not in recording.streams:
+        yield found("STREAM-003", ACTION, "no such stream")
     for name in (RGB, ACTION):
-        if name not in recording.streams or not len(recording.streams[name]):
+        stream = recording.streams.get(name)
+        if (stream is None and name == RGB) or (stream is not None and not len(stream)):
             yield found("STREAM-001", name, "no samples")
     for name, stream in recording.streams.items():
         unknown = stream.spec.component_units().count(None)

@@ -55,6 +55,14 @@ def _codec(name: str, codec: Codec) -> Change:
     )
 
 
+def _without(name: str) -> Change:
+    return lambda draft: attrs.evolve(
+        draft,
+        streams=tuple(s for s in draft.streams if s.name != name),
+        samples={n: rows for n, rows in draft.samples.items() if n != name},
+    )
+
+
 def _torn_steps(draft: EpisodeDraft) -> EpisodeDraft:
     """Add a stream of the plan's steps whose first document is cut."""
     steps = StreamSpec(name=STEPS, codec=Codec.DOCUMENT)
@@ -85,6 +93,7 @@ MUTATIONS: Mapping[str, tuple[Change, str]] = {
         "E-EPISODE-SHARE-001",
     ),
     "no actions": (_stream("action", lambda _: []), "E-EPISODE-STREAM-001"),
+    "a camera alone": (_without("action"), "E-EPISODE-STREAM-003"),
     "no frames": (_stream("rgb", lambda _: []), "E-EPISODE-STREAM-001"),
     "frames out of order": (
         _stream("rgb", lambda rows: [rows[1], rows[0], *rows[2:]]),

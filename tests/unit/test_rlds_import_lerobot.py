@@ -143,7 +143,7 @@ def harm(path, share):
     return path
 
 
-@pytest.mark.req("R-EPISODE-48")
+@pytest.mark.req("R-EPISODE-96")
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_film_that_breaks_off_keeps_its_frames_up_to_the_damage(tmp_path, share):
     source = data_set(tmp_path / "set", [rows(12, 0), rows(6, 1)])

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 
+from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.errors import DataError
+from continuon.learn.data import load_arrays
 from continuon.rlds.images import decode_depth_png, encode_colour_png, encode_depth_png
 from continuon.rlds.importers.dispatch import import_recording
 from continuon.rlds.importers.harvest import ImportOptions
 from continuon.rlds.recording import open_recording
+from continuon.rlds.tfds_write import convert
+from continuon.rlds.validate import validate_recording
 
 T0 = 1305031229
 
@@ -60,11 +64,28 @@ def test_pictures_times_and_unit_of_a_tum_folder_are_kept_exactly(tmp_path):
     assert recording.metadata.provenance["depth_unit_m"] == "0.0002"
 
 
-@pytest.mark.req("R-EPISODE-47")
-def test_a_camera_alone_is_no_demonstration_and_the_verdict_says_so(tmp_path):
+@pytest.mark.req("R-EPISODE-95")
+def test_a_camera_alone_is_kept_and_never_learnt_from(tmp_path):
     report = import_recording(tum(tmp_path / "desk"), tmp_path / "out")
-    assert report.exit_code == 3
-    assert report.verdict.lenient_errors == {"E-EPISODE-STREAM-001": 1}
+    assert report.exit_code == 0
+    assert report.verdict.lenient_errors == {}
+    assert report.verdict.strict_errors["E-EPISODE-STREAM-003"] == 1
+    assert "nothing to learn from: 1 of 1 episodes hold no action" in report.notes
+    lenient = validate_recording(report.episodes[0], profile="lenient")
+    assert "E-EPISODE-STREAM-003" in {f.code for f in lenient.warnings}
+    with pytest.raises(DataError, match=r"CONVERT-002.*without actions"):
+        convert(tmp_path / "out", tmp_path / "tfds")
+    with pytest.raises(DataError, match="LEARN-DATA-007"):
+        load_arrays(tmp_path / "out", image_height=4, image_width=4)
+
+
+@pytest.mark.req("R-EPISODE-95")
+def test_a_camera_alone_beside_demonstrations_is_left_out_of_a_conversion(tmp_path):
+    import_recording(tum(tmp_path / "desk"), tmp_path / "out")
+    write_draft(legal_draft(4), tmp_path / "out")
+    report = convert(tmp_path / "out", tmp_path / "tfds")
+    assert (report.episodes, report.exit_code) == (1, 3)
+    assert [skipped.code for skipped in report.skipped] == ["E-RLDS-CONVERT-005"]
 
 
 @pytest.mark.req("R-EPISODE-48")

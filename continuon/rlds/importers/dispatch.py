@@ -76,6 +76,11 @@ def import_recording(
             steps += counts.get(RGB, max(counts.values(), default=0))
             if progress is not None:
                 progress(len(paths), episode.metadata.episode_id)
+    verdict = judge_import(paths)
+    silent = verdict.strict_errors.get("E-EPISODE-STREAM-003", 0)
+    if silent:
+        text = f"{silent} of {len(paths)} episodes hold no action"
+        harvest.note(f"nothing to learn from: {text}")
     losses = harvest.named()
     if not paths:
         said = [f"{loss.count} {loss.text}" for loss in losses] + harvest.notes
@@ -92,7 +97,7 @@ def import_recording(
         steps=steps,
         losses=losses,
         notes=tuple(harvest.notes),
-        verdict=judge_import(paths),
+        verdict=verdict,
     )
 
 
