@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -13,7 +13,7 @@ from continuon.environment import read_environment
 from continuon.errors import HardwareError, UsageError
 from continuon.home import Home
 
-__all__ = ["rollback", "run", "status"]
+__all__ = ["rollback", "run", "status", "use"]
 
 
 def run(
@@ -39,7 +39,8 @@ def run(
     Parameters
     ----------
     checkpoint
-        What the robot runs; default trainer/checkpoints/slow/policy.hope.
+        What the robot runs; default the active bundle's weights, without a bundle
+        trainer/checkpoints/slow/policy.hope.
     rlds_dir
         Recordings; default rlds/episodes below the home.
     store
@@ -69,6 +70,7 @@ def run(
     from continuon.learn.mid import run_mid
     from continuon.learn.mid_gate import ActionBounds, GateLimits
     from continuon.learn.mid_guard import MidGuard, MidLimits
+    from continuon.pipeline.adapters import base_weights
 
     if not (enable or read_environment().background_trainer):
         raise UsageError(
@@ -92,7 +94,7 @@ def run(
     )
     rules = CAR_BASE_RULES.channels
     report = run_mid(
-        checkpoint or home.checkpoints / "slow" / "policy.hope",
+        checkpoint or base_weights(home) or home.checkpoints / "slow" / "policy.hope",
         rlds_dir or home.episodes,
         store or home.adapters,
         guard=guard,
@@ -119,11 +121,40 @@ def run(
         ),
         *report.reasons,
     ]
+    if report.promoted:
+        lines.append("next: continuon mid use")
     return Result(
         data=report.as_dict(),
         text="\n".join(lines),
         exit_code=0 if report.promoted else 3,
     )
+
+
+def use(*, home: Path | None = None) -> Result:
+    """Compile the adapter in use for the active bundle, and let it drive.
+
+    A running service takes it over under way, in the bundle's own limits; else it is
+    taken up at the next start.
+
+    Parameters
+    ----------
+    home
+        The data root.
+    """
+    from continuon.pipeline.adapters import compile_adapter, switch_running
+
+    place = Home(home) if home is not None else Home.from_environment()
+    report = compile_adapter(place)
+    switched = switch_running(place)
+    errors = ", ".join(f"{name} {error:.1e}" for name, error in report.errors.items())
+    lines = [
+        f"adapter {report.adapter} on bundle {report.bundle[:16]}: {report.directory}",
+        f"moves actions by up to {report.activity:.3f} on the golden ticks",
+        f"golden errors: {errors}",
+        *(f"not made: {name}: {why}" for name, why in report.missing.items()),
+        _switched(switched),
+    ]
+    return Result(data=report.as_dict() | {"switched": switched}, text="\n".join(lines))
 
 
 def status(*, store: Path | None = None) -> Result:
@@ -134,7 +165,7 @@ def status(*, store: Path | None = None) -> Result:
     store
         Where adapters live; default model/adapters below the home.
     """
-    from continuon.hope.adapter_store import read_record
+    from continuon.adapter_record import read_record
 
     record = read_record(store or Home.from_environment().adapters)
     lines = [f"in use: {_name(record.use.adapter)}"]
@@ -145,24 +176,27 @@ def status(*, store: Path | None = None) -> Result:
 def rollback(
     *, store: Path | None = None, reason: str = "rolled back by a person"
 ) -> Result:
-    """Use the adapter before, or the bare network.
+    """Use the adapter before, or the bare network; a running service follows.
 
     Parameters
     ----------
     store
-        Where adapters live; default model/adapters below the home.
+        Where adapters live; default model/adapters below the home. Of another one no
+        service knows.
     reason
         For the record.
     """
-    from continuon.hope.adapter_store import roll_back_adapter
+    from continuon.adapter_record import roll_back_adapter
+    from continuon.pipeline.adapters import switch_running
 
+    home = Home.from_environment()
     record = roll_back_adapter(
-        store or Home.from_environment().adapters,
-        reason=reason,
-        wall_ns=SystemClock().wall_ns(),
+        store or home.adapters, reason=reason, wall_ns=SystemClock().wall_ns()
     )
+    switched = None if store is not None else switch_running(home)
     return Result(
-        data=attrs.asdict(record), text=f"in use: {_name(record.use.adapter)}"
+        data=attrs.asdict(record) | {"switched": switched},
+        text=f"in use: {_name(record.use.adapter)}\n{_switched(switched)}",
     )
 
 
@@ -175,6 +209,14 @@ def _battery() -> float | None:
             return None if rig.battery is None else rig.battery.read().fraction
         except HardwareError:
             return None
+
+
+def _switched(answer: dict[str, Any] | None) -> str:
+    if answer is None:
+        return "no service runs here: it is taken up at the next start"
+    if answer["swap"] is None:
+        return f"the loop drives with it already ({answer['why']})"
+    return f"the loop drives with it since tick {answer['swap']['tick']}"
 
 
 def _name(adapter: int | None) -> str:

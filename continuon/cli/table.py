@@ -139,6 +139,9 @@ COMMANDS = (
         "Learn an adapter from the latest episodes, if it helps",
         ("store",),
     ),
+    Command(
+        "mid use", "mid:use", "Compile the adapter in use and let it drive", ("home",)
+    ),
     Command("mid status", "mid:status", "Say which adapter is in use and why"),
     Command("mid rollback", "mid:rollback", "Use the adapter before", ("store",)),
     Command("train launch", "learn:launch", "Print the specs of a run in the cloud"),

@@ -31,6 +31,7 @@ from continuon.robot.api_bodies import (
     EpisodeBody,
     EpisodeEndBody,
     ModeBody,
+    NoBody,
     PairBody,
     PairingBody,
     RollbackBody,
@@ -222,6 +223,11 @@ class Api:
         """Return to the bundle before."""
         body = await read_body(request, RollbackBody)
         return _json(await asyncio.to_thread(self._robot.roll_back, body.reason))
+
+    async def take_adapter(self, request: Request, _access: Access) -> Response:
+        """Drive with the adapter in use."""
+        await read_body(request, NoBody)
+        return _json(await asyncio.to_thread(self._robot.take_adapter))
 
     async def mode(self, _request: Request, _access: Access) -> Response:
         """Return the mode."""

@@ -17,6 +17,7 @@ __all__ = [
     "EpisodeBody",
     "EpisodeEndBody",
     "ModeBody",
+    "NoBody",
     "PairBody",
     "PairingBody",
     "RollbackBody",
@@ -92,6 +93,10 @@ class RollbackBody(_Body, frozen=True):
     """Why a person goes back to the bundle before."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class NoBody(_Body, frozen=True):
+    """A request that says everything by its path."""
 
 
 class TeleopFrame(_Body, frozen=True):

@@ -128,6 +128,10 @@ class Robot(Protocol):
         """Return to the bundle before."""
         ...
 
+    def take_adapter(self) -> dict[str, Any]:
+        """Drive with the adapter in use."""
+        ...
+
     @property
     def recordings(self) -> _Shelf:
         """The recorder and the finished episodes."""

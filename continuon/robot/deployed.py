@@ -14,6 +14,7 @@ from continuon.bundle import load_public_key
 from continuon.bundle.verify import verify_bundle
 from continuon.home import Home
 from continuon.ota import Updater
+from continuon.robot.adapted import Chosen, choose_policy
 from continuon.robot.envelope import car_limits
 from continuon.robot.kernel import SafetyLimits
 from continuon.robot.update import choose_backend
@@ -32,19 +33,23 @@ class Deployed:
         directory: its slot.
         backend: the first of its backends that runs here.
         limits: the robot's base rules, tightened by the bundle's own.
+        chosen: what to hand to the loop: the slot, or its policy with an adapter.
     """
 
     bundle: str
     directory: Path
     backend: str
     limits: SafetyLimits
+    chosen: Chosen
 
 
 def deployed_policy(home: Home, *, state_names: tuple[str, ...]) -> Deployed | None:
     """Recover the slots of a home and return what is to run; None before a first one.
 
-    A home without a trusted key runs nothing: what lies in its slots cannot be
-    verified.
+    The adapter in use is taken up where it was judged on this very bundle's policy and
+    every byte of what was derived is as recorded; else the bundle runs alone, and
+    `chosen.why` says why. A home without a trusted key runs nothing: what lies in its
+    slots cannot be verified.
 
     Raises:
         DataError: E-OTA-RECORD-..., the record cannot be read; a person must act.
@@ -55,11 +60,18 @@ def deployed_policy(home: Home, *, state_names: tuple[str, ...]) -> Deployed | N
         return None
     updater = Updater(home.model, [load_public_key(key)])
     updater.recover()
-    return active_policy(updater, state_names=state_names)
+    return active_policy(updater, state_names=state_names, adapters=home.adapters)
 
 
-def active_policy(updater: Updater, *, state_names: tuple[str, ...]) -> Deployed | None:
+def active_policy(
+    updater: Updater, *, state_names: tuple[str, ...], adapters: Path | None = None
+) -> Deployed | None:
     """Return the bundle that the record says is to run, verified from the medium.
+
+    Args:
+        updater: the slots.
+        state_names: what the robot measures of itself.
+        adapters: their store; None leaves the bundle alone.
 
     Raises:
         TrustError: it does not verify, or its limits leave no legal value.
@@ -69,9 +81,16 @@ def active_policy(updater: Updater, *, state_names: tuple[str, ...]) -> Deployed
     if slot is None:
         return None
     bundle = verify_bundle(slot, updater.public_keys, threshold=updater.threshold)
+    backend = choose_backend(bundle.manifest)
+    chosen = Chosen(artifact_dir=slot, backend=backend, adapter=None, why="not asked")
+    if adapters is not None:
+        chosen = choose_policy(
+            adapters, slot=slot, bundle=bundle.bundle_id, backend=backend
+        )
     return Deployed(
         bundle=bundle.bundle_id,
         directory=slot,
-        backend=choose_backend(bundle.manifest),
+        backend=backend,
         limits=car_limits(manifest=bundle.safety, state_names=state_names),
+        chosen=chosen,
     )

@@ -218,6 +218,15 @@ ENDPOINTS = (
         answers={"409": "there is nothing to go back to"},
     ),
     Endpoint(
+        path="/adapter/use",
+        method="POST",
+        name="take_adapter",
+        role=Role.OWNER,
+        summary="Drive with the adapter in use, or with the bundle alone.",
+        body={"type": "object", "additionalProperties": False},
+        answers={"409": "it does not fit the bundle that runs"},
+    ),
+    Endpoint(
         path="/mode",
         method="GET",
         name="mode",

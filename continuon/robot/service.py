@@ -248,8 +248,10 @@ def _config(settings: ServiceSettings, body: Body) -> ControlConfig:
     if artifact is None:
         deployed = deployed_policy(settings.home, state_names=settings.state_names)
         if deployed is not None:
-            artifact, backend = deployed.directory, deployed.backend
+            chosen = deployed.chosen
+            artifact, backend = chosen.artifact_dir, chosen.backend
             limits = deployed.limits
+            _say(f"bundle {deployed.bundle[:16]}: {chosen.why}")
     return ControlConfig(
         rig=body.rig,
         limits=limits,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
+from continuon.adapter_record import read_record, roll_back_adapter
+from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, UsageError
 from continuon.home import Home
-from continuon.robot.envelope import car_limits
-from continuon.robot.update import choose_backend
+from continuon.robot.deployed import Deployed, active_policy
+from continuon.robot.shadow import ShadowRule
 
 __all__ = ["Software"]
 
@@ -16,8 +19,14 @@ CODE = "E-ROBOT-ROLLBACK-001"
 
 
 class _Control(Protocol):
-    def swap(self, artifact_dir: Any, backend: str, *, limits: Any) -> Any:
+    def swap(
+        self, artifact_dir: Any, backend: str, *, limits: Any, shadow: Any = None
+    ) -> Any:
         """Let another policy take over."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return what the loop says of itself."""
         ...
 
     def swap_back(self) -> Any:
@@ -35,10 +44,18 @@ class Software:
     Args:
         home: where slots and keys lie.
         state_names: what the robot measures of itself.
+        clock: of the records.
     """
 
-    def __init__(self, home: Home, state_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        state_names: tuple[str, ...],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
         self._home = home
+        self._clock: Clock = clock or SystemClock()
         self._state_names = state_names
 
     def status(self) -> dict[str, Any]:
@@ -59,8 +76,6 @@ class Software:
             ContinuonError: the record is rolled back, but the running loop could not
                 take the bundle over; the caller stops motion.
         """
-        from continuon.bundle.verify import verify_bundle
-
         updater = self._updater()
         if updater is None:
             raise UsageError(
@@ -79,12 +94,61 @@ class Software:
         directory = report.active_directory
         if directory is None:
             return told
-        bundle = verify_bundle(
-            directory, updater.public_keys, threshold=updater.threshold
-        )
-        limits = car_limits(manifest=bundle.safety, state_names=self._state_names)
-        swap = control.swap(directory, choose_backend(bundle.manifest), limits=limits)
+        active = self._active(updater)
+        assert active is not None
+        return told | {"swap": _swap(control, active).as_dict()}
+
+    def take_adapter(self, control: _Control) -> dict[str, Any]:
+        """Let the running loop drive with what the adapters' record says now.
+
+        Up to an adapter and down to the one before or the bundle alone, it is one
+        switch, in the bundle's own limits. An adapter first thinks along. One that may
+        not take over is rolled back in the record, so that no restart takes it up.
+
+        Raises:
+            UsageError: E-ROBOT-ADAPTER-001, no bundle runs here, or the loop runs
+                something else; -002, the adapter in use does not fit it.
+            ContinuonError: the loop did not take it over; what drove goes on.
+        """
+        updater = self._updater()
+        active = None if updater is None else self._active(updater)
+        store, wanted = self._home.adapters, read_record(self._home.adapters).use
+        running = (control.status().get("active") or {}).get("artifact_dir")
+        if active is None or not _is_of(running, active, store):
+            raise UsageError(
+                "E-ROBOT-ADAPTER-001",
+                "the loop does not run a bundle that an adapter could belong to",
+                seen=running,
+                allowed=None if active is None else active.directory,
+                hint="stage and activate a bundle first",
+            )
+        chosen = active.chosen
+        told: dict[str, Any] = {"bundle": active.bundle, **chosen.as_dict()}
+        if running == str(chosen.artifact_dir):
+            if wanted.adapter is not None and chosen.adapter is None:
+                raise UsageError(
+                    "E-ROBOT-ADAPTER-002",
+                    "the adapter in use cannot drive; the bundle alone goes on",
+                    seen=chosen.why,
+                )
+            return told | {"swap": None}
+        shadow = None if chosen.adapter is None else ShadowRule()
+        try:
+            swap = _swap(control, active, shadow=shadow)
+        except ContinuonError as error:
+            if chosen.adapter is not None:
+                roll_back_adapter(
+                    store,
+                    reason=f"refused: {error.code}",
+                    wall_ns=self._clock.wall_ns(),
+                )
+            raise
         return told | {"swap": swap.as_dict()}
+
+    def _active(self, updater: Any) -> Deployed | None:
+        return active_policy(
+            updater, state_names=self._state_names, adapters=self._home.adapters
+        )
 
     def _updater(self) -> Any:
         key = self._home.keys / PUBLIC_KEY
@@ -98,3 +162,19 @@ class Software:
                 "E-ROBOT-ROLLBACK-003", f"updates need a package: {error}"
             ) from error
         return Updater(self._home.model, [load_public_key(key)])
+
+
+def _swap(control: _Control, active: Deployed, **more: Any) -> Any:
+    chosen = active.chosen
+    return control.swap(
+        chosen.artifact_dir, chosen.backend, limits=active.limits, **more
+    )
+
+
+def _is_of(running: str | None, active: Deployed, store: Path) -> bool:
+    """Whether the loop runs this bundle's policy, alone or with an adapter."""
+    if running == str(active.directory):
+        return True
+    if running is None or Path(running).parent != store / "compiled":
+        return False
+    return Path(running).name.startswith(f"{active.bundle[:16]}-")

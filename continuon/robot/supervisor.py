@@ -106,7 +106,7 @@ class Supervisor:
         self._name = name
         self._recordings: Recordings | None = None
         self._rig: Rig | None = None
-        self.software = Software(home, state_names)
+        self.software = Software(home, state_names, clock=self.clock)
         self._body = body
         self._lock = threading.RLock()
         self._started_ns = 0
@@ -308,6 +308,15 @@ class Supervisor:
             if report.get("active") is None:
                 self._disarm("no bundle is left")
             return report
+
+    def take_adapter(self) -> dict[str, Any]:
+        """Let the loop drive with the adapter that the record names, or without one.
+
+        Raises:
+            ContinuonError: it may not take over; what drove goes on.
+        """
+        with self._lock:
+            return self.software.take_adapter(self.control)
 
     def timing(self) -> TimingReport:
         """Return what the last minute's ticks say."""

@@ -15,8 +15,9 @@ import attrs
 from continuon.bundle.manifest import Manifest
 from continuon.bundle.verify import verify_bundle
 from continuon.clock import Clock
-from continuon.errors import ContinuonError, GateMissedError, UsageError
+from continuon.errors import ContinuonError, GateMissedError
 from continuon.ota.updater import Updater
+from continuon.robot.backends import first_runnable
 from continuon.robot.control import ControlHandle, SwapResult
 from continuon.robot.envelope import car_limits
 from continuon.robot.guard_handle import GuardHandle
@@ -25,10 +26,7 @@ from continuon.robot.kernel import SafetyLimits
 from continuon.robot.shadow import ShadowRule
 from continuon.robot.ticklog import ROW
 
-__all__ = ["RUNNABLE", "HotSwapReport", "choose_backend", "hot_swap_update"]
-
-RUNNABLE = ("litert", "numpy")
-"""Backends that this package runs, whatever else a bundle carries."""
+__all__ = ["HotSwapReport", "choose_backend", "hot_swap_update"]
 
 _EVIDENCE_TICKS = 1500
 
@@ -181,16 +179,7 @@ def choose_backend(manifest: Manifest) -> str:
     Raises:
         UsageError: E-ROBOT-UPDATE-001, it has none.
     """
-    for backend in manifest.backends:
-        if backend.name in RUNNABLE:
-            return backend.name
-    raise UsageError(
-        "E-ROBOT-UPDATE-001",
-        "the bundle has no backend that runs here",
-        seen=", ".join(backend.name for backend in manifest.backends) or "none",
-        allowed=", ".join(RUNNABLE),
-        hint="compile the policy for one of them",
-    )
+    return first_runnable([backend.name for backend in manifest.backends])
 
 
 def _require(health: HealthVerdict) -> None:

@@ -16,6 +16,7 @@ EVERYWHERE = {
     "errors",
     "clock",
     "home",
+    "adapter_record",
     "tensorfile",
     "environment",
     "parent",

@@ -32,7 +32,7 @@ class FakeRobot:
         self.asked = []
         self.ready = True
         self.broken = None
-        self.frame, self.rolled = 7, []
+        self.frame, self.rolled, self.taken = 7, [], 0
         self.wishes, self.ends, self.judged = [], [], []
 
     @property
@@ -128,6 +128,10 @@ class FakeRobot:
     def roll_back(self, reason):
         self.rolled.append(reason)
         return {"active": None}
+
+    def take_adapter(self):
+        self.taken += 1
+        return {"adapter": 1, "swap": {"tick": 9}}
 
     def judge(self, episode_id):
         self.judged.append(episode_id)
@@ -340,9 +344,13 @@ def test_only_an_owner_goes_back_to_the_bundle_before(client, robot, tokens):
     assert operator.get("/ota").json() == {"configured": False}
     assert operator.get("/health").json() == {"verdict": "OK"}
     assert post(operator, "/ota/rollback", {"reason": "x"}).status_code == 403
+    assert post(operator, "/adapter/use", {}).status_code == 403
     owner = client(**with_token(tokens, Role.OWNER))
     assert post(owner, "/ota/rollback", {}).status_code == 400
     post(owner, "/ota/rollback", {"reason": "it cuts corners"})
+    assert post(owner, "/adapter/use", {"number": 3}).status_code == 400
+    assert post(owner, "/adapter/use", {}).json()["adapter"] == 1
+    assert robot.taken == 1
     assert robot.rolled == ["it cuts corners"]
 
 
