@@ -104,6 +104,8 @@ def run(
         on_done=bar.end_phase,
         progress=bar.update,
     )
+    for item in runs:
+        _say_losses(item)
     failed = [item for item in runs if item.exit_code]
     if failed:
         _explain(failed[0])
@@ -151,6 +153,15 @@ def _write_report(reports: Path, *, needed: bool) -> Path | None:
         return None
     say(f"report {page}")
     return page
+
+
+def _say_losses(item: Any) -> None:
+    """Say what an import lost: a phase that passed says nothing else of it."""
+    receipt = item.receipt
+    if not item.exit_code and receipt.figures.get("imported_losses"):
+        for note in receipt.notes:
+            if note.startswith("E-"):
+                say(f"lost in {receipt.name}: {note}")
 
 
 def _explain(item: Any) -> None:

@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
 from continuon.cli import program
 from continuon.cli.options import layer, split_common
+from continuon.cli.pipeline import _say_losses
 from continuon.cli.render import Result, plain
 from continuon.cli.table import COMMANDS, Command
 from continuon.errors import TrustError, UsageError
@@ -215,3 +217,15 @@ def test_every_command_in_the_table_exists_and_says_what_it_does():
 
 def test_not_a_number_is_null_in_json():
     assert plain({"a": float("nan"), "b": (1, 2.5)}) == {"a": None, "b": [1, 2.5]}
+
+
+@pytest.mark.parametrize(("lost", "code", "words"), [(2, 0, 1), (0, 0, 0), (2, 3, 0)])
+def test_a_phase_that_passed_still_says_what_an_import_lost(capsys, lost, code, words):
+    """One that did not pass says all of its notes anyway."""
+    notes = ("imported from a tub", "E-RLDS-TUB-016 rows whose image is missing (2)")
+    receipt = SimpleNamespace(
+        name="capture", figures={"imported_losses": lost}, notes=notes
+    )
+    _say_losses(SimpleNamespace(exit_code=code, receipt=receipt))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"lost in capture: {notes[1]}"] * words

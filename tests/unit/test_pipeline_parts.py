@@ -208,6 +208,16 @@ def test_one_episode_without_a_figure_makes_it_unknown_for_all():
         assert figures[name] is None
 
 
+@pytest.mark.req("R-GATE-01")
+def test_an_episode_of_one_step_has_no_rate_and_does_not_hide_that_of_the_others():
+    alone = {**ROW, "steps": 1, "action_rate_hz": None}
+    figures = _summarise([ROW, ROW, alone])
+    assert figures["action_rate_hz"] == ROW["action_rate_hz"]
+    assert figures["action_rate_min_hz"] is None
+    assert figures["action_rate_max_hz"] is None
+    assert _summarise([alone])["action_rate_hz"] == ABSENT
+
+
 def test_the_slowest_and_the_fastest_episode_decide_the_rates():
     figures = _summarise([ROW, {**ROW, "action_rate_hz": 12.0}, ROW])
     assert figures["action_rate_min_hz"] == 12.0

@@ -64,7 +64,11 @@ def run(context: Context, progress: Progress) -> Outcome:
 
 
 def summarise(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return each figure over all episodes, with its extremes, or the word absent."""
+    """Return each figure over all episodes, with its extremes, or the word absent.
+
+    A single step has no rate: it says nothing against the median of the others, and
+    leaves the extremes unknown.
+    """
     out: dict[str, Any] = {
         "steps": sum(int(row["steps"]) for row in figures),
         "duration_s": float(sum(row["duration_s"] for row in figures)),
@@ -72,7 +76,8 @@ def summarise(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in ("rgb_rate_hz", "state_rate_hz", "action_rate_hz"):
         kind = name.removesuffix("_hz")
         rates = [row.get(name) for row in figures]
-        out[name] = _of_all(rates, lambda known: float(np.median(known)))
+        longer = [row.get(name) for row in figures if row["steps"] > 1]
+        out[name] = _of_all(longer or rates, lambda known: float(np.median(known)))
         out[f"{kind}_min_hz"] = _of_all(rates, min)
         out[f"{kind}_max_hz"] = _of_all(rates, max)
     for name in ("rgb_size", "depth_size"):

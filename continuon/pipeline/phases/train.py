@@ -116,6 +116,7 @@ def _golden(report: TrainReport, tfrecord: Path) -> tuple[dict[str, Any], float]
         steps
         for steps in read_steps(tfrecord)
         if steps.metadata.episode_id in report.held_out_episodes
+        and len(steps.stamp_ns) > 1
     )
     images = [
         policy_image(
