@@ -34,16 +34,19 @@ class NumpyEngine:
             _Block(config, _below(tensors, f"blocks/{index}/"))
             for index in range(config["layers"])
         ]
-        self._convolutions = [
-            Convolution(
-                tensors[f"encoder/convolutions/{index}/kernel"],
-                tensors[f"encoder/convolutions/{index}/bias"],
-            )
-            for index in range(len(config["image_channels"]) if self._sees else 0)
-        ]
+        self._convolutions = self._stack("convolutions") if self._sees else []
+        self._deep = bool(config.get("depth_height", 0))
+        self._depth = self._stack("depth_convolutions") if self._deep else []
+        self.chunk = np.zeros((1, len(config["action"])), np.float32)
+        """[action_chunk, A], the last tick's actions to be run open loop."""
         bands = config.get("motion_bands", 0)
         self._motion = Motion(bands) if bands and self._sees else None
         self.reset()
+
+    def _stack(self, name: str) -> list[Convolution]:
+        below = _below(self._weights, f"encoder/{name}/")
+        layers = range(len(self._config["image_channels"]))
+        return [Convolution(below[f"{i}/kernel"], below[f"{i}/bias"]) for i in layers]
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -88,7 +91,9 @@ class NumpyEngine:
         self._tick += 1
         self._prediction = x @ weights["heads/prediction"]
         raw = x @ weights["heads/action"] + weights["heads/action_bias"]
-        return np.clip(np.tanh(raw), -1.0, 1.0), float(0.5 * np.mean(error * error))
+        told = np.clip(np.tanh(raw), -1.0, 1.0)
+        self.chunk = told.reshape(-1, len(self._config["action"]))
+        return self.chunk[0], float(0.5 * np.mean(error * error))
 
     def _encode(self, inputs: dict[str, Array]) -> tuple[Array, Array]:
         weights = self._weights
@@ -96,15 +101,18 @@ class NumpyEngine:
         sources = []
         if self._sees:
             pixels = inputs["image"].astype(np.float32) * np.float32(1 / 255) - 0.5
-            features = pixels
-            for convolution in self._convolutions:
-                features = _silu(convolution(features))
-            x = x + features.reshape(-1) @ weights["encoder/image"]
+            x = x + _seen(self._convolutions, pixels) @ weights["encoder/image"]
             grey = np.mean(pixels, -1)
             if self._motion is not None:
                 x = x + self._motion(grey) @ weights["encoder/motion"]
             cells = weights["frozen/rows"] @ grey @ weights["frozen/columns"]
             sources.append(cells.reshape(-1))
+        if self._deep:
+            near = _nearness(inputs["depth"], self._config["depth_limit_m"])
+            x = x + _seen(self._depth, near) @ weights["encoder/depth"]
+        if self._config.get("instruction_size", 0):
+            told = np.clip(inputs["instruction"], -1.0, 1.0)
+            x = x + told @ weights["encoder/instruction"]
         if self._config["proprio"]:
             proprio = np.clip(inputs["proprio"], -_PROPRIO_LIMIT, _PROPRIO_LIMIT)
             x = x + proprio @ weights["encoder/proprio"]
@@ -151,12 +159,13 @@ class _Block:
         self._window[:-1] = self._window[1:]
         self._window[-1] = normed @ w["fast/qkv"]
         qkv = np.sum(self._window * self._taps, 0).reshape(heads, 3 * size)
-        query, key = _soft_unit(qkv[:, :size]), _soft_unit(qkv[:, size : 2 * size])
+        length = _unit if self._config.get("unit_keys", False) else _soft_unit
+        query, key = length(qkv[:, :size]), length(qkv[:, size : 2 * size])
         value = qkv[:, 2 * size :]
         strength, decay = np.split(normed @ w["fast/gates"] + w["fast/gates_bias"], 2)
         if self._config["self_modifying"]:
             read = (key[:, None] @ self._anchor)[:, 0]
-            key = _soft_unit(key + read[:, :size])
+            key = length(key + read[:, :size])
             value = value + read[:, size : 2 * size]
             strength, decay = strength + read[:, -2], decay + read[:, -1]
             own = (value[:, None] @ self._anchor)[:, 0]
@@ -223,12 +232,30 @@ def _below(tensors: dict[str, Array], prefix: str) -> dict[str, Array]:
     }
 
 
+def _seen(convolutions: list[Convolution], x: Array) -> Array:
+    for convolution in convolutions:
+        x = _silu(convolution(x))
+    return x.reshape(-1)
+
+
+def _nearness(depth_m: Array, limit_m: float) -> Array:
+    """Return how near [-0.5, 0.5] and whether known, [h, w, 2]."""
+    depth_m = np.asarray(depth_m, np.float32)
+    known = np.isfinite(depth_m) & (depth_m > 0)
+    near = 0.5 - np.clip(np.where(known, depth_m, 0), 0, limit_m) / limit_m
+    return np.stack([np.where(known, near, 0), known], -1).astype(np.float32)
+
+
 def _soft(x: Array, gain: Array | float) -> Array:
     return np.asarray(x * (gain / np.sqrt(np.mean(x * x, -1, keepdims=True) + 1.0)))
 
 
 def _soft_unit(x: Array) -> Array:
     return np.asarray(x / np.sqrt(np.sum(x * x, -1, keepdims=True) + 1.0))
+
+
+def _unit(x: Array) -> Array:
+    return np.asarray(x / np.sqrt(np.sum(x * x, -1, keepdims=True) + 1e-6))
 
 
 def _sigmoid(x: Array) -> Array:

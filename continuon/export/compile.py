@@ -12,7 +12,7 @@ import numpy as np
 
 from continuon.export.files import file_sha256, write_file
 from continuon.export.litert import to_litert
-from continuon.export.lowering import Lowered, lower, rollout
+from continuon.export.lowering import Lowered, check_exportable, lower, rollout
 from continuon.export.observations import golden_inputs
 from continuon.export.onnx_graph import to_onnx
 from continuon.export.parity import backend_errors, scaled_error
@@ -105,6 +105,7 @@ def compile_checkpoint(
     """
     made = chosen(variants)
     loaded = load_checkpoint(checkpoint)
+    check_exportable(loaded.config)
     inputs = golden_inputs(loaded.config, golden_observations)
     origin = "synthetic" if golden_observations is None else golden_origin
     lowered = lower(loaded)

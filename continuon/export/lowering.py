@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from continuon.errors import ContractError
 from continuon.hope.checkpoint import Checkpoint, flatten, unflatten
+from continuon.hope.config import HopeConfig
 from continuon.hope.model import step
 from continuon.hope.state import init_state
 
-__all__ = ["Lowered", "lower", "rollout"]
+__all__ = ["Lowered", "check_exportable", "lower", "rollout"]
 
 STATE_PREFIX = "state/"
 Array = np.ndarray[Any, Any]
@@ -48,9 +50,27 @@ class Lowered:
         return [jax.eval_shape(lambda a=a: a) for a in self.inputs.values()]
 
 
+def check_exportable(config: HopeConfig) -> None:
+    """Check that a robot can feed the network: it knows no depth nor instruction yet.
+
+    Raises:
+        ContractError: E-EXPORT-SENSE-001, naming the inputs.
+    """
+    unfed = {"depth", "instruction"} & set(config.observation_names)
+    if unfed:
+        raise ContractError(
+            "E-EXPORT-SENSE-001",
+            "a compiled policy cannot be fed all of the network's inputs",
+            seen=", ".join(sorted(unfed)),
+            allowed="image, proprio, previous_action",
+            hint="train without them, or run the checkpoint with continuon.hope",
+        )
+
+
 def lower(checkpoint: Checkpoint) -> Lowered:
-    """Return the step of a checkpoint."""
+    """Return the step of a checkpoint; see `check_exportable` for what is refused."""
     config = checkpoint.config
+    check_exportable(config)
     params = jax.tree.map(jnp.asarray, checkpoint.params)
     senses: dict[str, Array] = {}
     if config.has_image:

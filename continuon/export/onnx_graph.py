@@ -125,11 +125,11 @@ class _Graph:
     def silu(self, x: str) -> str:
         return self.mul(x, str(self.op("Sigmoid", x)))
 
-    def scaled(self, x: str, gain: Any, *, mean: bool) -> str:
-        """Return gain * x / sqrt(1 + the mean or sum of squares), the last axis."""
+    def scaled(self, x: str, gain: Any, *, mean: bool, least: float = 1.0) -> str:
+        """Return gain * x / sqrt(least + the mean or sum of squares), the last axis."""
         kind, axes = ("ReduceMean" if mean else "ReduceSum"), self.const([-1], np.int64)
         size = self.op(kind, self.mul(x, x), axes, keepdims=1)
-        length = self.op("Sqrt", self.add(size, self.const(1.0)))
+        length = self.op("Sqrt", self.add(size, self.const(least)))
         unit = str(self.op("Div", x, length))
         return unit if gain is None else self.mul(unit, self.const(gain))
 
@@ -138,6 +138,9 @@ class _Graph:
 
     def unit(self, x: str) -> str:
         return self.scaled(x, None, mean=False)
+
+    def whole(self, x: str) -> str:
+        return self.scaled(x, None, mean=False, least=1e-6)
 
 
 def _step(g: _Graph, config: HopeConfig, w: dict[str, Array]) -> None:
@@ -151,7 +154,9 @@ def _step(g: _Graph, config: HopeConfig, w: dict[str, Array]) -> None:
             n.removeprefix(prefix): v for n, v in w.items() if n.startswith(prefix)
         }
         x = _Block(g, config, below, f"{STATE_PREFIX}{prefix}").advance(x, error, tick)
-    raw = g.add(g.dot(x, g.const(w["heads/action"])), g.const(w["heads/action_bias"]))
+    first = len(config.action)
+    head, bias = w["heads/action"][:, :first], w["heads/action_bias"][:first]
+    raw = g.add(g.dot(x, g.const(head)), g.const(bias))
     g.op("Clip", g.op("Tanh", raw), g.const(-1.0), g.const(1.0), to="action")
     square = g.op(
         "ReduceMean", g.mul(error, error), g.const([-1], np.int64), keepdims=0
@@ -282,7 +287,8 @@ class _Block:
         query, key, value = g.split(
             g.shape(qkv, 1, heads, 1, 3 * size), size, size, size
         )
-        query, key = g.unit(query), g.unit(key)
+        length = g.whole if config.unit_keys else g.unit
+        query, key = length(query), length(key)
         gates = g.add(
             g.dot(normed, g.const(w["fast/gates"])), g.const(w["fast/gates_bias"])
         )
@@ -293,7 +299,7 @@ class _Block:
             more_key, more_value, more_strength, more_decay = g.split(
                 g.dot(key, anchor), *parts
             )
-            key, value = g.unit(g.add(key, more_key)), g.add(value, more_value)
+            key, value = length(g.add(key, more_key)), g.add(value, more_value)
             strength, decay = g.add(strength, more_strength), g.add(decay, more_decay)
             own_key, own_value, own_gates = g.split(g.dot(value, anchor), size, size, 2)
             gain = [g.const(part) for part in w["fast/self_gain"]]

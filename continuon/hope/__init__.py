@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load_checkpoint,
         save_checkpoint,
     )
+    from continuon.hope.language import embed_instruction
     from continuon.hope.model import Output, sequence, step
     from continuon.hope.parameters import (
         Params,
@@ -64,6 +65,7 @@ __all__ = [
     "config_from_dict",
     "count_parameters",
     "digest",
+    "embed_instruction",
     "init",
     "init_adapter",
     "init_state",
@@ -98,6 +100,7 @@ _HOMES = {
     "append_plane": "plane_store",
     "attach_adapter": "adapter",
     "count_parameters": "parameters",
+    "embed_instruction": "language",
     "init": "parameters",
     "init_adapter": "adapter",
     "init_state": "state",

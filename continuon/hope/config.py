@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,17 @@ _POSITIVE = (
     "slow_key",
     "chunk",
     "latent",
+    "action_chunk",
 )
+_ADDED: dict[str, Any] = {
+    "action_chunk": 1,
+    "instruction_size": 0,
+    "depth_height": 0,
+    "depth_width": 0,
+    "depth_limit_m": 4.0,
+    "unit_keys": False,
+}
+"""Later fields and what they were before they were: at that, a digest has them not."""
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -57,6 +68,17 @@ class HopeConfig:
             last frame is sensed; 0 for none, as without an image. See
             `continuon.hope.motion`.
         self_modifying, online: switches of the two kinds of memory writes.
+        action_chunk: actions told at each tick, for it and the ticks after it. A
+            robot that steps at every tick executes the first; the rest is there to be
+            run open loop.
+        instruction_size: buckets of a hashed instruction (`continuon.hope.language`);
+            0 for none.
+        depth_height, depth_width: depth image in pixels, metres; both 0 for none.
+        depth_limit_m: what is further counts as this far.
+        unit_keys: queries and keys of the fast memory have length 1, so that a write
+            can turn what it meets into its opposite: tracking a state that flips
+            (parity) needs it. Otherwise they are shorter than 1 and keep magnitude,
+            which is better for control.
 
     Raises:
         ContractError: E-HOPE-CONFIG-001, naming the field.
@@ -86,6 +108,12 @@ class HopeConfig:
     motion_bands: int = 0
     self_modifying: bool = True
     online: bool = True
+    action_chunk: int = 1
+    instruction_size: int = 0
+    depth_height: int = 0
+    depth_width: int = 0
+    depth_limit_m: float = 4.0
+    unit_keys: bool = False
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
@@ -93,16 +121,13 @@ class HopeConfig:
             _require(name, isinstance(value, int) and value >= 1, value, "at least 1")
         taps = self.convolution_width
         _require("convolution_width", taps >= 2, taps, "at least 2")
-        for name in ("image_height", "image_width"):
-            value = getattr(self, name)
-            _require(name, isinstance(value, int) and value >= 0, value, "at least 0")
-        both = (self.image_height > 0) == (self.image_width > 0)
-        _require(
-            "image_width",
-            both,
-            f"{self.image_width} with image_height {self.image_height}",
-            "both 0, or both positive",
-        )
+        for sense in ("image", "depth"):
+            self._check_size(f"{sense}_height", f"{sense}_width")
+        size = self.instruction_size
+        fits = isinstance(size, int) and size >= 0
+        _require("instruction_size", fits, size, "at least 0")
+        limit_m = self.depth_limit_m
+        _require("depth_limit_m", 0 < limit_m < math.inf, limit_m, "above 0, finite")
         bands = self.motion_bands
         fits = isinstance(bands, int) and bands >= 0
         if self.has_image and bands:
@@ -134,10 +159,24 @@ class HopeConfig:
         )
         _require("periods", rising, self.periods, "rising")
 
+    def _check_size(self, height: str, width: str) -> None:
+        for name in (height, width):
+            value = getattr(self, name)
+            _require(name, isinstance(value, int) and value >= 0, value, "at least 0")
+        tall, wide = getattr(self, height), getattr(self, width)
+        seen = f"{wide} with {height} {tall}"
+        both = (tall > 0) == (wide > 0)
+        _require(width, both, seen, "both 0, or both positive")
+
     @property
     def has_image(self) -> bool:
         """Whether the network looks at a picture."""
         return self.image_height > 0
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the network looks at a depth image."""
+        return self.depth_height > 0
 
     @property
     def senses_motion(self) -> bool:
@@ -153,7 +192,9 @@ class HopeConfig:
     def observation_names(self) -> tuple[str, ...]:
         """Keys of the observation dict, in a fixed order."""
         names = ["image"] if self.has_image else []
+        names += ["depth"] if self.has_depth else []
         names += ["proprio"] if self.proprio else []
+        names += ["instruction"] if self.instruction_size else []
         names += ["previous_action"] if self.use_previous_action else []
         return tuple(names)
 
@@ -194,8 +235,14 @@ def config_from_dict(values: Mapping[str, Any]) -> HopeConfig:
 
 
 def digest(config: HopeConfig) -> str:
-    """Return the SHA-256, hex, of the config's canonical JSON."""
-    text = json.dumps(config.as_dict(), sort_keys=True, separators=(",", ":"))
+    """Return the SHA-256, hex, of the config's canonical JSON.
+
+    A field that a later version added changes no digest while it is at its default:
+    what was trained before it goes on to fit.
+    """
+    values = config.as_dict()
+    told = {k: v for k, v in values.items() if k not in _ADDED or v != _ADDED[k]}
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from continuon.hope.config import HopeConfig
 from continuon.hope.motion import normalised
 from continuon.hope.parameters import Params
 
-__all__ = ["PROPRIO_LIMIT", "encode", "frame_of", "target_latent"]
+__all__ = ["PROPRIO_LIMIT", "encode", "frame_of", "nearness", "target_latent"]
 
 PROPRIO_LIMIT = 1000.0
 """Proprioceptive inputs are clipped to plus and minus this, in their own units."""
@@ -33,7 +33,14 @@ def encode(
     encoder = params["encoder"]
     x: jax.Array = encoder["bias"]
     if config.has_image:
-        x = x + _image_features(encoder, config, obs["image"]) @ encoder["image"]
+        pixels = _pixels(obs["image"], x)
+        x = x + _features(encoder["convolutions"], pixels) @ encoder["image"]
+    if config.has_depth:
+        near = nearness(obs["depth"].astype(x.dtype), config.depth_limit_m)
+        x = x + _features(encoder["depth_convolutions"], near) @ encoder["depth"]
+    if config.instruction_size:
+        told = jnp.clip(obs["instruction"].astype(x.dtype), -1.0, 1.0)
+        x = x + told @ encoder["instruction"]
     if config.proprio:
         x = x + _proprio(obs, x) @ encoder["proprio"]
     if config.use_previous_action:
@@ -73,11 +80,24 @@ def _proprio(obs: Mapping[str, jax.Array], like: jax.Array) -> jax.Array:
     return jnp.clip(obs["proprio"].astype(like.dtype), -PROPRIO_LIMIT, PROPRIO_LIMIT)
 
 
-def _image_features(encoder: Params, config: HopeConfig, image: jax.Array) -> jax.Array:
-    leading = image.shape[:-3]
-    x = _pixels(image.reshape((-1, *config.image_shape)), encoder["bias"])
-    for index in range(len(config.image_channels)):
-        layer = encoder["convolutions"][str(index)]
+def nearness(depth_m: jax.Array, limit_m: float) -> jax.Array:
+    """Return [..., h, w, 2] of depth [..., h, w] in metres.
+
+    How near, 0.5 at the camera to -0.5 at the limit and beyond, and whether that is
+    known at all. What is 0, negative or not finite is unknown; then both are 0.
+    """
+    known = jnp.isfinite(depth_m) & (depth_m > 0)
+    near = 0.5 - jnp.clip(jnp.where(known, depth_m, 0.0), 0.0, limit_m) / limit_m
+    zero = jnp.zeros_like(near)
+    return jnp.stack([jnp.where(known, near, zero), known.astype(near.dtype)], -1)
+
+
+def _features(layers: Params, x: jax.Array) -> jax.Array:
+    """Return flat features [..., n] of pictures [..., h, w, channels]."""
+    leading = x.shape[:-3]
+    x = x.reshape((-1, *x.shape[-3:]))
+    for index in range(len(layers)):
+        layer = layers[str(index)]
         x = jax.lax.conv_general_dilated(
             x,
             layer["kernel"],

@@ -3,7 +3,8 @@
 One memory M [size, memory_size] per head holds the values and, beside them, the
 corrections of its own key, value, write strength and decay (Behrouz et al., Nested
 Learning, 2025: self-referential Titans in matrix form). Write strength beta lies in
-(0, 2), which parity needs (Grazzi et al., 2024, arXiv 2411.12537). The corrections
+(0, 2), which parity needs (Grazzi et al., 2024, arXiv 2411.12537): what is kept along
+a key is 1 - beta |k|^2, which comes near -1 only with `unit_keys`. The corrections
 are read from an anchor that is refreshed every `chunk` ticks, so a chunk can be
 evaluated at once (delta rule in chunk form: Yang et al., 2024, arXiv 2406.06484).
 """
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from continuon.hope.config import HopeConfig
-from continuon.hope.norms import soft, soft_unit
+from continuon.hope.norms import soft, soft_unit, unit
 from continuon.hope.parameters import Params
 from continuon.hope.projection import project
 
@@ -87,14 +88,15 @@ def _writes(
     """Return the writes from convolved qkv [B, T, 3*H*size], gates [B, T, 2*H]."""
     size = config.head_size
     qkv = qkv.reshape((*qkv.shape[:-1], config.heads, 3 * size))
-    query = soft_unit(qkv[..., :size])
-    key = soft_unit(qkv[..., size : 2 * size])
+    length = unit if config.unit_keys else soft_unit
+    query = length(qkv[..., :size])
+    key = length(qkv[..., size : 2 * size])
     value = qkv[..., 2 * size :]
     strength, decay = jnp.split(gates, 2, -1)
     if config.self_modifying:
         anchor = state["anchor"]
         read = jnp.einsum("bthk,bhkv->bthv", key, anchor)
-        key = soft_unit(key + read[..., :size])
+        key = length(key + read[..., :size])
         value = value + read[..., size : 2 * size]
         strength = strength + read[..., -2]
         decay = decay + read[..., -1]

@@ -36,12 +36,14 @@ class Output(NamedTuple):
     """What the network says at each tick; (T,) stands only in `sequence`.
 
     Attributes:
-        action: [B, (T,) A] in [-1, 1].
+        action: [B, (T,) A] in [-1, 1], the first of the chunk.
         prediction: [B, (T,) latent], the expected latent of the next tick.
         surprise: [B, (T,)], half the mean squared error of the last prediction;
             0 at the first tick of an episode.
         latent: [B, (T,) latent], the frozen latent of this tick's observation.
         write_strength: [B, (T,)] in (0, 2), mean over blocks and heads.
+        chunk: [B, (T,) action_chunk, A], actions for this tick and those after it, to
+            be run open loop.
     """
 
     action: jax.Array
@@ -49,6 +51,7 @@ class Output(NamedTuple):
     surprise: jax.Array
     latent: jax.Array
     write_strength: jax.Array
+    chunk: jax.Array
 
 
 def step(
@@ -97,7 +100,7 @@ def step(
         blocks[name] = new
         strengths.append(strength)
     prediction = x @ params["heads"]["prediction"]
-    output = _output(params, x, prediction, (error, latent), strengths)
+    output = _output(params, config, x, prediction, (error, latent, strengths))
     new_state = {"tick": tick + 1, "prediction": prediction, "blocks": blocks}
     return {**sensed, **new_state}, output
 
@@ -200,7 +203,7 @@ def _chunk(
         new["gradient"] = accumulate(
             slow, new["gradient"], new["slow"], key[:, :-1], later
         )
-    output = _output(params, x, prediction, (error, latent), strengths)
+    output = _output(params, config, x, prediction, (error, latent, strengths))
     tick = state["tick"] + x.shape[1]
     return {"tick": tick, "prediction": prediction[:, -1], "blocks": blocks}, output
 
@@ -222,19 +225,21 @@ def _write_first(
 
 def _output(
     params: Params,
+    config: HopeConfig,
     x: jax.Array,
     prediction: jax.Array,
-    seen: tuple[jax.Array, jax.Array],
-    strengths: list[Any],
+    seen: tuple[jax.Array, jax.Array, list[Any]],
 ) -> Output:
-    heads, (error, latent) = params["heads"], seen
-    action = jnp.clip(
+    heads, (error, latent, strengths) = params["heads"], seen
+    told = jnp.clip(
         jnp.tanh(project(x, heads["action"]) + heads["action_bias"]), -1.0, 1.0
     )
+    chunk = told.reshape((*told.shape[:-1], config.action_chunk, len(config.action)))
     return Output(
-        action=action,
+        action=chunk[..., 0, :],
         prediction=prediction,
         surprise=0.5 * jnp.mean(error * error, -1),
         latent=latent,
         write_strength=sum(strengths) / len(strengths),
+        chunk=chunk,
     )

@@ -40,7 +40,9 @@ def check_observation(
         )
     tails: dict[str, tuple[int, ...]] = {
         "image": config.image_shape,
+        "depth": (config.depth_height, config.depth_width),
         "proprio": (len(config.proprio),),
+        "instruction": (config.instruction_size,),
         "previous_action": (len(config.action),),
     }
     if ticks is not None:

@@ -46,12 +46,13 @@ def init(key: Any, config: HopeConfig) -> Params:
         trainer may change.
     """
     draw = _Draw(key)
+    told = config.action_chunk * len(config.action)
     params: Params = {
         "encoder": _encoder(draw, config),
         "blocks": {str(i): _block(draw, config) for i in range(config.layers)},
         "heads": {
-            "action": draw.dense(config.d, len(config.action), gain=0.5),
-            "action_bias": _full(0.0, len(config.action)),
+            "action": draw.dense(config.d, told, gain=0.5),
+            "action_bias": _full(0.0, told),
             "prediction": draw.dense(config.d, config.latent, gain=0.1),
         },
         "frozen": frozen_target(config),
@@ -90,26 +91,42 @@ def _encoder(draw: _Draw, config: HopeConfig) -> Params:
     d = config.d
     encoder: Params = {"bias": _full(0.0, d), "mix": draw.dense(d, d)}
     if config.has_image:
-        height, width, channels = config.image_shape
-        convolutions = {}
-        for index, filters in enumerate(config.image_channels):
-            size = _KERNELS[min(index, len(_KERNELS) - 1)]
-            convolutions[str(index)] = {
-                "kernel": draw.dense(
-                    size, size, channels, filters, gain=_KERNEL_GAINS[index > 0]
-                ),
-                "bias": _full(0.0, filters),
-            }
-            height, width, channels = -(-height // 2), -(-width // 2), filters
-        encoder["convolutions"] = convolutions
-        encoder["image"] = draw.dense(height * width * channels, d, gain=2.0)
+        encoder["convolutions"], features = _convolutions(
+            draw, config.image_channels, *config.image_shape
+        )
+        encoder["image"] = draw.dense(features, d, gain=2.0)
     if config.senses_motion:
         encoder["motion"] = draw.dense(config.motion_bands, d, gain=2.0)
     if config.proprio:
         encoder["proprio"] = draw.dense(len(config.proprio), d)
     if config.use_previous_action:
         encoder["previous_action"] = draw.dense(len(config.action), d)
+    if config.has_depth:
+        encoder["depth_convolutions"], features = _convolutions(
+            draw, config.image_channels, config.depth_height, config.depth_width, 2
+        )
+        encoder["depth"] = draw.dense(features, d, gain=2.0)
+    if config.instruction_size:
+        # an instruction is a vector of length 1: no fan-in to divide by
+        scale = math.sqrt(config.instruction_size)
+        encoder["instruction"] = draw.dense(config.instruction_size, d, gain=scale)
     return encoder
+
+
+def _convolutions(
+    draw: _Draw, filters: tuple[int, ...], height: int, width: int, channels: int
+) -> tuple[Params, int]:
+    """Return a stack of stride-2 convolutions, and how many features come out."""
+    layers: Params = {}
+    for index, made in enumerate(filters):
+        size = _KERNELS[min(index, len(_KERNELS) - 1)]
+        gain = _KERNEL_GAINS[index > 0]
+        layers[str(index)] = {
+            "kernel": draw.dense(size, size, channels, made, gain=gain),
+            "bias": _full(0.0, made),
+        }
+        height, width, channels = -(-height // 2), -(-width // 2), made
+    return layers, height * width * channels
 
 
 def _block(draw: _Draw, config: HopeConfig) -> Params:

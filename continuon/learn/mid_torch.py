@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from continuon.errors import MissingPackageError
+from continuon.errors import ContractError, MissingPackageError
 from continuon.hope.config import HopeConfig
 from continuon.learn.finite import require_finite
 from continuon.learn.mid_train import MidTask, MidTraining
@@ -57,6 +57,30 @@ def train_adapter(task: MidTask) -> MidTraining:
     return MidTraining(adapter=network.adapter(), losses=tuple(losses))
 
 
+def _known_here(config: HopeConfig) -> HopeConfig:
+    """Return the config.
+
+    Raises:
+        ContractError: E-LEARN-TORCH-001, it has a part that only JAX computes.
+    """
+    parts = {
+        "action_chunk": config.action_chunk > 1,
+        "depth": config.has_depth,
+        "instruction_size": config.instruction_size > 0,
+        "unit_keys": config.unit_keys,
+    }
+    missing = [name for name, used in parts.items() if used]
+    if missing:
+        raise ContractError(
+            "E-LEARN-TORCH-001",
+            "the PyTorch trainer does not compute all of this network",
+            seen=", ".join(missing),
+            allowed="networks without these",
+            hint="use `--trainer jax`",
+        )
+    return config
+
+
 class TorchHope:
     """A frozen network with a trainable adapter."""
 
@@ -64,7 +88,7 @@ class TorchHope:
         from continuon.hope.checkpoint import flatten
 
         self._torch = _torch()
-        self._config = config
+        self._config = _known_here(config)
         self._weights = {
             path: self._tensor(value) for path, value in flatten(params).items()
         }

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from continuon.errors import ContractError
 from continuon.hope import HopeConfig, init, init_state, sequence, trainable_mask
 from continuon.learn.recipe import Recipe
 from continuon.learn.windows import Batch
@@ -65,12 +66,25 @@ class Training(NamedTuple):
 
 
 def observe(config: HopeConfig, batch: Batch) -> dict[str, Any]:
-    """Return the observation that the config names; never the action to predict."""
-    sources = {"image": batch.images, "proprio": batch.proprio}
-    return {
-        name: sources[name] if name in sources else _previous(batch)
-        for name in config.observation_names
+    """Return the observation that the config names; never the action to predict.
+
+    Raises:
+        ContractError: E-LEARN-SENSE-001, recordings are not read for such an input.
+    """
+    sources = {
+        "image": batch.images,
+        "proprio": batch.proprio,
+        "previous_action": _previous(batch),
     }
+    unknown = sorted(set(config.observation_names) - set(sources))
+    if unknown:
+        raise ContractError(
+            "E-LEARN-SENSE-001",
+            "training from recordings does not feed all of the network's inputs",
+            seen=", ".join(unknown),
+            allowed=", ".join(sources),
+        )
+    return {name: sources[name] for name in config.observation_names}
 
 
 def parts(batch: Batch) -> tuple[Any, ...]:
@@ -134,7 +148,30 @@ def losses_of(params: Any, config: HopeConfig, knobs: Knobs, batch: Batch) -> Lo
     prediction = (ahead * ahead).sum() / latents
     total = mae + knobs.squared_weight * mse + knobs.prediction_weight * prediction
     total = total + knobs.sparsity_lambda * jnp.mean(out.write_strength)
+    if config.action_chunk > 1:
+        total = total + _ahead(out.chunk, batch, knobs.squared_weight)
     return Losses(total, mae, mse, prediction)
+
+
+def _ahead(chunk: jax.Array, batch: Batch, squared_weight: Any) -> jax.Array:
+    """Return the loss of the actions told for later ticks, chunk [B, T, H, A].
+
+    Only ticks that follow on from this one inside the window count: a window's end, an
+    episode's end and scrambled ticks have no later action to be told.
+    """
+    action, valid = jnp.asarray(batch.action), jnp.asarray(batch.valid)
+    linked = jnp.asarray(batch.follows)
+    known, total, count = valid, jnp.zeros(()), jnp.zeros(())
+    for ahead in range(1, chunk.shape[2]):
+        rest = valid.shape[1] - ahead
+        if rest < 1:
+            break
+        known = known[:, :rest] & valid[:, ahead:] & linked[:, ahead:]
+        weight = known.astype(jnp.float32)[..., None]
+        error = (chunk[:, :rest, ahead] - action[:, ahead:]) * weight
+        total = total + jnp.sum(jnp.abs(error) + squared_weight * error * error)
+        count = count + weight.sum() * action.shape[-1]
+    return total / jnp.maximum(count, 1.0)
 
 
 def _rate(knobs: Knobs, step: jax.Array) -> jax.Array:

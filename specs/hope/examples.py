@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +34,16 @@ TINY = hope.HopeConfig(
     motion_bands=2,
 )
 
+# every part that is off by default
+RICH = attrs.evolve(
+    TINY,
+    action_chunk=3,
+    instruction_size=8,
+    depth_height=6,
+    depth_width=8,
+    unit_keys=True,
+)
+
 # field, illegal value: each must be refused with that field's name
 CONFIG_MUTATIONS = [
     ("d", 0),
@@ -55,6 +66,12 @@ CONFIG_MUTATIONS = [
     ("periods", (6,)),
     ("periods", (8, 4)),
     ("periods", (8, 8)),
+    ("action_chunk", 0),
+    ("instruction_size", -1),
+    ("depth_width", 3),
+    ("depth_height", -1),
+    ("depth_limit_m", 0.0),
+    ("depth_limit_m", float("nan")),
 ]
 
 
@@ -108,6 +125,10 @@ def observations(
         "image": rng.integers(0, 256, (*lead, *config.image_shape), np.uint8),
         "proprio": (scale * rng.standard_normal((*lead, len(config.proprio)))),
         "previous_action": rng.uniform(-scale, scale, (*lead, len(config.action))),
+        "depth": rng.uniform(
+            -1.0, 6.0, (*lead, config.depth_height, config.depth_width)
+        ),
+        "instruction": rng.uniform(-0.5, 0.5, (*lead, config.instruction_size)),
     }
     return {
         name: made[name] if name == "image" else made[name].astype(dtype)

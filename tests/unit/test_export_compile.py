@@ -12,7 +12,8 @@ import pytest
 
 from continuon import export, hope
 from continuon._specs.edge.examples import CONFIG, compiled, compiled_blind
-from continuon._specs.hope.examples import observations, parameters
+from continuon._specs.hope.examples import RICH, observations, parameters
+from continuon.edge import load_policy
 from continuon.errors import ContractError, DataError, MissingPackageError
 from continuon.export.compile import TOLERANCE
 from continuon.export.observations import golden_inputs
@@ -153,6 +154,32 @@ def test_a_network_without_memory_writes_compiles_to_fewer_tensors(tmp_path):
     state = json.loads((report.directory / "spec.json").read_bytes())["state"]
     assert "blocks/0/slow" not in state
     assert "tick" in state
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EXPORT-09")
+def test_a_network_that_no_robot_can_feed_is_refused_by_name(tmp_path):
+    checkpoint = tmp_path / "c.hope"
+    hope.save_checkpoint(checkpoint, RICH, parameters(RICH), metadata={})
+    with pytest.raises(ContractError, match="E-EXPORT-SENSE-001") as caught:
+        export.compile_checkpoint(checkpoint, tmp_path / "p", control_rate_hz=9.0)
+    assert caught.value.seen == "depth, instruction"
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EXPORT-09")
+def test_every_artifact_of_a_chunked_network_tells_the_first_action(tmp_path):
+    pytest.importorskip("onnx")
+    config = attrs.evolve(CONFIG, action_chunk=4, unit_keys=True)
+    checkpoint = tmp_path / "c.hope"
+    hope.save_checkpoint(checkpoint, config, parameters(config), metadata={})
+    report = export.compile_checkpoint(
+        checkpoint, tmp_path / "p", control_rate_hz=9.0, variants=("onnx",)
+    )
+    assert report.parity_ok
+    policy = load_policy(report.directory, backend="numpy")
+    assert len(policy.spec.action) == 2
 
 
 def test_a_damaged_checkpoint_is_refused_before_anything_is_written(tmp_path):

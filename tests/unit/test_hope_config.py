@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import attrs
+import numpy as np
 import pytest
 
 from continuon import hope
@@ -52,6 +53,36 @@ def test_a_config_survives_its_own_json(name):
     assert again == config
     assert hash(again) == hash(config)
     assert hope.digest(again) == hope.digest(config)
+
+
+@pytest.mark.req("R-HOPE-84")
+def test_parts_that_are_off_change_no_digest_of_before():
+    assert hope.digest(hope.preset("nano")).startswith("374aa80f3be5713a")
+    assert hope.digest(hope.preset("pi5")).startswith("bcf257f81ba5f8d4")
+    for change in ({"action_chunk": 2}, {"unit_keys": True}, {"instruction_size": 4}):
+        rich = hope.preset("nano", **change)
+        assert hope.digest(rich) != hope.digest(hope.preset("nano"))
+        assert hope.config_from_dict(rich.as_dict()) == rich
+
+
+@pytest.mark.req("R-HOPE-83")
+def test_an_instruction_is_one_fixed_vector_of_length_one():
+    left, right = (
+        hope.embed_instruction(f"Turn {side} at the box", 256)
+        for side in ("left", "right")
+    )
+    assert left.dtype == np.float32
+    assert np.linalg.norm(left) == pytest.approx(1.0, abs=1e-6)
+    assert 0.3 < left @ right < 0.95
+    assert np.array_equal(left, hope.embed_instruction("turn LEFT at the box!", 256))
+    near, far = (hope.embed_instruction(w, 256) for w in ("turning", "stop"))
+    turn = hope.embed_instruction("turn", 256)
+    assert turn @ near > turn @ far + 0.2
+    assert not hope.embed_instruction("", 16).any()
+    # the table is part of what was trained: it must never move
+    assert np.flatnonzero(hope.embed_instruction("go", 16)).tolist() == [3, 6, 8]
+    with pytest.raises(ContractError, match="E-HOPE-TEXT-001"):
+        hope.embed_instruction("go", 0)
 
 
 def test_the_digest_tells_configs_apart():

@@ -10,7 +10,7 @@ from continuon._specs.learn.examples import (
     noise_episodes,
     stripe_episodes,
 )
-from continuon.errors import DataError, UsageError
+from continuon.errors import ContractError, DataError, UsageError
 from continuon.learn.data import split_by_time
 from continuon.learn.evaluate import evaluate
 from continuon.learn.slow import train, train_arrays
@@ -137,6 +137,81 @@ def test_a_state_of_another_run_is_not_gone_on_from(trained, tmp_path):
     with pytest.raises(KilledError):
         run(episodes, tmp_path, on_progress=killed_at(15))
     assert run(episodes, tmp_path, seed=1).resumed_at == 0
+
+
+def _batch(episode, **changes):
+    from continuon.learn.windows import cut, stack
+
+    return attrs.evolve(stack([cut(episode, 0, 8)]), **changes)
+
+
+@pytest.mark.req("R-LEARN-19")
+def test_actions_told_ahead_are_held_against_what_was_done_then():
+    from continuon.learn.update import _ahead
+
+    batch = _batch(stripe_episodes(1)[0])
+    right = np.stack([np.roll(batch.action, -h, 1) for h in range(3)], 2)
+    assert float(_ahead(right, batch, 1.0)) == 0.0
+    wrong = right + np.float32(0.5)
+    assert float(_ahead(wrong, batch, 1.0)) == pytest.approx(0.5 + 0.25)
+    only_first = right.copy()
+    only_first[:, :, 0] += 9.0
+    only_first[:, -1:, 1:] += 9.0  # after the window's end nothing is known
+    assert float(_ahead(only_first, batch, 1.0)) == 0.0
+    scattered = attrs.evolve(batch, follows=np.zeros_like(batch.follows))
+    assert float(_ahead(wrong, scattered, 1.0)) == 0.0
+    valid = batch.valid.copy()
+    valid[:, 3] = False
+    gone = right.copy()
+    for tick, ahead in ((2, 1), (1, 2), (2, 2), (3, 1), (3, 2)):
+        gone[:, tick, ahead] += 9.0  # at, over or from an invalid step
+    assert float(_ahead(gone, attrs.evolve(batch, valid=valid), 1.0)) == 0.0
+
+
+@pytest.mark.req("R-LEARN-19")
+def test_the_part_of_the_head_that_tells_ahead_is_trained():
+    from continuon._specs.hope.examples import QUICK
+    from continuon.hope import init, preset
+    from continuon.learn.update import knobs_of, losses_of
+
+    config = preset("seed", image_height=8, image_width=12, **TINY, action_chunk=3)
+    batch = _batch(stripe_episodes(1)[0])
+
+    def total(params):
+        return losses_of(params, config, knobs_of(RECIPE, 10), batch).total
+
+    slope = jax.jit(jax.grad(total), compiler_options=QUICK)(init(0, config))
+    assert slope["heads"]["action"].shape == (16, 6)
+    assert np.abs(slope["heads"]["action"]).min(0).max() > 0
+    assert np.abs(slope["heads"]["action_bias"]).min() > 0
+
+
+@pytest.mark.req("R-LEARN-19")
+@pytest.mark.parametrize("sense", ["depth", "instruction"])
+def test_an_input_that_recordings_are_not_read_for_is_refused(sense):
+    from continuon.hope import preset
+    from continuon.learn.update import observe
+
+    more = {
+        "depth": {"depth_height": 8, "depth_width": 12},
+        "instruction": {"instruction_size": 16},
+    }
+    config = preset("seed", image_height=8, image_width=12, **TINY, **more[sense])
+    with pytest.raises(ContractError, match="E-LEARN-SENSE-001") as caught:
+        observe(config, _batch(stripe_episodes(1)[0]))
+    assert caught.value.seen == sense
+
+
+@pytest.mark.req("R-LEARN-54")
+def test_the_pytorch_trainer_refuses_what_it_does_not_compute():
+    from continuon.hope import preset
+    from continuon.learn.mid_torch import _known_here
+
+    rich = preset("nano", action_chunk=4, unit_keys=True)
+    with pytest.raises(ContractError, match="E-LEARN-TORCH-001") as caught:
+        _known_here(rich)
+    assert caught.value.seen == "action_chunk, unit_keys"
+    assert _known_here(preset("nano")) == preset("nano")
 
 
 @pytest.mark.req("R-LEARN-15")
