@@ -124,8 +124,9 @@ def _decode_jpeg(data: bytes, **options: Any) -> NDArray[np.uint8]:
             seen=data[-2:].hex(),
             allowed="ffd9",
         )
+    package = _simplejpeg()  # its absence is a ValueError too, and no damage
     try:
-        pixels: NDArray[np.uint8] = _simplejpeg().decode_jpeg(
+        pixels: NDArray[np.uint8] = package.decode_jpeg(
             data, colorspace="RGB", **options
         )
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import ContinuonError
+from continuon.errors import DataError
 from continuon.rlds.canvas import GLYPH_HEIGHT, GLYPH_WIDTH, Canvas, Colour
 from continuon.rlds.images import decode_colour, decode_depth_png, policy_image
 from continuon.rlds.steps import UNKNOWN_NS, EpisodeSteps
@@ -50,7 +50,7 @@ def contact_sheet(
             colour = policy_image(
                 decode_colour(steps.image[row]), height=height, width=width
             )
-        except ContinuonError:
+        except DataError:
             colour = np.full((height, width, 3), (200, 0, 0), np.uint8)
         depth = None
         if steps.depth is not None:
@@ -62,7 +62,7 @@ def contact_sheet(
 def _depth_picture(blob: bytes, height: int, width: int) -> NDArray[np.uint8]:
     try:
         counts = decode_depth_png(blob).astype(np.float64)
-    except ContinuonError:
+    except DataError:
         return np.full((height, width, 3), (200, 0, 0), np.uint8)
     known = counts > 0
     far = np.percentile(counts[known], 98) if known.any() else 1.0

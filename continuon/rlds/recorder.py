@@ -282,6 +282,7 @@ class EpisodeRecorder:
 
         Raises:
             DataError: a frame could not be encoded; the file up to there is finished.
+            MissingPackageError: what encodes it is not installed; likewise.
             OSError: the disk could not even hold the closing records; the `.mcap.part`
                 file stays for `recover`.
         """
@@ -295,6 +296,8 @@ class EpisodeRecorder:
         finally:
             session.sink.close()
         failure = session.queue.failure
+        if isinstance(failure, UsageError):  # a package is missing: say which
+            raise failure
         if failure is not None and not isinstance(failure, OSError):
             raise DataError(
                 "E-RLDS-RECORD-006",

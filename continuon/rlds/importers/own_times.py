@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from continuon.errors import ContinuonError
+from continuon.errors import DataError
 from continuon.rlds.episode import Codec, EndReason, EpisodeMetadata, StreamSpec
 from continuon.rlds.images import decode_colour, decode_depth_png
 from continuon.rlds.importers.harvest import Harvest
@@ -75,7 +75,7 @@ def is_whole_picture(data: bytes, codec: Codec) -> bool:
             decode_depth_png(data)
         else:
             decode_colour(data)
-    except ContinuonError:
+    except DataError:
         return False
     return True
 
