@@ -82,7 +82,7 @@ def load_private_key(path: Path, *, password: str | None = None) -> SigningKey:
         TrustError: E-BUNDLE-KEY-002 not usable, E-BUNDLE-KEY-005 readable by others.
         UsageError: E-BUNDLE-KEY-006, there is no such file.
     """
-    pem = _read(path)
+    pem = _read(path, hint="continuon keys new makes one")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise TrustError(
             "E-BUNDLE-KEY-005",
@@ -102,10 +102,11 @@ def load_public_key(path: Path) -> VerifyingKey:
     Raises:
         TrustError: E-BUNDLE-KEY-002. UsageError: E-BUNDLE-KEY-006.
     """
-    return verifying_key_from_pem(_read(path), where=path)
+    hint = "put the publisher's public key there, or name it"
+    return verifying_key_from_pem(_read(path, hint=hint), where=path)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, hint: str) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_MAX_PEM_BYTES)
@@ -115,7 +116,7 @@ def _read(path: Path) -> bytes:
             "the key file cannot be read",
             seen=error.strerror,
             where=path,
-            hint="continuon keys new makes one",
+            hint=hint,
         ) from error
 
 

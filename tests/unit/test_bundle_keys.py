@@ -195,3 +195,12 @@ for uri in ("pkcs11:token=card;object=other", "pkcs11:token=none;object=release"
     except TrustError as error:
         print(error.code)
 """
+
+
+def test_a_missing_public_key_is_the_publisher_s_to_give_and_never_made_anew(tmp_path):
+    """A new key would be one that nothing was signed with."""
+    with pytest.raises(UsageError, match="the publisher's public key") as public:
+        load_public_key(tmp_path / "release.pub.pem")
+    with pytest.raises(UsageError, match="continuon keys new") as private:
+        load_private_key(tmp_path / "release.pem")
+    assert public.value.code == private.value.code == "E-BUNDLE-KEY-006"
