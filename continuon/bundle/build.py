@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -99,7 +100,8 @@ def build_bundle(
     are what it was made with; with them the evidence holds a bill of materials.
 
     Raises:
-        UsageError: E-BUNDLE-BUILD-001, the directory is there already.
+        UsageError: E-BUNDLE-BUILD-001, the directory is there already; -003, it is no
+            bundle that could be replaced.
         DataError: E-BUNDLE-BUILD-002, the artifacts lack something.
         ContractError: E-BUNDLE-MAN-..., the manifest would be illegal.
     """
@@ -110,62 +112,86 @@ def build_bundle(
             where=output_dir,
             hint="choose another one, or ask for it to be replaced",
         )
+    if output_dir.exists() and not _is_bundle(output_dir):
+        raise UsageError(
+            "E-BUNDLE-BUILD-003",
+            "what would be replaced is no bundle",
+            where=output_dir,
+            allowed=f"a folder with {MANIFEST_NAME}, or an empty one",
+            hint="choose another folder; nothing was deleted",
+        )
     temporary = output_dir.with_name(f".{output_dir.name}.building")
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
-    artifacts = list(_copy_artifacts(artifacts_dir, temporary))
-    safety_path = temporary / SAFETY_NAME
-    safety_path.write_bytes(dump_safety(safety))
-    safety_digest = hash_file(safety_path)
-    artifacts.append(
-        Artifact(
-            path=SAFETY_NAME,
-            role="safety",
-            backend=None,
-            bytes=safety_path.stat().st_size,
-            sha256=safety_digest,
-        )
-    )
-    bill = (
-        None
-        if packages is None
-        else bill_of_materials(model_name, version, artifacts, packages)
-    )
-    manifest = Manifest(
-        model_name=model_name,
-        version=version,
-        release_counter=release_counter,
-        created_at_unix_ms=created_at_unix_ms,
-        source=source,
-        origins=tuple(sorted(set(origins))),
-        compat=compat or Compat(),
-        artifacts=tuple(sorted(artifacts, key=lambda item: item.path)),
-        backends=tuple(
-            _backends(
-                artifacts,
-                health_gate,
-                tolerances or {},
-                latency_budgets_ms or {},
-                PREFERENCE if backends is None else tuple(backends),
+    with _scratch(temporary):
+        artifacts = list(_copy_artifacts(artifacts_dir, temporary))
+        safety_path = temporary / SAFETY_NAME
+        safety_path.write_bytes(dump_safety(safety))
+        safety_digest = hash_file(safety_path)
+        artifacts.append(
+            Artifact(
+                path=SAFETY_NAME,
+                role="safety",
+                backend=None,
+                bytes=safety_path.stat().st_size,
+                sha256=safety_digest,
             )
-        ),
-        safety=SafetyReference(
-            path=SAFETY_NAME,
-            sha256=safety_digest,
-            min_base_rule_version=safety.base_rule_version,
-        ),
-        health_gate=health_gate,
-        evidence=_all_evidence(temporary, evidence, bill),
-        deltas=tuple(deltas),
-        safety_critical=safety_critical,
-    )
-    data = dump_manifest(manifest)
-    (temporary / MANIFEST_NAME).write_bytes(data)
-    for path in scan_tree(temporary):
-        (temporary / path).chmod(0o644)
-    _publish(temporary, output_dir)
+        )
+        bill = (
+            None
+            if packages is None
+            else bill_of_materials(model_name, version, artifacts, packages)
+        )
+        manifest = Manifest(
+            model_name=model_name,
+            version=version,
+            release_counter=release_counter,
+            created_at_unix_ms=created_at_unix_ms,
+            source=source,
+            origins=tuple(sorted(set(origins))),
+            compat=compat or Compat(),
+            artifacts=tuple(sorted(artifacts, key=lambda item: item.path)),
+            backends=tuple(
+                _backends(
+                    artifacts,
+                    health_gate,
+                    tolerances or {},
+                    latency_budgets_ms or {},
+                    PREFERENCE if backends is None else tuple(backends),
+                )
+            ),
+            safety=SafetyReference(
+                path=SAFETY_NAME,
+                sha256=safety_digest,
+                min_base_rule_version=safety.base_rule_version,
+            ),
+            health_gate=health_gate,
+            evidence=_all_evidence(temporary, evidence, bill),
+            deltas=tuple(deltas),
+            safety_critical=safety_critical,
+        )
+        data = dump_manifest(manifest)
+        (temporary / MANIFEST_NAME).write_bytes(data)
+        for path in scan_tree(temporary):
+            (temporary / path).chmod(0o644)
+        _publish(temporary, output_dir)
     return BundleInfo(output_dir, manifest, len(data), manifest.total_bytes + len(data))
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder that did not get its name."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST_NAME).is_file() or (
+        folder.is_dir() and not any(folder.iterdir())
+    )
 
 
 def _copy_artifacts(source: Path, target: Path) -> Iterator[Artifact]:

@@ -170,6 +170,25 @@ def test_artifacts_without_golden_vectors_are_refused(inputs, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_a_refused_build_leaves_nothing_beside_the_bundle(inputs, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ContractError, match="VER-001"):
+        build_bundle(tmp_path / "b", **{**inputs, "version": "v1"})
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_only_a_bundle_is_replaced(inputs, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    build_bundle(folder, **inputs, replace=True)
+    build_bundle(folder, **inputs, replace=True)
+    (folder / "edge_manifest.json").unlink()
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UsageError, match="BUILD-003"):
+        build_bundle(folder, **inputs, replace=True)
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_evidence_that_is_missing_or_named_twice_is_refused(inputs, tmp_path):
     (tmp_path / "again").mkdir()
     twin = tmp_path / "again" / "proof_of_learning.json"
