@@ -23,7 +23,7 @@ class Environment:
         headless: CONTINUON_HEADLESS, default 1. Nothing here ever opens a screen; 0 is
             refused by what would have to.
         background_trainer: CONTINUON_ENABLE_BACKGROUND_TRAINER, default 0: whether the
-            service may train the Mid loop's adapters beside driving.
+            service trains the Mid loop's adapters, while the robot is idle.
         prefer_jax: CONTINUON_PREFER_JAX, default 1: JAX trains; 0 asks for another
             trainer.
         export_origin: CONTINUON_EXPORT_ORIGIN, default "pi5": tag of exports.
@@ -53,7 +53,7 @@ class Environment:
         """Refuse what this release does not have, rather than ignore the wish.
 
         Raises:
-            UsageError: a screen or a background trainer was asked for.
+            UsageError: a screen was asked for.
         """
         if not self.headless:
             raise UsageError(
@@ -62,15 +62,6 @@ class Environment:
                 seen="0",
                 allowed="1",
                 hint="unset CONTINUON_HEADLESS and use the Robot API",
-            )
-        if self.background_trainer:
-            raise UsageError(
-                "E-ENV-TRAINER-004",
-                "CONTINUON_ENABLE_BACKGROUND_TRAINER=1 asks for learning on the robot, "
-                "which this release does not have",
-                seen="1",
-                allowed="0",
-                hint="unset it; the robot drives and records, the cloud trains",
             )
 
 

@@ -10,7 +10,7 @@ import attrs
 from continuon.cli.render import Result
 from continuon.clock import SystemClock
 from continuon.environment import read_environment
-from continuon.errors import HardwareError, UsageError
+from continuon.errors import UsageError
 from continuon.home import Home
 
 __all__ = ["rollback", "run", "status", "use"]
@@ -66,11 +66,10 @@ def run(
     seed
         Of the adapter and the windows.
     """
-    from continuon.bundle.safety import CAR_BASE_RULES
     from continuon.learn.mid import run_mid
-    from continuon.learn.mid_gate import ActionBounds, GateLimits
-    from continuon.learn.mid_guard import MidGuard, MidLimits
-    from continuon.pipeline.adapters import base_weights
+    from continuon.learn.mid_gate import GateLimits
+    from continuon.learn.mid_guard import MidLimits
+    from continuon.pipeline.adapters import base_weights, car_bounds, guard_here
 
     if not (enable or read_environment().background_trainer):
         raise UsageError(
@@ -80,29 +79,19 @@ def run(
             hint="set it, or say --enable for this run",
         )
     home, clock = Home.from_environment(), SystemClock()
-    guard = MidGuard.of(
-        MidLimits(
-            max_seconds=max_seconds,
-            max_steps=max_steps,
-            batch_size=batch_size,
-            rank=rank,
-            max_memory_mib=max_memory_mib,
-        ),
-        clock=clock,
-        battery=_battery,
-        waived=without,
+    limits = MidLimits(
+        max_seconds=max_seconds,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        rank=rank,
+        max_memory_mib=max_memory_mib,
     )
-    rules = CAR_BASE_RULES.channels
     report = run_mid(
         checkpoint or base_weights(home) or home.checkpoints / "slow" / "policy.hope",
         rlds_dir or home.episodes,
         store or home.adapters,
-        guard=guard,
-        bounds=ActionBounds(
-            low=tuple(rule.min for rule in rules),
-            high=tuple(rule.max for rule in rules),
-            max_rate_per_s=tuple(rule.max_rate_per_s or float("inf") for rule in rules),
-        ),
+        guard=guard_here(limits, clock=clock, without=without),
+        bounds=car_bounds(),
         gate=GateLimits(max_action_delta=action_delta),
         trainer=trainer,
         seed=seed,
@@ -198,17 +187,6 @@ def rollback(
         data=attrs.asdict(record) | {"switched": switched},
         text=f"in use: {_name(record.use.adapter)}\n{_switched(switched)}",
     )
-
-
-def _battery() -> float | None:
-    """Return the charge, None where no gauge answers or its reading is impossible."""
-    from continuon.rig.pi import PiRig
-
-    with PiRig() as rig:
-        try:
-            return None if rig.battery is None else rig.battery.read().fraction
-        except HardwareError:
-            return None
 
 
 def _switched(answer: dict[str, Any] | None) -> str:

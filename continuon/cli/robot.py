@@ -25,6 +25,8 @@ def serve(
     pairing: bool = False,
     policy: Path | None = None,
     seed: int = 0,
+    learner: bool = False,
+    learner_without: tuple[str, ...] = (),
 ) -> Result:
     """Run the robot service until it is told to stop; it boots armed but idle.
 
@@ -48,11 +50,19 @@ def serve(
         What `continuon compile` wrote, unverified; default the active slot's bundle.
     seed
         Of the simulated world.
+    learner
+        Learn adapters while the robot is idle; so does
+        CONTINUON_ENABLE_BACKGROUND_TRAINER=1.
+    learner_without
+        A sensor that this machine does not have, and that learning then does not ask.
     """
+    from continuon.robot.learner import LearnerSettings
     from continuon.robot.service import ServiceSettings
     from continuon.robot.service import serve as run_service
 
-    read_environment().require_headless()
+    environment = read_environment()
+    environment.require_headless()
+    wanted = learner or environment.background_trainer
     place = Home(home) if home is not None else Home.from_environment()
     settings = ServiceSettings(
         home=place,
@@ -63,6 +73,7 @@ def serve(
         artifact_dir=policy,
         seed=seed,
         port=port,
+        learner=LearnerSettings(without=learner_without) if wanted else None,
     )
     code = run_service(settings)
     return Result(data={"stopped": True}, text="stopped", exit_code=code)

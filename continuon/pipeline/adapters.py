@@ -9,13 +9,25 @@ from continuon.errors import HardwareError, UsageError
 from continuon.home import Home
 
 if TYPE_CHECKING:
+    from continuon.clock import Clock
     from continuon.export.adapted import AdaptedReport
+    from continuon.learn.mid_gate import ActionBounds
+    from continuon.learn.mid_guard import MidGuard, MidLimits
     from continuon.robot.deployed import Deployed
 
-__all__ = ["active_bundle", "base_weights", "compile_adapter", "switch_running"]
+__all__ = [
+    "active_bundle",
+    "base_weights",
+    "car_bounds",
+    "compile_adapter",
+    "guard_here",
+    "require_base_weights",
+    "switch_running",
+]
 
 WEIGHTS = "policy.weights"
 _SWITCH_TIMEOUT_S = 120.0
+_BATTERY_AGE_NS = 10_000_000_000
 
 
 def active_bundle(home: Home) -> Deployed | None:
@@ -37,6 +49,53 @@ def base_weights(home: Home) -> Path | None:
     return weights if weights is not None and weights.exists() else None
 
 
+def require_base_weights(home: Home) -> Path:
+    """Return the parameters that the robot drives with.
+
+    Raises:
+        UsageError: E-PIPE-ADAPTER-001, no bundle runs here.
+    """
+    weights = base_weights(home)
+    if weights is None:
+        raise _no_bundle(home)
+    return weights
+
+
+def guard_here(
+    limits: MidLimits, *, clock: Clock, without: tuple[str, ...] = ()
+) -> MidGuard:
+    """Return a guard over this machine, its battery's gauge looked at now and then.
+
+    Raises:
+        UsageError: E-LEARN-MID-002, a waived name is no sensor.
+    """
+    from continuon.learn.mid_guard import MidGuard
+
+    # A gauge shares its bus with the servo board, whose guard comes first.
+    held: list[tuple[int, float | None]] = []
+
+    def battery() -> float | None:
+        now_ns = clock.monotonic_ns()
+        if not held or now_ns - held[-1][0] > _BATTERY_AGE_NS:
+            held[:] = [(now_ns, _battery())]
+        return held[-1][1]
+
+    return MidGuard.of(limits, clock=clock, battery=battery, waived=without)
+
+
+def car_bounds() -> ActionBounds:
+    """Return the base rules of the car as bounds of actions."""
+    from continuon.bundle.safety import CAR_BASE_RULES
+    from continuon.learn.mid_gate import ActionBounds
+
+    rules = CAR_BASE_RULES.channels
+    return ActionBounds(
+        low=tuple(rule.min for rule in rules),
+        high=tuple(rule.max for rule in rules),
+        max_rate_per_s=tuple(rule.max_rate_per_s or float("inf") for rule in rules),
+    )
+
+
 def compile_adapter(home: Home) -> AdaptedReport:
     """Merge the adapter in use into the active bundle's policy, beside its slot.
 
@@ -48,12 +107,7 @@ def compile_adapter(home: Home) -> AdaptedReport:
 
     active = active_bundle(home)
     if active is None:
-        raise UsageError(
-            "E-PIPE-ADAPTER-001",
-            "no bundle runs here whose policy an adapter could change",
-            where=home.root,
-            hint="continuon ota stage, activate and commit come first",
-        )
+        raise _no_bundle(home)
     return derive_policy(active.directory, home.adapters, bundle=active.bundle)
 
 
@@ -70,3 +124,23 @@ def switch_running(home: Home) -> dict[str, Any] | None:
     except HardwareError:
         return None
     return client.ask("/adapter/use", {}, timeout_s=_SWITCH_TIMEOUT_S)
+
+
+def _battery() -> float | None:
+    """Return the charge, None where no gauge answers or its reading is impossible."""
+    from continuon.rig.pi import PiRig
+
+    with PiRig() as rig:
+        try:
+            return None if rig.battery is None else rig.battery.read().fraction
+        except HardwareError:
+            return None
+
+
+def _no_bundle(home: Home) -> UsageError:
+    return UsageError(
+        "E-PIPE-ADAPTER-001",
+        "no bundle runs here whose policy an adapter could change",
+        where=home.root,
+        hint="continuon ota stage, activate and commit come first",
+    )

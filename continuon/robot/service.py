@@ -23,6 +23,7 @@ import attrs
 
 import continuon
 from continuon.clock import SystemClock
+from continuon.environment import read_environment
 from continuon.errors import ContinuonError, HardwareError, MissingPackageError
 from continuon.home import Home
 from continuon.robot.bodies import Body, open_body
@@ -32,6 +33,7 @@ from continuon.robot.discovery import Advertisement, lan_addresses
 from continuon.robot.durable import replace_file
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
+from continuon.robot.learner import LearnerSettings
 from continuon.robot.notify import notify
 from continuon.robot.supervisor import Supervisor
 from continuon.robot.token_store import TokenStore
@@ -60,6 +62,7 @@ class ServiceSettings:
         artifact_dir, backend: a policy at hand, unverified, to begin with; None begins
             with the active slot of the home, or without a policy where there is none.
         seed: of the simulated world.
+        learner: how adapters are learnt while the robot is idle; None learns nothing.
     """
 
     home: Home
@@ -73,6 +76,7 @@ class ServiceSettings:
     seed: int = 0
     state_names: tuple[str, ...] = ("speed_mps",)
     fifo_priority: int = 50
+    learner: LearnerSettings | None = None
 
 
 def serve(
@@ -105,6 +109,7 @@ def serve(
             state_names=settings.state_names,
             permit_expires=True,
             clock=clock,
+            learner=settings.learner,
         ) as robot:
             api = Api(robot, tokens, own_names=(*hosts, f"{settings.name}.local"))
             server = uvicorn.Server(
@@ -285,6 +290,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairing", action="store_true")
     parser.add_argument("--policy", type=Path)
     parser.add_argument("--backend", default="litert")
+    parser.add_argument("--learner", action="store_true")
+    parser.add_argument("--learner-without", action="append", default=[])
     args = parser.parse_args(argv)
     rig = args.rig
     if rig.startswith("{"):
@@ -302,6 +309,9 @@ def main(argv: list[str] | None = None) -> int:
         state_names=_STATE_NAMES.get(rig, ()) if isinstance(rig, str) else (),
     )
     try:
+        if args.learner or read_environment().background_trainer:
+            wish = LearnerSettings(without=tuple(args.learner_without))
+            settings = attrs.evolve(settings, learner=wish)
         return serve(settings)
     except ContinuonError as error:
         _say(str(error))

@@ -15,6 +15,7 @@ import attrs
 import continuon
 from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, ContractError, UsageError
+from continuon.health import HealthReport
 from continuon.home import Home
 from continuon.rig.protocols import Rig
 from continuon.rlds.episode import EndReason
@@ -24,6 +25,7 @@ from continuon.robot.control_config import ControlConfig
 from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.keeper import ModeKeeper
 from continuon.robot.latch import EStopLatch
+from continuon.robot.learner import Learner, LearnerSettings
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request
 from continuon.robot.recordings import Recordings, Wish
 from continuon.robot.software import Software
@@ -84,6 +86,7 @@ class Supervisor:
         permit_expires: who runs this calls `guard.renew` ten times a second, or the
             guard stops the outputs.
         clock: the host's clock.
+        learner: how it learns while idle; None learns nothing.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Supervisor:
         state_names: tuple[str, ...] = (),
         permit_expires: bool = False,
         clock: Clock | None = None,
+        learner: LearnerSettings | None = None,
     ) -> None:
         self.home = home
         self.clock: Clock = clock or SystemClock()
@@ -113,6 +117,7 @@ class Supervisor:
         self._moving = False
         self._stops_seen = 0
         self._stopped_without_guard = False
+        self._learner = Learner(home.root, home.episodes, learner, self.clock)
 
     def start(self) -> Self:
         """Start both processes and enter the mode that the latch allows: idle.
@@ -140,6 +145,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Stop motion, recorder, loop and guard, in this order; may be called twice."""
+        self._learner.stop("the service ends")
         if self.guard.alive:
             self.guard.forbid()
         if self._recordings is not None:
@@ -171,6 +177,7 @@ class Supervisor:
         Raises:
             ContinuonError: it does nothing, or it cannot be recorded.
         """
+        self._learner.stop("an episode is being recorded")
         return self.recordings.begin(self.keeper.state, wish)
 
     def end_episode(self, reason: EndReason) -> dict[str, Any]:
@@ -213,8 +220,7 @@ class Supervisor:
                 allowed="MANUAL or TRAINING, started",
                 hint="request MANUAL, then START",
             )
-        recorded = self.recordings.source
-        if recorded is not None and source != recorded:
+        if (recorded := self.recordings.source) not in (None, source):
             raise ContractError(
                 "E-ROBOT-TELEOP-002",
                 "the episode under way holds commands of another source",
@@ -245,11 +251,17 @@ class Supervisor:
             if len(stops) > self._stops_seen and self.keeper.state.executing:
                 self.keeper.request(Request.STOP, Actor.SYSTEM, reason="kernel stop")
             self._stops_seen = len(stops)
+            self._learner.watch(
+                self.keeper.state,
+                recording=lambda: self.recordings.current() is not None,
+                log=self.control,
+                health=self._vitals,
+            )
 
     def readiness(self) -> Readiness:
         """Return what is well now, with the figures behind it."""
-        now_ns = self.clock.monotonic_ns()
-        guard, control = self.guard.alive, self.control.alive
+        now_ns, guard = self.clock.monotonic_ns(), self.guard.alive
+        control = self.control.alive
         age_ns = None
         if control and self.control.log.count:
             newest = self.control.log.rows(self.control.log.count - 1)["start_ns"]
@@ -277,14 +289,16 @@ class Supervisor:
 
     def health(self) -> dict[str, Any]:
         """Return the checks that can be made while the robot runs."""
-        report = read_vitals(
+        return self._vitals().as_dict()
+
+    def _vitals(self) -> HealthReport:
+        return read_vitals(
             self._eyes(),
             self.home.root,
             parts=self.readiness().parts,
             timing=self.timing(),
             camera=self.viewfinder.facts(self.clock.monotonic_ns()),
         )
-        return report.as_dict()
 
     def software_status(self) -> dict[str, Any]:
         """Return which bundle runs, and which ones are kept."""
@@ -325,8 +339,7 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """Return the whole robot as plain values; what is not measured is left out."""
-        state = self.keeper.state
-        latch = self.latch.read()
+        state, latch = self.keeper.state, self.latch.read()
         status: dict[str, Any] = {
             "version": continuon.__version__,
             "name": self._name,
@@ -339,6 +352,7 @@ class Supervisor:
             "ready": self.readiness().parts,
             "guard": self.guard.report().as_dict(),
             "timing": self.timing().as_dict(),
+            "learner": self._learner.status(),
         }
         if self.control.alive:
             status["control"] = self.control.status()
@@ -363,6 +377,7 @@ class Supervisor:
 
     def _apply(self, state: ModeState) -> None:
         if state.motion is not Motion.NONE:
+            self._learner.stop("the robot moves")
             self.control.start_executing(state.motion)
             self._moving = True
         elif self._moving or state.mode is Mode.E_STOP:
