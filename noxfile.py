@@ -102,9 +102,9 @@ def validate(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every unit test and law."""
+    """Every unit test and law, in two processes."""
     install(session, (*EXPORT, *FOREIGN), "test")
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", "-n2", "--dist=worksteal", "tests/unit", *session.posargs)
 
 
 @nox.session
