@@ -68,7 +68,8 @@ def take_inventory(
     converted = _tfrecord_episodes(tfrecord)
     checkpoint = home.checkpoints / "slow" / "policy.hope"
     artifacts = home.checkpoints / "artifacts"
-    bundle = home.root / "bundles" / "trained"
+    seed = home.checkpoints / "seed-artifacts"
+    bundles = [home.root / "bundles" / name for name in ("seed", "trained")]
     exported = len(list(home.export.rglob("manifest.json")))
     proof = home.root / "proof_of_learning.json"
     steps = (
@@ -113,23 +114,22 @@ def take_inventory(
         ),
         _step(
             "compile",
-            (artifacts / "spec.json").is_file(),
+            all((folder / "spec.json").is_file() for folder in (seed, artifacts)),
             f"{len(list(artifacts.glob('policy.*')))} compiled artifacts",
+            ["compile", checkpoint.with_name("seed.hope"), "--output-dir", seed],
             ["compile", checkpoint, "--output-dir", artifacts],
         ),
         _step(
             "bundle",
-            (bundle / "model.sig").is_file(),
-            "a signed bundle"
-            if (bundle / "model.sig").is_file()
-            else "no signed bundle",
-            *_bundle_commands(home, artifacts, bundle, proof, _origins(tfrecord)),
+            all((folder / "model.sig").is_file() for folder in bundles),
+            f"{sum((b / 'model.sig').is_file() for b in bundles)} of 2 signed bundles",
+            *_bundle_commands(home, _origins(tfrecord), proof),
         ),
         _step(
             "deploy",
             _deployed(home),
             "a bundle runs" if _deployed(home) else "no bundle runs",
-            ["ota", "stage", bundle, "--home", home.root],
+            ["ota", "stage", bundles[-1], "--home", home.root],
             ["ota", "activate", "--home", home.root],
         ),
         _step(
@@ -171,19 +171,32 @@ def _count(recorded: list[str]) -> int:
     return max(MINIMUM_EPISODES - others, 0)
 
 
-def _bundle_commands(
-    home: Home, artifacts: Path, bundle: Path, proof: Path, origins: list[str]
-) -> list[list[Any]]:
+def _bundle_commands(home: Home, origins: list[str], proof: Path) -> list[list[Any]]:
+    """Return what makes both bundles: validation drives the seed beside the trained."""
     key = home.keys / "release.pem"
-    new_key: list[list[Any]] = [] if key.is_file() else [["keys", "new", key]]
-    said = [word for origin in origins for word in ("--origins", origin)]
-    build = ["bundle", "build", "--artifacts-dir", artifacts, "--output-dir", bundle]
-    release = ["--version", "0.1.0", "--release-counter", 1]
-    return [
-        *new_key,
-        [*build, *release, *(said or ["--origins", "ORIGIN"]), "--evidence", proof],
-        ["bundle", "sign", bundle, "--key", key],
-    ]
+    said = [word for origin in origins or ["ORIGIN"] for word in ("--origins", origin)]
+    commands: list[list[Any]] = [] if key.is_file() else [["keys", "new", key]]
+    for counter, (name, artifacts, evidence) in enumerate(
+        (
+            ("seed", "seed-artifacts", []),
+            ("trained", "artifacts", ["--evidence", proof]),
+        ),
+        start=1,
+    ):
+        bundle = home.root / "bundles" / name
+        if (bundle / "model.sig").is_file():
+            continue
+        places = ("--artifacts-dir", home.checkpoints / artifacts)
+        release = ("--version", f"0.{counter}.0", "--release-counter", counter)
+        if not bundle.exists():
+            commands.append(
+                [
+                    *("bundle", "build", *places, "--output-dir", bundle, *release),
+                    *(*said, *evidence),
+                ]
+            )
+        commands.append(["bundle", "sign", bundle, "--key", key])
+    return commands
 
 
 def _deployed(home: Home) -> bool:

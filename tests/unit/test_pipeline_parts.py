@@ -17,6 +17,7 @@ from continuon.pipeline.context import Context
 from continuon.pipeline.gates import ABSENT
 from continuon.pipeline.manage import take_inventory
 from continuon.pipeline.phase import load_phase
+from continuon.pipeline.places import seed_bundle_dir
 from continuon.pipeline.recording import archive
 from continuon.pipeline.releases import SEED_COUNTER, release_counter
 from continuon.pipeline.secret import export_secret
@@ -119,6 +120,28 @@ def test_the_manager_asks_for_as_many_episodes_as_are_missing(tmp_path, names, c
         (home.episodes / f"{name}.mcap").touch()
     (command,) = (s for s in take_inventory(home).steps if s.name == "record")
     assert command.commands[0].endswith(f"--count {count}")
+
+
+def test_the_manager_asks_for_the_seed_that_validation_drives_beside_the_new_policy(
+    tmp_path,
+):
+    home = Home(tmp_path)
+
+    def bundle():
+        (step,) = (s for s in take_inventory(home).steps if s.name == "bundle")
+        return step
+
+    asked = " ; ".join(take_inventory(home).next_commands)
+    for words in ("seed.hope", "--release-counter 1", "--release-counter 2"):
+        assert words in asked
+    trained = tmp_path / "bundles" / "trained"
+    trained.mkdir(parents=True)
+    (trained / "model.sig").touch()
+    assert not bundle().done
+    assert not any(str(trained) in command for command in bundle().commands)
+    seed_bundle_dir(Context(root=tmp_path)).mkdir()
+    (seed_bundle_dir(Context(root=tmp_path)) / "model.sig").touch()
+    assert bundle().done
 
 
 def test_the_origins_in_a_build_command_are_those_of_the_converted_episodes(tmp_path):
