@@ -38,7 +38,10 @@ __all__ = ["BundleInfo", "build_bundle"]
 SAFETY_NAME = "safety.json"
 GOLDEN_NAME = "golden.json"
 EVIDENCE_DIR = "evidence"
-PREFERENCE = ("litert", "onnxruntime", "numpy")
+PREFERENCE = ("litert", "onnxruntime", "numpy", "litert-fp16", "litert-int8")
+"""Weights of 8 or 16 bits are another network: last, unless the maker says so."""
+
+_TOLERANCES = {"litert-fp16": 2e-3, "litert-int8": 0.02}
 DEFAULT_HEALTH_GATE = HealthGate(
     golden_max_error=1e-3,
     latency_p99_ms=20.0,
@@ -48,6 +51,8 @@ DEFAULT_HEALTH_GATE = HealthGate(
 )
 _KNOWN = {
     "policy.tflite": ("policy", "litert"),
+    "policy.int8.tflite": ("policy", "litert-int8"),
+    "policy.fp16.tflite": ("policy", "litert-fp16"),
     "policy.onnx": ("policy", "onnxruntime"),
     "policy.weights": ("policy", "numpy"),
     "policy.hef": ("policy", "hailo"),
@@ -96,8 +101,9 @@ def build_bundle(
     `golden.json`. `evidence` is copied to `evidence/`, by kind or with each file's stem
     as its kind. `tolerances` (largest absolute golden error) and `latency_budgets_ms`
     are per backend, and default to the health gate's bounds. `backends` is the order of
-    preference: LiteRT, ONNX Runtime, numpy unless given. `packages` (name to version)
-    are what it was made with; with them the evidence holds a bill of materials.
+    preference: LiteRT, ONNX Runtime, numpy, then 16 and 8 bits unless given. `packages`
+    (name to version) are what it was made with; with them the evidence holds a bill of
+    materials.
 
     Raises:
         UsageError: E-BUNDLE-BUILD-001, the directory is there already; -003, it is no
@@ -276,7 +282,9 @@ def _backends(
                 name=name,
                 artifact=policies[name].path,
                 golden=GOLDEN_NAME,
-                tolerance=tolerances.get(name, gate.golden_max_error),
+                tolerance=tolerances.get(
+                    name, _TOLERANCES.get(name, gate.golden_max_error)
+                ),
                 latency_budget_ms=budgets_ms.get(name, gate.latency_p99_ms),
             )
 

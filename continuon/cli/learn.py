@@ -252,7 +252,7 @@ def compile_(
     *,
     output_dir: Path | None = None,
     control_rate_hz: float = 30.0,
-    variants: tuple[Literal["int8", "fp16", "onnx"], ...] = (),
+    variants: tuple[Literal["int8", "fp16", "onnx", "none"], ...] | None = None,
 ) -> Result:
     """Compile a checkpoint for the edge and check each artifact against JAX.
 
@@ -265,19 +265,23 @@ def compile_(
     control_rate_hz
         Rate of the policy's steps.
     variants
-        Also make these; each is measured and gated like the others.
+        Make these beside LiteRT, numpy and StableHLO; each is measured and gated like
+        the others. Default: onnx and int8 where their packages are installed. `none`
+        makes no more.
     """
     from continuon.export import compile_checkpoint
 
     source = checkpoint or Home.from_environment().checkpoints / "slow" / "policy.hope"
     target = output_dir or source.parent.parent / "artifacts"
+    wanted = None if variants is None else [v for v in variants if v != "none"]
     report = compile_checkpoint(
-        source, target, control_rate_hz=control_rate_hz, variants=variants
+        source, target, control_rate_hz=control_rate_hz, variants=wanted
     )
     lines = [
         f"{info.path.name:<20} {info.bytes:>10,} bytes  error {info.max_abs_error}"
         for info in report.artifacts
     ]
+    lines += [f"{name}: {why}" for name, why in report.missing.items()]
     return Result(
         data=report, text="\n".join(lines), exit_code=0 if report.parity_ok else 3
     )

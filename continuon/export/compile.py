@@ -24,7 +24,7 @@ from continuon.export.records import (
     to_json,
 )
 from continuon.export.stablehlo import stablehlo_rollout, to_stablehlo
-from continuon.export.variants import Variant, chosen
+from continuon.export.variants import VARIANTS, Variant, available, chosen
 from continuon.hope.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = ["TOLERANCE", "ArtifactInfo", "CompileReport", "compile_checkpoint"]
@@ -50,7 +50,10 @@ class ArtifactInfo:
 
 @attrs.frozen
 class CompileReport:
-    """What was compiled, and whether each runnable artifact agrees with JAX."""
+    """What was compiled, and whether each runnable artifact agrees with JAX.
+
+    `missing` says by variant what was not made for want of a package.
+    """
 
     directory: Path
     name: str
@@ -58,6 +61,7 @@ class CompileReport:
     golden_origin: str
     golden_ticks: int
     artifacts: tuple[ArtifactInfo, ...]
+    missing: dict[str, str] = attrs.field(factory=dict)
 
     @property
     def parity_ok(self) -> bool:
@@ -82,7 +86,7 @@ def compile_checkpoint(
     golden_observations: dict[str, np.ndarray] | None = None,
     golden_origin: str = "replayed",
     name: str = "hope",
-    variants: Sequence[str] = (),
+    variants: Sequence[str] | None = (),
 ) -> CompileReport:
     """Write policy.tflite, .weights, .stablehlo, .hef.json, golden.json, spec.json.
 
@@ -96,14 +100,16 @@ def compile_checkpoint(
             episode's start; None makes synthetic ones, labelled so.
         golden_origin: label of the given observations.
         name: model name for the spec.
-        variants: also make `int8`, `fp16` (of the `.tflite`) or `onnx`.
+        variants: also make `int8`, `fp16` (of the `.tflite`) or `onnx`; None makes
+            ONNX and int8 where their packages are installed, and names what is not.
 
     Raises:
         UsageError: no such variant.
         DataError, ContractError: the checkpoint or the observations are refused.
         MissingPackageError: the converter or the interpreter is not installed.
     """
-    made = chosen(variants)
+    wanted, missing = available() if variants is None else (tuple(variants), {})
+    made = chosen(wanted)
     loaded = load_checkpoint(checkpoint)
     check_exportable(loaded.config)
     inputs = golden_inputs(loaded.config, golden_observations)
@@ -111,9 +117,12 @@ def compile_checkpoint(
     lowered = lower(loaded)
     outputs = rollout(lowered, inputs)
     litert, stablehlo = to_litert(lowered), to_stablehlo(lowered)
-    extras = _extras(loaded, lowered, litert, variants)
+    extras = _extras(loaded, lowered, litert, wanted)
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "spec.json").unlink(missing_ok=True)
+    for other in set(VARIANTS) - set(made):
+        # Another checkpoint's artifact would be bundled as this one's.
+        (output_dir / other.path).unlink(missing_ok=True)
     write_file(output_dir / "policy.tflite", litert)
     write_file(output_dir / "policy.stablehlo", stablehlo)
     for path, data in extras.items():
@@ -150,6 +159,7 @@ def compile_checkpoint(
         golden_origin=origin,
         golden_ticks=len(outputs["action"]),
         artifacts=tuple(_info(output_dir, variant, errors) for variant in made),
+        missing=missing,
     )
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import attrs
 
 from continuon.errors import UsageError
 
-__all__ = ["FP32_TOLERANCE", "VARIANTS", "Variant", "chosen"]
+__all__ = ["DEFAULT", "FP32_TOLERANCE", "VARIANTS", "Variant", "available", "chosen"]
+
+DEFAULT = ("onnx", "int8")
+"""Made unless told otherwise, where their packages are installed."""
+
+_NEEDS = {
+    "onnx": ("onnx", "onnxruntime"),
+    "int8": ("ai_edge_quantizer",),
+    "fp16": ("ai_edge_quantizer",),
+}
 
 FP32_TOLERANCE = 1e-5
 """Largest error of a float32 artifact, as a share of max(1, largest output)."""
@@ -67,6 +77,27 @@ VARIANTS = (
     ),
 )
 """In the order in which a robot should prefer them, unless measured otherwise."""
+
+
+def available(
+    names: Sequence[str] = DEFAULT,
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the variants that can be made and judged here, and what the others lack.
+
+    Returns:
+        names; and for each other one a sentence that names the missing packages.
+    """
+    lacking = {
+        name: [package for package in _NEEDS[name] if find_spec(package) is None]
+        for name in names
+    }
+    missing = {
+        name: f"not made: {', '.join(packages)} is not installed "
+        f"(pip install 'continuon[{'onnx' if name == 'onnx' else 'export'}]')"
+        for name, packages in lacking.items()
+        if packages
+    }
+    return tuple(name for name in names if name not in missing), missing
 
 
 def chosen(names: Sequence[str]) -> tuple[Variant, ...]:

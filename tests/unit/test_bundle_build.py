@@ -270,3 +270,15 @@ def test_installed_packages_are_named_as_indexes_name_them():
     found = installed_packages()
     assert found["numpy"]
     assert all(name == name.lower() and "_" not in name for name in found)
+
+
+def test_every_policy_is_a_backend_floats_first_unless_its_maker_says(inputs, tmp_path):
+    for name in ("policy.onnx", "policy.int8.tflite"):
+        (inputs["artifacts_dir"] / name).write_bytes(b"x")
+    made = build_bundle(tmp_path / "one", **inputs).manifest.backends
+    names = ["litert", "onnxruntime", "numpy", "litert-int8"]
+    assert [backend.name for backend in made] == names
+    assert made[-1].tolerance == 0.02
+    asked = ("litert-int8", "numpy")
+    made = build_bundle(tmp_path / "two", backends=asked, **inputs).manifest.backends
+    assert tuple(backend.name for backend in made) == asked

@@ -105,6 +105,39 @@ def test_what_was_not_asked_for_is_not_made_and_a_misspelt_variant_is_an_error()
         chosen(("int4",))
 
 
+@pytest.mark.req("R-EXPORT-09")
+def test_what_cannot_be_made_here_is_named_with_the_line_that_installs_it(monkeypatch):
+    from continuon.export import variants
+
+    here = {"onnx", "ai_edge_quantizer"}
+    monkeypatch.setattr(variants, "find_spec", lambda name: name in here or None)
+    names, missing = variants.available()
+    assert names == ("int8",)
+    assert "onnxruntime is not installed" in missing["onnx"]
+    assert "continuon[onnx]" in missing["onnx"]
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EXPORT-09")
+def test_the_command_makes_what_it_can_and_names_the_rest(
+    report, tmp_path, monkeypatch, capsys
+):
+    from continuon.export import variants
+
+    checkpoint = report.directory.parent / "policy.hope"
+    words = ["compile", str(checkpoint), "--output-dir", str(tmp_path / "out")]
+    assert run(words) == 0
+    text = capsys.readouterr().out
+    for name in ("policy.tflite", "policy.onnx", "policy.int8.tflite", "policy.hef"):
+        assert name in text
+    monkeypatch.setattr(variants, "find_spec", lambda _name: None)
+    assert run(words) == 0
+    text = capsys.readouterr().out
+    assert "onnx: not made" in text
+    assert "policy.onnx" not in text
+    assert not (tmp_path / "out" / "policy.onnx").exists()
+
+
 @pytest.mark.req("R-EXPORT-05")
 def test_a_missing_package_names_the_line_that_installs_it(monkeypatch):
     from continuon.export.onnx_graph import to_onnx

@@ -322,3 +322,15 @@ def test_without_a_key_or_a_bundle_there_is_nothing_to_go_back_to(bench, tmp_pat
     with pytest.raises(UsageError, match="E-ROBOT-ROLLBACK-002"):
         bare.roll_back(bench.loop, "why")
     assert bench.loop.serial == 0
+
+
+def test_the_makers_order_decides_among_what_is_installed(monkeypatch):
+    from continuon.robot import backends
+
+    here = {"onnxruntime", "numpy"}
+    monkeypatch.setattr(backends, "find_spec", lambda name: name in here or None)
+    order = ["hailo", "litert", "onnxruntime", "numpy"]
+    assert backends.first_runnable(order) == "onnxruntime"
+    assert backends.first_runnable(order[::-1]) == "numpy"
+    with pytest.raises(UsageError, match="ai_edge_litert"):
+        backends.first_runnable(["hailo", "litert-int8"])

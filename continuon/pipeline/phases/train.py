@@ -60,10 +60,11 @@ def run(context: Context, progress: Progress) -> Outcome:
             control_rate_hz=rate_hz,
             golden_observations=golden,
             golden_origin=report.origin,
+            variants=variants,
         )
-        for checkpoint, target in (
-            (report.checkpoint, artifacts(context)),
-            (report.seed_checkpoint, seed_artifacts(context)),
+        for checkpoint, target, variants in (
+            (report.checkpoint, artifacts(context), None),
+            (report.seed_checkpoint, seed_artifacts(context), ()),
         )
     )
     score = report.evaluation
@@ -90,6 +91,12 @@ def run(context: Context, progress: Progress) -> Outcome:
             "sign_accuracy": score.sign_accuracy[name],
             "ridge_sign_accuracy": (score.ridge_sign_accuracy or {}).get(name),
             "parity_ok": compiled.parity_ok and seed.parity_ok,
+            "backends": ", ".join(
+                info.backend for info in compiled.artifacts if info.tolerance
+            ),
+            "not_made": "; ".join(
+                f"{name} {why}" for name, why in compiled.missing.items()
+            ),
             "largest_artifact_mib": max(sizes.values()) / 2**20,
             "parameters": report.parameters,
             "train_seconds": report.seconds,
