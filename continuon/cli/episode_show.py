@@ -66,6 +66,13 @@ def show(path: One, *, picture: Path | None = None) -> Result:
             f"  {name:<8} {len(stream):>6} {stream.spec.codec:<8} {measured:<9} "
             f"clock {stream.spec.clock}" + (f"  {drops} dropped" if drops else "")
         )
+    surprise = _surprise(recording)
+    if surprise is not None:
+        data["surprise"] = surprise
+        lines.append(
+            f"  surprise mean {surprise['mean']:.4g}, at most {surprise['most']:.4g} "
+            f"after {surprise['most_after_s']:.1f} s, at {surprise['target']}"
+        )
     lines += [f"  warning {f.code} {f.text} ({f.where})" for f in report.warnings]
     plan = _plan_facts(recording)
     if plan is not None:
@@ -88,6 +95,22 @@ def show(path: One, *, picture: Path | None = None) -> Result:
             data["picture"] = str(picture)
             lines.append(f"drawn: {picture}")
     return Result(data=data, text="\n".join(lines))
+
+
+def _surprise(recording: Recording) -> dict[str, Any] | None:
+    """Return how surprised the policy was, and when most; None where none was."""
+    stream = recording.streams.get("surprise")
+    if stream is None or not len(stream):
+        return None
+    values = stream.vectors[:, 0]
+    most = int(values.argmax())
+    return {
+        "samples": len(stream),
+        "mean": float(values.mean()),
+        "most": float(values[most]),
+        "most_after_s": float(stream.capture_ns[most] - stream.capture_ns[0]) / 1e9,
+        "target": recording.metadata.provenance.get("surprise_target", "unknown"),
+    }
 
 
 def _plan_facts(recording: Recording) -> dict[str, Any] | None:

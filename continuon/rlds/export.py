@@ -40,7 +40,9 @@ __all__ = ["ExportReport", "export_episodes", "pseudonym"]
 _MIN_SECRET_BYTES = 16
 _APPLIED = "applied"
 """What the safety kernel let through: numbers, like the action itself."""
-_STREAMS = frozenset({RGB, DEPTH, STATE, ACTION, _APPLIED})
+_SURPRISE = "surprise"
+"""How wrong the policy's world model was: one number a step."""
+_STREAMS = frozenset({RGB, DEPTH, STATE, ACTION, _APPLIED, _SURPRISE})
 
 
 @attrs.frozen(kw_only=True)

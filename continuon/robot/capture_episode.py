@@ -27,6 +27,8 @@ from continuon.rlds.layout import Opening
 from continuon.rlds.recorder import EpisodeRecorder
 from continuon.robot.feed_facts import (
     APPLIED,
+    SURPRISE,
+    SURPRISE_STREAM,
     episode_metadata,
     episode_streams,
     facts_of,
@@ -34,7 +36,7 @@ from continuon.robot.feed_facts import (
 from continuon.robot.kernel import SafetyLimits
 from continuon.robot.loop import ControlLoop, Pulses, Tick, camera_is_why, run_periodic
 from continuon.robot.outputs import Output, ServoOutput
-from continuon.robot.pilots import Pilot
+from continuon.robot.pilots import Intent, Pilot
 
 __all__ = [
     "APPLIED",
@@ -131,8 +133,15 @@ class _Session:
     """One recording under way; `step` is one period of the loop."""
 
     def __init__(
-        self, rig: Rig, loop: ControlLoop, recorder: EpisodeRecorder, end_ns: int
+        self,
+        rig: Rig,
+        loop: ControlLoop,
+        recorder: EpisodeRecorder,
+        end_ns: int,
+        *,
+        has_surprise: bool = False,
     ) -> None:
+        self._has_surprise = has_surprise
         self._rig = rig
         self._loop = loop
         self._recorder = recorder
@@ -217,6 +226,19 @@ class _Session:
             intended = applied
         self._recorder.vector(ACTION, intended, capture_ns=tick.now_ns)
         self.rates.saw(ACTION, tick.now_ns)
+        self._record_surprise(tick.intent)
+
+    def _record_surprise(self, intent: Intent) -> None:
+        """Record what a fresh step of a policy said; a held action says nothing new."""
+        if not (self._has_surprise and intent.policy_ns):
+            return
+        if not np.isfinite(intent.surprise):
+            self._recorder.lose(SURPRISE)
+            return
+        self._recorder.vector(
+            SURPRISE, [intent.surprise], capture_ns=intent.observed_ns
+        )
+        self.rates.saw(SURPRISE, intent.observed_ns)
 
 
 def record_episode(
@@ -264,6 +286,7 @@ def record_episode(
         camera=rig.camera, state=rig.state, output=output, pulses=pulses, limits=limits
     )
     loop.pilot = pilot
+    surprise_target = getattr(pilot, "surprise_target", None)
     opening = planned_opening(
         rig,
         episode_id=episode_id,
@@ -271,6 +294,7 @@ def record_episode(
         notes=notes,
         rate_hz=rate_hz,
         first=first,
+        surprise_target=surprise_target,
     )
     streams = opening.streams
     recorder = open_recorder(
@@ -278,7 +302,13 @@ def record_episode(
     )
     began_ns = clock.monotonic_ns()
     with recorder:
-        session = _Session(rig, loop, recorder, began_ns + round(duration_s * 1e9))
+        session = _Session(
+            rig,
+            loop,
+            recorder,
+            began_ns + round(duration_s * 1e9),
+            has_surprise=surprise_target is not None,
+        )
         loop.start(began_ns)
         try:
             run_periodic(session.step, clock=clock, period_ns=round(1e9 / rate_hz))
@@ -310,23 +340,33 @@ def planned_opening(
     notes: EpisodeNotes | None = None,
     rate_hz: float = 50.0,
     first: Frame | None = None,
+    surprise_target: str | None = None,
 ) -> Opening:
     """Return with what an episode on this rig opens.
 
-    Its `first` frame says whether there is depth; without one it is taken here.
+    Its `first` frame says whether there is depth; without one it is taken here. Where
+    the pilot is surprised at something, the provenance says at what, and its surprise
+    has a stream.
 
     Raises:
         HardwareError: no camera, or no first frame.
     """
     facts = facts_of(rig, limits.names, rate_hz)
+    notes = notes or EpisodeNotes()
+    if surprise_target is not None:
+        told: Any = {**notes.provenance, "surprise_target": surprise_target}
+        notes = attrs.evolve(notes, provenance=told)
     metadata = episode_metadata(
         facts,
-        notes or EpisodeNotes(),
+        notes,
         episode_id=episode_id,
         start_wall_ns=rig.clock.wall_ns(),
     )
     has_depth = (first or _first_frame(rig)).depth is not None
-    return Opening(metadata, tuple(episode_streams(facts, has_depth=has_depth)))
+    streams = episode_streams(facts, has_depth=has_depth)
+    if surprise_target is not None:
+        streams = (*streams, SURPRISE_STREAM)
+    return Opening(metadata, streams)
 
 
 def _first_frame(rig: Rig) -> Frame:

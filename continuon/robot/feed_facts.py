@@ -20,10 +20,23 @@ from continuon.rlds.episode import (
     StreamSpec,
 )
 
-__all__ = ["APPLIED", "FeedFacts", "episode_metadata", "episode_streams", "facts_of"]
+__all__ = [
+    "APPLIED",
+    "SURPRISE",
+    "SURPRISE_STREAM",
+    "FeedFacts",
+    "episode_metadata",
+    "episode_streams",
+    "facts_of",
+]
 
 APPLIED = "applied"
 """Stream of what the safety kernel let out, beside the intended `action`."""
+SURPRISE = "surprise"
+"""Stream of how wrong the policy's world model was, a sample for each step it took."""
+SURPRISE_STREAM = StreamSpec(
+    name=SURPRISE, codec=Codec.VECTOR, names=(SURPRISE,), units=("1",)
+)
 
 
 @attrs.frozen(kw_only=True)

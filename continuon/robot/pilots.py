@@ -87,6 +87,15 @@ class PolicyPilot:
         self._now_ns = now_ns
         self._held: Intent | None = None
 
+    @property
+    def surprise_target(self) -> str | None:
+        """What its surprise is about: the config fixes the latent that is predicted.
+
+        None where the policy does not name its config.
+        """
+        digest = getattr(self.policy.spec, "config_digest", None)
+        return f"hope-frozen-target:{digest}" if digest else None
+
     def reset(self) -> None:
         """Forget everything, as at the start of an episode."""
         self.policy.reset()

@@ -2,10 +2,18 @@ import errno
 from functools import partial
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
-from continuon._specs.robot.fakes import FakeRig, NaNPilot, SteadyPilot
+from continuon._specs.robot.fakes import (
+    FakePolicy,
+    FakeRig,
+    NaNPilot,
+    Spec,
+    SteadyPilot,
+)
+from continuon.cli.episode_show import show
 from continuon.errors import BudgetError, ContinuonError, DataError, HardwareError
 from continuon.rig.calibration import CarCalibration, car_pulses_us
 from continuon.rlds.episode import EndReason
@@ -17,6 +25,7 @@ from continuon.robot.capture import Job, _work, capture_episodes, wanted_opening
 from continuon.robot.capture_episode import EpisodeNotes, record_episode
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
+from continuon.robot.pilots import PolicyPilot
 
 FAKES = "continuon._specs.robot.fakes"
 PULSES = partial(car_pulses_us, calibration=CarCalibration())
@@ -156,6 +165,54 @@ def test_a_policys_run_is_recorded_as_the_policys(tmp_path):
         assert recording.metadata.control_role == "human_supervisor"
         assert recording.metadata.provenance == {"bundle_id": "sha256:abc"}
         assert "depth" not in recording.streams
+
+
+class Surprised(FakePolicy):
+    """Is more surprised at each step; at the fifth it says what is no number."""
+
+    def __init__(self):
+        super().__init__(spec=Named())
+
+    def step(self, image, proprio):
+        told = super().step(image, proprio)
+        surprise = float("nan") if self.steps == 5 else 0.1 * self.steps
+        return attrs.evolve(told, surprise=surprise)
+
+
+@attrs.frozen(kw_only=True)
+class Named(Spec):
+    config_digest: str = "c0ffee"
+
+
+@pytest.mark.req("R-CAPTURE-04")
+def test_a_policys_surprise_is_recorded_once_a_step_with_what_it_is_about(
+    tmp_path,
+):
+    rig = FakeRig(depth=False)
+    pilot = PolicyPilot(Surprised(), rig.clock.monotonic_ns)
+    notes = EpisodeNotes.of_policy("sha256:abc")
+    made = record(rig, pilot, tmp_path, notes=notes)
+    with open_recording(made.path) as recording:
+        about = recording.metadata.provenance["surprise_target"]
+        assert about == "hope-frozen-target:c0ffee"
+        stream, frames = recording.streams["surprise"], recording.streams["rgb"]
+        steps = np.delete(np.arange(len(frames)), 4)
+        np.testing.assert_array_equal(stream.capture_ns, frames.capture_ns[steps])
+        np.testing.assert_allclose(stream.vectors[:, 0], 0.1 * (steps + 1), rtol=1e-6)
+        assert made.drops["surprise"] == 1
+    shown = show(made.path)
+    assert shown.data["surprise"]["samples"] == len(steps)
+    assert shown.data["surprise"]["most"] == pytest.approx(0.1 * len(frames))
+    assert "hope-frozen-target:c0ffee" in shown.text
+
+
+@pytest.mark.req("R-CAPTURE-04")
+def test_an_episode_without_a_policy_has_no_surprise(tmp_path):
+    made = record(FakeRig(), SteadyPilot(), tmp_path)
+    with open_recording(made.path) as recording:
+        assert "surprise" not in recording.streams
+        assert "surprise_target" not in recording.metadata.provenance
+    assert "surprise" not in show(made.path).data
 
 
 def capture(folder, *, count=2, workers=1, pilot="ExpertPilot", **more):
