@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from continuon.errors import DataError
@@ -15,6 +15,8 @@ from continuon.rlds.wire import Buffer
 __all__ = ["FileSink", "publish_file", "sha256_of", "sync_directory", "write_atomic"]
 
 _MAX_BUFFERS = 512
+_GROUP_BYTES = 1 << 20
+"""A write of 24 MB at once took five times the kernel's time of small ones (ext4)."""
 
 
 class FileSink:
@@ -45,8 +47,7 @@ class FileSink:
 
     def append(self, buffers: Sequence[Buffer]) -> None:
         """Append all buffers, in order; raises OSError, part of them then written."""
-        for start in range(0, len(buffers), _MAX_BUFFERS):
-            group = buffers[start : start + _MAX_BUFFERS]
+        for group in _groups(buffers):
             wanted = sum(map(len, group))
             written = os.writev(self._fd, group)
             if written < wanted:
@@ -83,6 +84,19 @@ class FileSink:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _groups(buffers: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
+    """Yield runs of buffers, each a write: few, and of a mebibyte or one buffer."""
+    start = size = 0
+    for at, buffer in enumerate(buffers):
+        full = at - start == _MAX_BUFFERS or size + len(buffer) > _GROUP_BYTES
+        if at > start and full:
+            yield buffers[start:at]
+            start, size = at, 0
+        size += len(buffer)
+    if start < len(buffers):
+        yield buffers[start:]
 
 
 def publish_file(temporary: Path, final: Path) -> None:

@@ -9,6 +9,7 @@ from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.errors import DataError
 from continuon.rlds import checksum, foxglove
 from continuon.rlds.episode import Codec
+from continuon.rlds.file_sink import FileSink, sha256_of
 from continuon.rlds.mcap_read import scan_mcap
 from continuon.rlds.recording import map_file, read_metadata
 from continuon.rlds.wire import Pieces
@@ -96,3 +97,17 @@ def test_a_stamp_beyond_63_bits_is_damage(tmp_path):
     data[contents.messages[0].start - 9] = 0xFF
     found = scan_mcap(memoryview(bytes(data)), verify=False)
     assert "no possible time" in found.damage
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[], [0, 0], [3] * 1300, [700_000] * 4, [3_000_000, 5, 1 << 20, 1], [1 << 20] * 2],
+)
+def test_a_file_holds_its_buffers_in_order_however_they_are_grouped(tmp_path, sizes):
+    buffers = [bytes([at % 251]) * size for at, size in enumerate(sizes)]
+    sink = FileSink(tmp_path / "f", hashes=True)
+    sink.append(buffers)
+    digest = sink.digest()
+    sink.close()
+    assert (tmp_path / "f").read_bytes() == b"".join(buffers)
+    assert digest == sha256_of(tmp_path / "f")
