@@ -280,6 +280,7 @@ def manage(
     tfrecord_dir: Path | None = None,
     trainer_data_path: Path | None = None,
     health: bool = False,
+    rig: Literal["sim", "pi"] = "pi",
     convert_tfrecord: bool = False,
     train_local: bool = False,
     export: bool = False,
@@ -299,6 +300,8 @@ def manage(
         What the local trainer reads; default the TFDS folder.
     health
         Run the health check.
+    rig
+        The rig whose health is checked and on which is validated.
     convert_tfrecord
         Convert the recordings.
     train_local
@@ -316,7 +319,7 @@ def manage(
     tfrecord = tfrecord_dir or root.tfrecord
     data = trainer_data_path or tfrecord
     places = {
-        "health": (health, ["health"]),
+        "health": (health, ["health", f"--rig={rig}"]),
         "convert": (
             convert_tfrecord,
             ["convert", f"--input-dir={episodes}", f"--output-dir={tfrecord}"],
@@ -333,7 +336,14 @@ def manage(
             export,
             ["export", f"--episodes-dir={episodes}", f"--output-dir={root.export}"],
         ),
-        "validate": (post_validate, ["validate", f"--home={root.root}"]),
+        "validate": (
+            post_validate,
+            [
+                "validate",
+                f"--home={root.root}",
+                "--real-hardware" if rig == "pi" else "--no-real-hardware",
+            ],
+        ),
     }
     codes = {}
     for name, (asked, words) in places.items():

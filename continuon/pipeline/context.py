@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +64,16 @@ class Context:
     def home(self) -> Home:
         """The paths below the root."""
         return Home(self.root)
+
+    def command(self, only: str | None = None) -> str:
+        """Return the command that runs this home again, or one phase of it."""
+        words = ["continuon", "pipeline", "run"]
+        words += ["--only", only] if only else []
+        words += ["--home", str(self.root)]
+        if self.episodes_from is not None:
+            words += ["--episodes-from", str(self.episodes_from)]
+        words += ["--rig", self.rig] if self.rig != "sim" else []
+        return shlex.join(words)
 
     @property
     def receipts(self) -> Path:

@@ -206,7 +206,7 @@ def _run_worker(
         "E-PIPE-WORKER-001",
         f"the process of phase {name} ended without a result",
         seen=f"exit status {code}",
-        hint=f"its own words stand above; then `continuon pipeline run --only {name}`",
+        hint=f"its own words stand above; then `{context.command(name)}`",
     )
     return {"error": error.as_dict()}
 

@@ -90,7 +90,7 @@ def passed_receipt(context: Context, name: str) -> Receipt:
         DataError: E-PIPE-UPSTREAM-001 it has not run, -003 an output changed since.
         GateMissedError: E-PIPE-UPSTREAM-002, it did not pass.
     """
-    hint = f"continuon pipeline run --only {name}"
+    hint = context.command(name)
     receipt = read_receipt(receipt_path(context, name))
     if receipt is None:
         raise DataError(
@@ -133,7 +133,7 @@ def require_upstream(context: Context, name: str) -> None:
                 f"phase {needed} has to pass again: its receipt is stale",
                 seen=stale[needed],
                 allowed="a receipt of what lies there now",
-                hint="continuon pipeline run, which skips what is up to date",
+                hint=f"{context.command()}, which skips what is up to date",
             )
 
 

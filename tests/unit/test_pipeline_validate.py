@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("simplejpeg")
 
 from continuon.errors import HardwareError, UsageError
+from continuon.ota.gate import GateReport
 from continuon.pipeline.context import Context
 from continuon.pipeline.gates import Verdict
+from continuon.pipeline.phase import Outcome
 from continuon.pipeline.phases import validate
 from continuon.pipeline.receipt import Receipt, write_receipt
 from continuon.pipeline.upstream import receipt_path
@@ -205,7 +207,58 @@ def test_nothing_deployed_is_a_usage_error_and_no_pass(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("commanded", "reached"),
-    [((0.0, 0.2), True), ((0.0, 0.0), False), ((float("nan"), 0.2), False)],
+    [((0.1, 0.2), True), ((0.0, 0.2), False), ((float("nan"), 0.2), False)],
 )
 def test_a_teleop_run_counts_only_where_the_command_went_out(commanded, reached):
     assert validate._reached(commanded) is reached
+
+
+# A bundle that a person put on trial.
+
+
+class _OnTrial(_Device):
+    """One whose active slot is on trial until it is committed."""
+
+    def __init__(self, *, on_trial):
+        super().__init__()
+        self.on_trial = on_trial
+
+    def status(self):
+        return SimpleNamespace(on_trial=self.on_trial)
+
+    def commit(self, report):
+        self.calls.append(report)
+        return SimpleNamespace(version="0.2.0")
+
+
+@pytest.mark.req("R-VALIDATE-02")
+@pytest.mark.parametrize("on_trial", [True, False])
+@pytest.mark.parametrize("good", [True, False])
+def test_a_pass_is_the_trial_of_a_bundle_that_was_activated_by_hand(
+    tmp_path, monkeypatch, on_trial, good
+):
+    device = _OnTrial(on_trial=on_trial)
+    measured = GOOD | {
+        "golden_max_abs_error": 0.0,
+        "policy_p99_ms": 1.0,
+        "autonomous_ticks": 300,
+        "veto_fraction": 0.0,
+        "non_finite": 0,
+        "missed_periods": 0,
+        "smoke_inference_ok": good,
+    }
+    monkeypatch.setattr(validate, "make_updater", lambda *_: device)
+    monkeypatch.setattr(
+        validate,
+        "_measure",
+        lambda *_: Outcome(figures=measured, outputs=(), origin="simulated"),
+    )
+    monkeypatch.setattr(
+        validate, "_roll_back_if_missed", lambda *_: [] if good else ["no"]
+    )
+    outcome = _run(tmp_path)
+    reports = [call for call in device.calls if isinstance(call, GateReport)]
+    assert bool(reports) is (on_trial and good)
+    if reports:
+        assert (reports[0].bundle, reports[0].ticks) == ("aa", 300)
+        assert "good one now" in outcome.notes[-1]

@@ -16,6 +16,7 @@ from continuon.bundle import verify_bundle
 from continuon.edge import check_golden, load_policy
 from continuon.errors import UsageError
 from continuon.ota import Updater
+from continuon.ota.gate import GateReport
 from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
@@ -42,7 +43,7 @@ Profile = Literal["strict", "lenient"]
 AUTONOMOUS_S = 6.0
 TELEOP_S = 2.0
 TELEOP_PERIOD_S = 0.05
-TELEOP_ACTION = (0.0, 0.2)
+TELEOP_ACTION = (0.1, 0.2)
 DISTANCES = ("distance_ratio", "deployed_distance_m_mean")
 
 
@@ -74,7 +75,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             "E-PIPE-VALIDATE-002",
             "nothing is deployed here",
             where=context.home.model,
-            hint="continuon pipeline run --only ota",
+            hint=context.command("ota"),
         )
     measured = False
     try:
@@ -86,7 +87,30 @@ def run(context: Context, progress: Progress) -> Outcome:
                 "its validation ended with an error", code="E-PIPE-VALIDATE-003"
             )
     notes = _roll_back_if_missed(context, updater, outcome.figures, outcome.origin)
+    if not notes and updater.status().on_trial:
+        notes = _commit(updater, active, outcome.figures)
     return attrs.evolve(outcome, notes=(*outcome.notes, *notes))
+
+
+def _commit(updater: Updater, active: Path, figures: Mapping[str, Any]) -> list[str]:
+    """Make a bundle that was put on trial by hand the good one: this was its trial.
+
+    Raises:
+        GateMissedError: E-OTA-GATE-001, its own manifest asks for more.
+    """
+    done = updater.commit(
+        GateReport(
+            bundle=active.name,
+            golden_max_error=figures["golden_max_abs_error"],
+            latency_p99_ms=figures["policy_p99_ms"],
+            ticks=figures["autonomous_ticks"],
+            veto_fraction=figures["veto_fraction"],
+            non_finite=figures["non_finite"],
+            missed_periods=figures["missed_periods"],
+            elapsed_s=AUTONOMOUS_S,
+        )
+    )
+    return [f"{done.version} was on trial and is the good one now"]
 
 
 def _proven(context: Context, active: Path) -> bool:
@@ -193,6 +217,10 @@ def _live(robot: LiveRobot) -> dict[str, Any]:
         "policy_p99_ms": whole.policy_ms.p99,
         "missed_periods_fraction": whole.missed_fraction,
         "guard_trips": tripped,
+        "autonomous_ticks": autonomous.executed,
+        "veto_fraction": autonomous.veto_fraction,
+        "non_finite": autonomous.non_finite,
+        "missed_periods": autonomous.missed_periods,
         "autonomous_run_ok": bool(
             autonomous.executed > 0
             and autonomous.fresh_frames > 0
