@@ -210,9 +210,11 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench_learn(session: nox.Session) -> None:
-    """HOPE beside its bounds and a GRU: step, training, parity; -- --short for less."""
+    """HOPE beside bounds and peers: step, training, tasks, drift; -- --short."""
     install(session, (*EXPORT, "onnx"), "test")
-    session.run("python", "-m", "continuon._specs.learn.bench", *session.posargs)
+    for module in ("bench", "drift"):
+        specs = f"continuon._specs.learn.{module}"
+        session.run("python", "-m", specs, *session.posargs)
 
 
 PEERS = {

@@ -54,6 +54,8 @@ class Recipe:
             span two chunks of the model, or what a memory writes is never read and
             its parameters never train.
         batch_size: windows a step.
+        accumulate: parts of the batch that are computed one after the other, their
+            gradients summed: the same step in so much less memory.
         learning_rate: peak of a linear warm-up and cosine decay.
         warmup: share of the steps that warm up.
         final_learning_rate: share of the peak that is left at the end.
@@ -85,6 +87,7 @@ class Recipe:
     image_width: int = attrs.field(default=40, validator=positive)
     window: int = attrs.field(default=32, validator=positive)
     batch_size: int = attrs.field(default=4, validator=positive)
+    accumulate: int = attrs.field(default=1, validator=positive)
     learning_rate: float = attrs.field(default=3e-3, validator=positive)
     warmup: float = attrs.field(default=0.05, validator=_fraction)
     final_learning_rate: float = attrs.field(default=0.02, validator=_fraction)
@@ -101,6 +104,16 @@ class Recipe:
     squared_weight: float = attrs.field(default=1.0, validator=_not_negative)
     prediction_weight: float = attrs.field(default=0.1, validator=_not_negative)
     sparsity_lambda: float = attrs.field(default=0.0, validator=_not_negative)
+
+    def __attrs_post_init__(self) -> None:
+        if self.batch_size % self.accumulate:
+            allowed = f"a divisor of batch_size {self.batch_size}"
+            _refuse("accumulate", self.accumulate, allowed)
+
+    @property
+    def part_size(self) -> int:
+        """Windows that are computed at once."""
+        return self.batch_size // self.accumulate
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

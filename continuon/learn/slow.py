@@ -231,7 +231,7 @@ def train_arrays(
         "num_steps": num_steps,
     }
     run = _run_digest(facts)
-    where = placement(recipe.batch_size) if mode == "tpu" else Placement(None)
+    where = placement(recipe.part_size) if mode == "tpu" else Placement(None)
     state = start(config, seed)
     parameters = count_parameters(state.params)
     seed_path, policy_path = output_dir / "seed.hope", output_dir / "policy.hope"

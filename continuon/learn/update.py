@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,9 +18,12 @@ from continuon.learn.recipe import Recipe
 from continuon.learn.windows import Batch
 
 __all__ = [
+    "Counts",
     "Knobs",
     "Losses",
     "Training",
+    "counts_of",
+    "gradient_of",
     "knobs_of",
     "losses_of",
     "make_update",
@@ -129,8 +132,42 @@ def knobs_of(recipe: Recipe, num_steps: int) -> Knobs:
     return Knobs(*(np.float32(value) for value in values))
 
 
-def losses_of(params: Any, config: HopeConfig, knobs: Knobs, batch: Batch) -> Losses:
-    """Return the losses of a batch, each window from a reset state."""
+class Counts(NamedTuple):
+    """What the sums of a batch are divided by: numbers of scalars, and of windows."""
+
+    action: Any
+    latent: Any
+    ahead: Any
+    rows: Any
+
+
+def counts_of(config: HopeConfig, batch: Batch) -> Counts:
+    """Return the counts of a batch, each at least 1."""
+    valid, follows = jnp.asarray(batch.valid), jnp.asarray(batch.follows)
+    later = valid[:, 1:] & valid[:, :-1] & follows[:, 1:]
+    width = batch.action.shape[-1]
+    ahead = sum(known.sum() for known in _known_ahead(config.action_chunk, batch))
+    return Counts(
+        jnp.maximum(valid.sum() * float(width), 1.0),
+        jnp.maximum(later.sum() * float(config.latent), 1.0),
+        jnp.maximum(jnp.asarray(ahead) * float(width), 1.0),
+        float(valid.shape[0]),
+    )
+
+
+def losses_of(
+    params: Any,
+    config: HopeConfig,
+    knobs: Knobs,
+    batch: Batch,
+    counts: Counts | None = None,
+) -> Losses:
+    """Return the losses of a batch, each window from a reset state.
+
+    With the `counts` of a larger batch they are this part's share of its losses: those
+    of all parts add up to the losses of the whole, however its valid steps are spread.
+    """
+    counts = counts or counts_of(config, batch)
     rows, ticks = batch.valid.shape
     state = init_state(config, rows)
     long = ticks > _MAX_STORED_TICKS
@@ -139,39 +176,42 @@ def losses_of(params: Any, config: HopeConfig, knobs: Knobs, batch: Batch) -> Lo
         params, config, state, seen, follows=jnp.asarray(batch.follows), remat=long
     )
     weight = batch.valid.astype(jnp.float32)[..., None]
-    count = jnp.maximum(weight.sum() * out.action.shape[-1], 1.0)
     error = (out.action - batch.action) * weight
-    mae, mse = jnp.abs(error).sum() / count, (error * error).sum() / count
+    mae = jnp.abs(error).sum() / counts.action
+    mse = (error * error).sum() / counts.action
     later = weight[:, 1:] * weight[:, :-1] * batch.follows[:, 1:, None]
     ahead = (out.prediction[:, :-1] - out.latent[:, 1:]) * later
-    latents = jnp.maximum(later.sum() * ahead.shape[-1], 1.0)
-    prediction = (ahead * ahead).sum() / latents
+    prediction = (ahead * ahead).sum() / counts.latent
     total = mae + knobs.squared_weight * mse + knobs.prediction_weight * prediction
-    total = total + knobs.sparsity_lambda * jnp.mean(out.write_strength)
+    share = rows / counts.rows
+    total = total + knobs.sparsity_lambda * share * jnp.mean(out.write_strength)
     if config.action_chunk > 1:
-        total = total + _ahead(out.chunk, batch, knobs.squared_weight)
+        total = total + _ahead(out.chunk, batch, knobs.squared_weight) / counts.ahead
     return Losses(total, mae, mse, prediction)
 
 
-def _ahead(chunk: jax.Array, batch: Batch, squared_weight: Any) -> jax.Array:
-    """Return the loss of the actions told for later ticks, chunk [B, T, H, A].
+def _known_ahead(action_chunk: int, batch: Batch) -> Iterator[Any]:
+    """Yield for each tick ahead which ticks [B, T - ahead] have such a later one.
 
     Only ticks that follow on from this one inside the window count: a window's end, an
     episode's end and scrambled ticks have no later action to be told.
     """
-    action, valid = jnp.asarray(batch.action), jnp.asarray(batch.valid)
-    linked = jnp.asarray(batch.follows)
-    known, total, count = valid, jnp.zeros(()), jnp.zeros(())
-    for ahead in range(1, chunk.shape[2]):
+    valid, linked = jnp.asarray(batch.valid), jnp.asarray(batch.follows)
+    known = valid
+    for ahead in range(1, min(action_chunk, valid.shape[1])):
         rest = valid.shape[1] - ahead
-        if rest < 1:
-            break
         known = known[:, :rest] & valid[:, ahead:] & linked[:, ahead:]
-        weight = known.astype(jnp.float32)[..., None]
-        error = (chunk[:, :rest, ahead] - action[:, ahead:]) * weight
+        yield known
+
+
+def _ahead(chunk: jax.Array, batch: Batch, squared_weight: Any) -> jax.Array:
+    """Return the summed loss of actions told for later ticks, chunk [B, T, H, A]."""
+    action, total = jnp.asarray(batch.action), jnp.zeros(())
+    for index, known in enumerate(_known_ahead(chunk.shape[2], batch), start=1):
+        told = chunk[:, : known.shape[1], index]
+        error = (told - action[:, index:]) * known.astype(jnp.float32)[..., None]
         total = total + jnp.sum(jnp.abs(error) + squared_weight * error * error)
-        count = count + weight.sum() * action.shape[-1]
-    return total / jnp.maximum(count, 1.0)
+    return total
 
 
 def _rate(knobs: Knobs, step: jax.Array) -> jax.Array:
@@ -215,7 +255,8 @@ def make_update(
 ) -> Callable[[Training, Batch], tuple[Training, Losses]]:
     """Return the compiled update; it consumes its state.
 
-    It is compiled once for a config and a shape of batch, whatever the recipe.
+    It is compiled once for a config, a shape of batch and a number of its parts,
+    whatever the rest of the recipe.
     """
     knobs = knobs_of(recipe, num_steps)
     masks: list[tuple[Any, Any]] = []
@@ -224,24 +265,61 @@ def make_update(
         if not masks:
             masks.append(_flat_masks(state.params))
         moved: tuple[Training, Losses]
-        moved = _update(config, state, masks[0], knobs, *parts(batch))
+        moved = _update(
+            config, recipe.accumulate, state, masks[0], knobs, *parts(batch)
+        )
         return moved
 
     return call
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def gradient_of(
+    params: Any, config: HopeConfig, knobs: Knobs, batch: Batch, accumulate: int
+) -> tuple[Any, Losses]:
+    """Return the gradient of a batch's loss, its windows in `accumulate` parts."""
+    counts = counts_of(config, batch)
+
+    def of_part(arrays: tuple[Any, ...]) -> tuple[Any, Losses]:
+        def scalar(candidate: Any) -> tuple[jax.Array, Losses]:
+            part = Batch(*arrays)
+            losses = losses_of(candidate, config, knobs, part, counts)
+            return losses.total, losses
+
+        slope: tuple[Any, Losses] = jax.grad(scalar, has_aux=True)(params)
+        return slope
+
+    if accumulate == 1:
+        return of_part(parts(batch))
+
+    rows = batch.valid.shape[0] // accumulate
+
+    def cut(array: Any) -> Any:
+        # every n-th window is one part: each part then lies on all devices
+        array = jnp.asarray(array)
+        return array.reshape((rows, accumulate, *array.shape[1:])).swapaxes(0, 1)
+
+    def add(total: Any, arrays: tuple[Any, ...]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, of_part(arrays)), None
+
+    zero = jnp.zeros(())
+    none = (jax.tree.map(jnp.zeros_like, params), Losses(zero, zero, zero, zero))
+    summed: tuple[Any, Losses]
+    summed, _ = jax.lax.scan(add, none, tuple(cut(array) for array in parts(batch)))
+    return summed
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def _update(
-    config: HopeConfig, state: Training, masks: Any, knobs: Knobs, *arrays: Any
+    config: HopeConfig,
+    accumulate: int,
+    state: Training,
+    masks: Any,
+    knobs: Knobs,
+    *arrays: Any,
 ) -> tuple[Training, Losses]:
     """AdamW on all parameters as one vector: fewer operators than on fifty leaves."""
     batch = Batch(*arrays)
-
-    def scalar(params: Any) -> tuple[jax.Array, Losses]:
-        losses = losses_of(params, config, knobs, batch)
-        return losses.total, losses
-
-    gradient, losses = jax.grad(scalar, has_aux=True)(state.params)
+    gradient, losses = gradient_of(state.params, config, knobs, batch, accumulate)
     free, decayed = masks
     old, restore = ravel_pytree(state.params)
     slope = ravel_pytree(gradient)[0] * free

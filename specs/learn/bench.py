@@ -4,8 +4,8 @@
 
 Three tables: one control step of the `pi5` preset by backend, over the time that
 reading its parameters and moving its state must take on this machine; one training step
-over that of a GRU of equal size; and parity, at the length that was trained and at four
-times that, beside the same GRU. CPU time of one thread, the least of several runs.
+over that of a GRU of equal size; and the tasks of `tasks.py`, parity and recall, beside
+a GRU and attention. CPU time of one thread, the least of several runs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import numpy as np
 import optax
 
 from continuon import hope
+from continuon._specs.learn import tasks
 from continuon.edge import load_policy
 from continuon.export import compile_checkpoint
 
 BACKENDS = ("litert", "litert-int8", "onnxruntime", "numpy")
-TRAINED = 32
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         "short": short,
         "step": step_table(ticks=100 if short else 400),
         "training": training_table((64,) if short else (64, 256)),
-        "parity": parity_table(seeds=1 if short else 3, steps=150 if short else 400),
+        "tasks": tasks.table(seeds=1 if short else 3, steps=300 if short else 600),
     }
     print(json.dumps(tables, indent=1))
 
@@ -216,21 +216,6 @@ def training_table(lengths: tuple[int, ...]) -> dict[str, Any]:
             leaves = {k: v for k, v in params.items() if k != "frozen"}
             times[f"{name}_parameters"] = sum(v.size for v in jax.tree.leaves(leaves))
         rows[f"T{ticks}"] = {**times, "hope_over_gru": times["hope"] / times["gru"]}
-    return rows
-
-
-def parity_table(*, seeds: int, steps: int) -> dict[str, Any]:
-    """Return the share of right signs at the trained length and at four times that."""
-    rows: dict[str, Any] = {"trained_ticks": TRAINED, "steps": steps}
-    for seed in range(seeds):
-        for name, (run, params) in models(seed).items():
-            fitted, _ = fit(
-                run, params, steps=steps, make=bits(TRAINED, seed), rate=3e-3
-            )
-            for ticks in (TRAINED, 4 * TRAINED):
-                x, y = bits(ticks, seed + 100)(0)
-                right = np.sign(np.asarray(run(fitted, x))) == y
-                rows.setdefault(f"{name}_T{ticks}", []).append(float(right.mean()))
     return rows
 
 

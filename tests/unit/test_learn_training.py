@@ -147,25 +147,31 @@ def _batch(episode, **changes):
 
 @pytest.mark.req("R-LEARN-19")
 def test_actions_told_ahead_are_held_against_what_was_done_then():
-    from continuon.learn.update import _ahead
+    from continuon.hope import HopeConfig
+    from continuon.learn.update import _ahead, counts_of
 
     batch = _batch(stripe_episodes(1)[0])
+
+    def mean(chunk, batch):
+        counts = counts_of(HopeConfig(action_chunk=3), batch)
+        return float(_ahead(chunk, batch, 1.0) / counts.ahead)
+
     right = np.stack([np.roll(batch.action, -h, 1) for h in range(3)], 2)
-    assert float(_ahead(right, batch, 1.0)) == 0.0
+    assert mean(right, batch) == 0.0
     wrong = right + np.float32(0.5)
-    assert float(_ahead(wrong, batch, 1.0)) == pytest.approx(0.5 + 0.25)
+    assert mean(wrong, batch) == pytest.approx(0.5 + 0.25)
     only_first = right.copy()
     only_first[:, :, 0] += 9.0
     only_first[:, -1:, 1:] += 9.0  # after the window's end nothing is known
-    assert float(_ahead(only_first, batch, 1.0)) == 0.0
+    assert mean(only_first, batch) == 0.0
     scattered = attrs.evolve(batch, follows=np.zeros_like(batch.follows))
-    assert float(_ahead(wrong, scattered, 1.0)) == 0.0
+    assert mean(wrong, scattered) == 0.0
     valid = batch.valid.copy()
     valid[:, 3] = False
     gone = right.copy()
     for tick, ahead in ((2, 1), (1, 2), (2, 2), (3, 1), (3, 2)):
         gone[:, tick, ahead] += 9.0  # at, over or from an invalid step
-    assert float(_ahead(gone, attrs.evolve(batch, valid=valid), 1.0)) == 0.0
+    assert mean(gone, attrs.evolve(batch, valid=valid)) == 0.0
 
 
 @pytest.mark.req("R-LEARN-19")
@@ -200,6 +206,59 @@ def test_an_input_that_recordings_are_not_read_for_is_refused(sense):
     with pytest.raises(ContractError, match="E-LEARN-SENSE-001") as caught:
         observe(config, _batch(stripe_episodes(1)[0]))
     assert caught.value.seen == sense
+
+
+@pytest.mark.req("R-LEARN-23")
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
+    from continuon._specs.hope.examples import QUICK
+    from continuon.hope import init, preset
+    from continuon.hope.checkpoint import flatten
+    from continuon.learn.update import gradient_of, knobs_of, parts
+    from continuon.learn.windows import Batch, WindowSampler
+
+    config = preset("seed", image_height=8, image_width=12, **TINY, action_chunk=2)
+    recipe = attrs.evolve(RECIPE, sparsity_lambda=0.01, scramble=0.4)
+    batch = WindowSampler(stripe_episodes(4), recipe, 0).batch(0)
+    valid = batch.valid.copy()
+    valid[0, 2:] = False  # parts of unequal worth: a mean of their means is wrong
+    batch = attrs.evolve(batch, valid=valid)
+    params, knobs = init(0, config), knobs_of(recipe, 10)
+
+    def told(accumulate):
+        def run(params, *arrays):
+            return gradient_of(params, config, knobs, Batch(*arrays), accumulate)
+
+        slope, losses = jax.jit(run, compiler_options=QUICK)(params, *parts(batch))
+        return flatten(slope), losses
+
+    whole, losses = told(1)
+    for accumulate in (2, 4):
+        summed, again = told(accumulate)
+        np.testing.assert_allclose(again, losses, atol=1e-6)
+        for name, slope in whole.items():
+            np.testing.assert_allclose(summed[name], slope, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.req("R-LEARN-23")
+def test_a_batch_that_does_not_divide_into_its_parts_is_refused():
+    with pytest.raises(ContractError, match="E-LEARN-RECIPE-001") as caught:
+        attrs.evolve(RECIPE, batch_size=4, accumulate=3)
+    assert caught.value.where == "accumulate"
+    assert attrs.evolve(RECIPE, accumulate=2).part_size == 2
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-13")
+@pytest.mark.req("R-LEARN-23")
+def test_a_killed_run_in_parts_goes_on_to_the_very_same_parameters(tmp_path):
+    episodes, recipe = stripe_episodes(4), attrs.evolve(RECIPE, accumulate=2)
+    more = {"num_steps": 20, "recipe": recipe}
+    whole = run(episodes, tmp_path / "whole", **more)
+    with pytest.raises(KilledError):
+        run(episodes, tmp_path / "cut", on_progress=killed_at(15), **more)
+    report = run(episodes, tmp_path / "cut", **more)
+    assert report.resumed_at == 10
+    _assert_equal_params(report, whole)
 
 
 @pytest.mark.req("R-LEARN-54")
