@@ -31,13 +31,18 @@ def be_modest() -> None:
 
 
 def cap_memory(more_mib: float) -> None:
-    """Let the address space grow by so much from here on, and no further."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + round(more_mib * 2**20)
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    """Let writable memory grow by so much from here on, and no further.
+
+    RLIMIT_DATA counts private writable pages (Linux 4.7 on). RLIMIT_AS would count what
+    allocators and compilers only reserve, some GiB, and end every run.
+    """
+    status = Path("/proc/self/status").read_text()
+    held_kib = int(status.partition("VmData:")[2].split()[0])
+    limit = held_kib * 1024 + round(more_mib * 2**20)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,8 +61,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _learn(home: Home, without: tuple[str, ...]) -> int:
-    # The packages first: what they map is not what learning takes.
-    import jax  # noqa: F401
+    # The library first: what it and its threads map is not what learning takes.
+    import jax
+
+    jax.devices()
 
     from continuon.learn.mid import run_mid
     from continuon.learn.mid_guard import MidLimits
