@@ -222,6 +222,16 @@ def test_every_index_twice_from_two_sessions_leaves_the_later_session(tmp_path):
     assert facts["session"] == "s1"
 
 
+@pytest.mark.req("R-EPISODE-41")
+def test_an_index_that_two_rows_have_with_pictures_of_their_own_is_named(tmp_path):
+    rows = [row(i) for i in range(6)]
+    again = row(2, _timestamp_ms=START_MS + 300)
+    again["cam/image_array"] = "other_cam_image_array_.jpg"
+    report = import_recording(tub(tmp_path / "tub", [[*rows, again]]), tmp_path / "out")
+    assert (losses(report), report.steps) == ({}, 7)
+    assert any(note.startswith("1 rows have an index") for note in report.notes)
+
+
 @pytest.mark.req("R-EPISODE-46")
 def test_a_full_disk_leaves_no_finished_file_and_the_import_can_be_repeated(
     tmp_path, monkeypatch

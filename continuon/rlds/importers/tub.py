@@ -66,6 +66,12 @@ def import_tub(
             seen=f"{losses['E-RLDS-TUB-019']} of {len(rows) - 1} steps",
             allowed="fewer than half",
         )
+    shared = len(rows) - len({row.index for row in rows})
+    if shared:
+        harvest.note(
+            f"{shared} rows have an index that an earlier row has too, with a picture "
+            "of their own: kept, in the order of the catalogs"
+        )
     stamps = stamp_source(rows)
     _note(harvest, tub, len(rows), repeated, stamps)
     ordinal = 0
