@@ -41,6 +41,7 @@ __all__ = ["PhaseRun", "receipt_path", "run_phase", "run_pipeline"]
 
 _CHATTER = re.compile(
     rb"INFO: Created TensorFlow Lite XNNPACK delegate"
+    rb"|.*Applying Transformations to tensors:"
     rb"|WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|I\d{4} [\d:.]+ +\d+ "  # absl at level INFO; warnings and errors begin W and E
 )

@@ -207,6 +207,7 @@ def test_a_library_s_chatter_is_kept_back_and_every_other_word_passed_on(capsys)
     chatter = [
         b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n",
         b"WARNING: All log messages before absl::InitializeLog() is called are ...\n",
+        b"\rApplying Transformations to tensors::   0%|  | 0/679 [00:00<?, ?it/s]\n",
         b"I0000 00:00:1795667226.982304   13456 port.cc:153] oneDNN operations\n",
     ]
     said = [
