@@ -14,8 +14,8 @@ from pathlib import Path
 import attrs
 import msgspec
 
+from continuon.durable import replace_file
 from continuon.errors import DataError, UsageError
-from continuon.tensorfile import replace_file
 
 __all__ = [
     "AdapterRecord",
@@ -125,7 +125,7 @@ def roll_back_adapter(store: Path, *, reason: str, wall_ns: int) -> AdapterRecor
 
 def write_record(store: Path, record: AdapterRecord) -> None:
     """Replace the record whole."""
-    replace_file(_record_path(store), [msgspec.json.encode(record)])
+    replace_file(_record_path(store), msgspec.json.encode(record))
 
 
 def adapter_path(store: Path, number: int) -> Path:

@@ -12,23 +12,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
+from continuon.durable import replace_file
 from continuon.errors import ContractError, DataError
 
 __all__ = [
     "FORMAT",
     "TensorFile",
     "read_tensors",
-    "replace_file",
-    "sync_folder",
     "write_tensors",
 ]
 
@@ -104,7 +102,12 @@ def write_tensors(
     for blob in blobs:
         digest.update(blob)
     text = text.replace(_BLANK.encode(), digest.hexdigest().encode(), 1)
-    return replace_file(path, [struct.pack("<Q", len(text)), text, *blobs])
+    parts = (struct.pack("<Q", len(text)), text, *blobs)
+    replace_file(path, *parts)
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part)
+    return whole.hexdigest()
 
 
 def read_tensors(path: Path) -> TensorFile:
@@ -138,41 +141,6 @@ def read_tensors(path: Path) -> TensorFile:
     tensors = {name: _tensor(path, name, entry, body) for name, entry in header.items()}
     document = json.loads(metadata["document"])
     return TensorFile(document, tensors, hashlib.sha256(data).hexdigest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the medium."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def replace_file(path: Path, parts: Sequence[bytes]) -> str:
-    """Write a file whole: temporary file, fsync, rename, fsync of the directory.
-
-    Returns:
-        The SHA-256 of its bytes, hex.
-
-    Raises:
-        OSError: the medium refused; the old file, if any, is untouched.
-    """
-    digest = hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-                digest.update(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return digest.hexdigest()
 
 
 def _header(path: Path, data: bytes) -> tuple[dict[str, Any], memoryview]:

@@ -31,6 +31,7 @@ from continuon.bundle.placeholder import PLACEHOLDER_SUFFIX, check_placeholder
 from continuon.bundle.safety import CAR_BASE_RULES, SafetyManifest, dump_safety
 from continuon.bundle.sbom import SBOM_NAME, bill_of_materials
 from continuon.bundle.tree_io import hash_file, read_file, scan_tree
+from continuon.durable import sync_directory
 from continuon.errors import DataError, UsageError
 
 __all__ = ["BundleInfo", "build_bundle"]
@@ -310,8 +311,4 @@ def _publish(temporary: Path, output_dir: Path) -> None:
     if output_dir.exists():
         shutil.rmtree(output_dir)
     temporary.rename(output_dir)
-    descriptor = os.open(output_dir.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(output_dir.parent)

@@ -15,6 +15,7 @@ from continuon.bundle.keys import (
     signing_key_from_pem,
     verifying_key_from_pem,
 )
+from continuon.durable import sync_directory
 from continuon.errors import TrustError, UsageError
 
 __all__ = ["KeyFiles", "load_private_key", "load_public_key", "new_key"]
@@ -126,8 +127,4 @@ def _write_new(path: Path, data: bytes, *, mode: int) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

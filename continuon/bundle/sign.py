@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from continuon.bundle.manifest_codec import MAX_MANIFEST_BYTES, parse_manifest
 from continuon.bundle.manifest_rules import SIGNATURE_NAME
 from continuon.bundle.statement import PAYLOAD_TYPE, build_statement, dump_signature
 from continuon.bundle.tree_io import hash_file, read_file, scan_tree
+from continuon.durable import replace_file
 from continuon.errors import UsageError
 
 __all__ = ["SignedBundle", "sign_bundle"]
@@ -59,7 +59,7 @@ def sign_bundle(directory: Path, private_keys: Sequence[SigningKey]) -> SignedBu
     payload = build_statement(manifest.model_name, digests)
     envelope = seal(payload, PAYLOAD_TYPE, private_keys)
     data = dump_signature(envelope)
-    _replace(directory / SIGNATURE_NAME, data)
+    replace_file(directory / SIGNATURE_NAME, data)
     return SignedBundle(
         directory,
         hashlib.sha256(payload).hexdigest(),
@@ -68,18 +68,3 @@ def sign_bundle(directory: Path, private_keys: Sequence[SigningKey]) -> SignedBu
         len(digests),
         len(data),
     )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside the directory's files, then rename: never half a signature."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

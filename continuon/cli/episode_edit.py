@@ -122,7 +122,7 @@ def delete(paths: Sequence[Path], *, yes: bool = False) -> Result:
     yes
         Do not ask.
     """
-    from continuon.rlds.file_sink import sync_directory
+    from continuon.durable import sync_directory
 
     for path in paths:
         if path.is_dir():

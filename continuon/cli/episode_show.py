@@ -86,12 +86,12 @@ def show(path: One, *, picture: Path | None = None) -> Result:
         steps = align(recording)
         lines.append(overview_text(steps, width=_columns()))
         if picture is not None:
-            from continuon.pipeline.atomic import write_atomic
+            from continuon.durable import replace_file
             from continuon.rlds.images import encode_colour_png
 
             title = f"{meta.episode_id}  {meta.origin}  {len(steps)} steps"
             page = overview_picture(steps, f"{title}  ended {recording.end_reason}")
-            write_atomic(picture, encode_colour_png(page))
+            replace_file(picture, encode_colour_png(page))
             data["picture"] = str(picture)
             lines.append(f"drawn: {picture}")
     return Result(data=data, text="\n".join(lines))

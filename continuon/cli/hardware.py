@@ -143,8 +143,8 @@ def validate(*, log_json: Path, rig: RigName = "sim", move: bool = False) -> Res
     import json
 
     from continuon.cli.render import plain
+    from continuon.durable import replace_file
     from continuon.health import rig_validate
-    from continuon.pipeline.atomic import write_atomic
 
     if move and rig == "pi":
         _ask_consent()
@@ -154,7 +154,7 @@ def validate(*, log_json: Path, rig: RigName = "sim", move: bool = False) -> Res
     finally:
         body.close()
     data = report.as_dict()
-    write_atomic(log_json, json.dumps(plain(data), indent=1).encode() + b"\n")
+    replace_file(log_json, json.dumps(plain(data), indent=1).encode() + b"\n")
     checks = (*report.health.checks, *report.outputs)
     lines = [_line(check) for check in checks]
     lines.append(f"verdict {report.verdict} ({report.origin}): {log_json}")
@@ -193,8 +193,8 @@ def calibrate(
     """
     import attrs
 
+    from continuon.durable import replace_file
     from continuon.home import Home
-    from continuon.pipeline.atomic import write_atomic
     from continuon.rig.calibration_record import (
         calibration_path,
         encode_calibration,
@@ -237,7 +237,7 @@ def calibrate(
     if body.origin == "real":  # a simulated board's would drive the real one wrongly
         path = calibration_path(place)
         made = attrs.evolve(calibration, oscillator_hz=oscillator_hz)
-        write_atomic(path, encode_calibration(made))
+        replace_file(path, encode_calibration(made))
         facts["stored"] = str(path)
     return Result(data=facts)
 

@@ -89,9 +89,9 @@ def colour() -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    from continuon.pipeline.atomic import write_atomic
+    from continuon.durable import replace_file
 
-    write_atomic(path, text.encode())
+    replace_file(path, text.encode())
 
 
 def _table(data: Any, indent: str = "") -> str:

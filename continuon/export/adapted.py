@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from continuon.adapter_record import AdapterUse, adapter_path, read_record
+from continuon.durable import replace_file, sync_directory
 from continuon.edge.derived import (
     DERIVED_FILE,
     MIN_ACTIVITY,
@@ -37,14 +38,13 @@ from continuon.errors import (
     UsageError,
 )
 from continuon.export.compile import TOLERANCE
-from continuon.export.files import file_sha256, write_file
+from continuon.export.files import file_sha256
 from continuon.export.litert import to_litert
 from continuon.export.lowering import lower, rollout
 from continuon.export.records import golden_record, spec_record, to_json
 from continuon.export.variants import VARIANTS
 from continuon.hope.adapter import Adapter, attach_adapter, load_adapter, merge_adapter
 from continuon.hope.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from continuon.tensorfile import sync_folder
 
 __all__ = ["AdaptedReport", "derive_policy"]
 
@@ -121,10 +121,10 @@ def derive_policy(slot: Path, store: Path, *, bundle: str) -> AdaptedReport:
             activity=activity,
             files={p.name: file_sha256(p) for p in sorted(building.iterdir())},
         )
-        write_file(building / DERIVED_FILE, msgspec.json.encode(derived))
+        replace_file(building / DERIVED_FILE, msgspec.json.encode(derived))
         shutil.rmtree(final, ignore_errors=True)
         building.rename(final)
-        sync_folder(final.parent)
+        sync_directory(final.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _sweep(final.parent, (use, *record.below))
@@ -175,7 +175,7 @@ def _write(
     merged = attrs.evolve(base, params=plain)
     lowered, missing = lower(merged), {}
     try:
-        write_file(folder / LITERT, to_litert(lowered))
+        replace_file(folder / LITERT, to_litert(lowered))
     except MissingPackageError as error:
         missing["litert"] = str(error.what)
     metadata = {"derived_from": base.sha256}
@@ -183,7 +183,7 @@ def _write(
     golden = golden_record(
         merged, inputs, told, origin=held.origin, tolerance=TOLERANCE
     )
-    write_file(folder / GOLDEN_FILE, to_json(golden))
+    replace_file(folder / GOLDEN_FILE, to_json(golden))
     made = [v for v in VARIANTS if (folder / v.path).exists()]
     made.sort(key=lambda v: _rank(spec.artifacts, v.backend))
     facts = spec_record(
@@ -194,7 +194,7 @@ def _write(
         name=spec.name,
         control_rate_hz=spec.control_rate_hz,
     )
-    write_file(folder / SPEC_FILE, to_json(facts))
+    replace_file(folder / SPEC_FILE, to_json(facts))
     return activity, missing
 
 

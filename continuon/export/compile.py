@@ -10,7 +10,8 @@ import attrs
 import msgspec
 import numpy as np
 
-from continuon.export.files import file_sha256, write_file
+from continuon.durable import replace_file
+from continuon.export.files import file_sha256
 from continuon.export.litert import to_litert
 from continuon.export.lowering import Lowered, check_exportable, lower, rollout
 from continuon.export.observations import golden_inputs
@@ -123,11 +124,11 @@ def compile_checkpoint(
     for other in set(VARIANTS) - set(made):
         # Another checkpoint's artifact would be bundled as this one's.
         (output_dir / other.path).unlink(missing_ok=True)
-    write_file(output_dir / "policy.tflite", litert)
-    write_file(output_dir / "policy.stablehlo", stablehlo)
+    replace_file(output_dir / "policy.tflite", litert)
+    replace_file(output_dir / "policy.stablehlo", stablehlo)
     for path, data in extras.items():
-        write_file(output_dir / path, data)
-    write_file(output_dir / "policy.hef.json", to_json(placeholder_record(loaded)))
+        replace_file(output_dir / path, data)
+    replace_file(output_dir / "policy.hef.json", to_json(placeholder_record(loaded)))
     save_checkpoint(
         output_dir / "policy.weights",
         loaded.config,
@@ -138,7 +139,7 @@ def compile_checkpoint(
         },
     )
     golden = golden_record(loaded, inputs, outputs, origin=origin, tolerance=TOLERANCE)
-    write_file(output_dir / "golden.json", to_json(golden))
+    replace_file(output_dir / "golden.json", to_json(golden))
     spec = spec_record(
         loaded,
         lowered,
@@ -147,7 +148,7 @@ def compile_checkpoint(
         name=name,
         control_rate_hz=control_rate_hz,
     )
-    write_file(output_dir / "spec.json", to_json(spec))
+    replace_file(output_dir / "spec.json", to_json(spec))
     runnable = [v.backend for v in made if v.tolerance and v.backend != "stablehlo"]
     errors = backend_errors(output_dir, runnable)
     seen = stablehlo_rollout(stablehlo, lowered, inputs)

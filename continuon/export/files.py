@@ -1,18 +1,11 @@
-"""Whole files or none: temporary file, fsync, rename, fsync of the directory."""
+"""Digests of files."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from continuon.tensorfile import replace_file
-
-__all__ = ["file_sha256", "write_file"]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Replace a file atomically."""
-    replace_file(path, [data])
+__all__ = ["file_sha256"]
 
 
 def file_sha256(path: Path) -> str:

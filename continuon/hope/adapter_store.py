@@ -23,10 +23,10 @@ from continuon.adapter_record import (
     roll_back_adapter,
     write_record,
 )
+from continuon.durable import sync_directory
 from continuon.errors import DataError
 from continuon.hope.adapter import Adapter, LoadedAdapter, load_adapter, save_adapter
 from continuon.hope.config import HopeConfig
-from continuon.tensorfile import sync_folder
 
 __all__ = [
     "AdapterRecord",
@@ -105,7 +105,7 @@ def promote_candidate(
             seen=seen,
             allowed=sha256,
         )
-    sync_folder(history)
+    sync_directory(history)
     after = AdapterRecord(
         use=AdapterUse(adapter=number, sha256=sha256, base_sha256=base_sha256),
         below=(*record.below, record.use),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from continuon.durable import sync_directory
 from continuon.errors import DataError
 from continuon.hope.plane import MemoryPlane, load_plane, save_plane
-from continuon.tensorfile import sync_folder
 
 __all__ = ["append_plane", "latest_plane", "plane_versions", "roll_back_plane"]
 
@@ -33,7 +33,7 @@ def append_plane(directory: Path, plane: MemoryPlane) -> int:
         os.link(scratch, _path(directory, version))
     finally:
         scratch.unlink(missing_ok=True)
-    sync_folder(directory)
+    sync_directory(directory)
     return version
 
 

@@ -1,4 +1,4 @@
-"""Who made a figure: the code's digest, the host's facts; and files written whole."""
+"""Who made a figure: the code's digest, the host's facts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 
 import msgspec
 
-from continuon.tensorfile import replace_file
+from continuon.durable import replace_file
 
 __all__ = [
     "code_digest",
     "host_facts",
     "peak_memory_bytes",
     "write_json",
-    "write_whole",
 ]
 
 _ROOMS = ("hope", "learn", "rlds")
@@ -71,13 +70,4 @@ def peak_memory_bytes() -> int:
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document whole; NaN and infinities become null."""
     plain = json.loads(msgspec.json.encode(document))
-    write_whole(path, json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file: temporary file, fsync, rename, fsync of the folder.
-
-    Raises:
-        OSError: the medium refused; the old file, if any, is untouched.
-    """
-    replace_file(path, [data])
+    replace_file(path, json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from continuon.durable import replace_file
 from continuon.errors import BudgetError, ContractError, DataError
 from continuon.learn.data import (
     EpisodeArrays,
@@ -18,7 +19,7 @@ from continuon.learn.data import (
     origin_of,
     require_episodes,
 )
-from continuon.learn.evidence import host_facts, write_json, write_whole
+from continuon.learn.evidence import host_facts, write_json
 from continuon.learn.recipe import Recipe
 from continuon.learn.resources import ResourceMonitor
 
@@ -323,6 +324,6 @@ def _write_metrics(path: Path, rows: Sequence[LossRow], latent: int) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(METRIC_COLUMNS)
     writer.writerows(table)
-    write_whole(path, text.getvalue().encode())
+    replace_file(path, text.getvalue().encode())
     records = [dict(zip(METRIC_COLUMNS, row, strict=True)) for row in table]
     write_json(path.with_suffix(".json"), records)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from continuon.clock import Clock, SystemClock
+from continuon.durable import replace_file
 from continuon.errors import UsageError
 from continuon.learn.data import (
     EpisodeArrays,
@@ -28,7 +29,6 @@ from continuon.learn.evidence import (
     host_facts,
     peak_memory_bytes,
     write_json,
-    write_whole,
 )
 from continuon.learn.recipe import Recipe
 from continuon.learn.remote import download, is_url, upload
@@ -311,5 +311,5 @@ def _write_curve(report: TrainReport) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    write_whole(report.loss_csv, text.getvalue().encode())
+    replace_file(report.loss_csv, text.getvalue().encode())
     write_json(report.loss_json, records)

@@ -20,6 +20,7 @@ from continuon.bundle.manifest import MANIFEST_NAME
 from continuon.bundle.manifest_rules import SIGNATURE_NAME
 from continuon.bundle.verify import VerifiedBundle, verify_bundle
 from continuon.clock import Clock, SystemClock
+from continuon.durable import replace_file
 from continuon.errors import DataError, TrustError, UsageError
 from continuon.ota.channel import Channel, Offer, channel_path, dump_channel
 from continuon.ota.payload_io import payload_path
@@ -28,7 +29,6 @@ from continuon.ota.repository_metadata import (
     Expiry,
     Publisher,
     RepositoryMetadata,
-    write_durably,
 )
 
 __all__ = [
@@ -253,6 +253,6 @@ def _add_payload(
         target = repository / payload_path(digest)
         if not target.exists():
             data = source.read_bytes()
-            write_durably(target, data)
+            replace_file(target, data)
             count, size = count + 1, size + len(data)
     return count, size

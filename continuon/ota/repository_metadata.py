@@ -7,7 +7,6 @@ repository's targets keys.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,12 +17,13 @@ import attrs
 
 from continuon.bundle.keys import SigningKey, VerifyingKey
 from continuon.clock import Clock
+from continuon.durable import replace_file
 from continuon.errors import DataError, MissingPackageError, UsageError
 from continuon.ota.channel import Channel, channel_path, parse_channel
 from continuon.ota.disk import DiskStore
 from continuon.ota.repository_keys import ROLES, RepositoryKeys
 
-__all__ = ["Expiry", "Publisher", "RepositoryMetadata", "write_durably"]
+__all__ = ["Expiry", "Publisher", "RepositoryMetadata"]
 
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
@@ -93,7 +93,7 @@ class RepositoryMetadata:
         """Write a target and list it."""
         tuf = _tuf()
         info = tuf.TargetFile.from_data(path, data, ["sha256"])
-        write_durably(self._target_file(path, info.hashes["sha256"]), data)
+        replace_file(self._target_file(path, info.hashes["sha256"]), data)
         self.roles[self.holder].signed.targets[path] = info
         self.changed.add(self.holder)
 
@@ -235,7 +235,7 @@ class RepositoryMetadata:
             metadata.sign(signer, append=True)
         name = f"{metadata.signed.version}.{role}.json"
         folder = self.path / "metadata"
-        write_durably(
+        replace_file(
             folder / ("timestamp.json" if role == "timestamp" else name),
             metadata.to_bytes(),
         )
@@ -262,17 +262,6 @@ class RepositoryMetadata:
     def _target_file(self, path: str, digest: str) -> Path:
         folder, _, name = path.rpartition("/")
         return self.path / "targets" / folder / f"{digest}.{name}"
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file whole: aside, flushed, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _tuf() -> Any:

@@ -12,8 +12,8 @@ import attrs
 import msgspec
 
 from continuon import __version__
+from continuon.durable import replace_file
 from continuon.errors import DataError
-from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.gates import GateCheck, Verdict
 
 __all__ = ["Receipt", "host_facts", "read_receipt", "write_receipt"]
@@ -71,7 +71,7 @@ def write_receipt(path: Path, receipt: Receipt) -> None:
     """Write a receipt as indented JSON, whole or not at all."""
     plain = msgspec.to_builtins(receipt, enc_hook=_encode)
     data = msgspec.json.format(msgspec.json.encode(_finite(plain)), indent=1)
-    write_atomic(path, data + b"\n")
+    replace_file(path, data + b"\n")
 
 
 def read_receipt(path: Path) -> Receipt | None:

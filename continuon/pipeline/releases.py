@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from continuon.durable import replace_file
 from continuon.errors import DataError
-from continuon.pipeline.atomic import write_atomic
 
 __all__ = ["SEED_COUNTER", "release_counter"]
 
@@ -40,5 +40,5 @@ def release_counter(path: Path, digest: str) -> int:
     highest = max([SEED_COUNTER, *known.values()])
     if known.get(digest) != highest:
         known[digest] = highest + 1
-        write_atomic(path, json.dumps(known, indent=1, sort_keys=True).encode())
+        replace_file(path, json.dumps(known, indent=1, sort_keys=True).encode())
     return known[digest]

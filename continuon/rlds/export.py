@@ -14,12 +14,12 @@ from typing import Any
 import attrs
 
 from continuon.clock import ClockOffset
+from continuon.durable import sync_directory
 from continuon.errors import ContractError, DataError, UsageError
 from continuon.rlds.anonymous import Anonymiser, pseudonym
 from continuon.rlds.anonymous_step import anonymous_plan
 from continuon.rlds.episode import ACTION, DEPTH, RGB, STATE, Codec, EpisodeMetadata
 from continuon.rlds.export_manifest import MANIFEST, Packed, Signer, write_manifest
-from continuon.rlds.file_sink import sync_directory
 from continuon.rlds.layout import Opening, clock_channel
 from continuon.rlds.payloads import image_payload, vector_payload
 from continuon.rlds.plan_dir import plan_dirs, read_plan

@@ -12,8 +12,9 @@ import attrs
 import msgspec
 
 import continuon
+from continuon.durable import replace_file
 from continuon.errors import DataError, TrustError
-from continuon.rlds.file_sink import sha256_of, write_atomic
+from continuon.rlds.file_sink import sha256_of
 from continuon.rlds.plan_episode import is_inside
 from continuon.rlds.recorder import RecordingSummary
 from continuon.rlds.tfds_write import Skipped
@@ -126,14 +127,14 @@ def write_manifest(
     package_id = hashlib.sha256(content).hexdigest()[:32]
     whole = msgspec.json.encode(facts | {"package_id": package_id}, order="sorted")
     manifest = msgspec.json.format(whole)
-    write_atomic(work / MANIFEST, manifest)
+    replace_file(work / MANIFEST, manifest)
     if signer is not None:
         signature = {
             "algorithm": signer.public.algorithm,
             "key": signer.public.fingerprint,
             "signature": base64.b64encode(signer.sign(manifest)).decode(),
         }
-        write_atomic(work / SIGNATURE, msgspec.json.encode(signature, order="sorted"))
+        replace_file(work / SIGNATURE, msgspec.json.encode(signature, order="sorted"))
     return package_id
 
 

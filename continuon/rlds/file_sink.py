@@ -9,10 +9,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from continuon.durable import sync_directory
 from continuon.errors import DataError
 from continuon.rlds.wire import Buffer
 
-__all__ = ["FileSink", "publish_file", "sha256_of", "sync_directory", "write_atomic"]
+__all__ = ["FileSink", "publish_file", "sha256_of"]
 
 _MAX_BUFFERS = 512
 _GROUP_BYTES = 1 << 20
@@ -113,26 +114,6 @@ def publish_file(temporary: Path, final: Path) -> None:
         )
     temporary.rename(final)
     sync_directory(final.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Bring a directory's entries to the disk."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a small file by a synced temporary beside it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
 
 
 def sha256_of(path: Path) -> str:

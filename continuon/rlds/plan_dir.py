@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from continuon.durable import replace_file, sync_directory
 from continuon.errors import DataError
 from continuon.rlds.episode import (
     EndReason,
@@ -22,7 +23,6 @@ from continuon.rlds.episode import (
     metadata_from_json,
     metadata_to_json,
 )
-from continuon.rlds.file_sink import sync_directory, write_atomic
 from continuon.rlds.plan_episode import PlanEpisode, is_inside
 from continuon.rlds.step import Step, step_from_json, step_to_json
 
@@ -126,7 +126,7 @@ def write_plan(episode: PlanEpisode, directory: Path) -> Path:
     for start in range(0, len(episode.steps), _STEPS_A_FILE):
         lines = map(step_to_json, episode.steps[start : start + _STEPS_A_FILE])
         name = f"{start // _STEPS_A_FILE:06d}.jsonl"
-        write_atomic(work / _STEPS / name, b"".join(line + b"\n" for line in lines))
+        replace_file(work / _STEPS / name, b"".join(line + b"\n" for line in lines))
     folders = {work / _STEPS, work / _BLOBS}
     for uri, blob in episode.blobs.items():
         path = work / uri
@@ -136,7 +136,7 @@ def write_plan(episode: PlanEpisode, directory: Path) -> Path:
     for folder in sorted(folders):
         if folder.is_dir():
             sync_directory(folder)
-    write_atomic(work / METADATA_FILE, _metadata(episode))
+    replace_file(work / METADATA_FILE, _metadata(episode))
     work.rename(directory)
     sync_directory(directory.parent)
     return directory

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import attrs
 
+from continuon.durable import sync_directory
 from continuon.errors import DataError
 from continuon.rlds.episode import EndReason
-from continuon.rlds.file_sink import FileSink, publish_file, sync_directory
+from continuon.rlds.file_sink import FileSink, publish_file
 from continuon.rlds.layout import (
     CLOSING,
     PART_SUFFIX,

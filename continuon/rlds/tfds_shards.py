@@ -11,9 +11,10 @@ from typing import Self
 
 import msgspec
 
+from continuon.durable import replace_file
 from continuon.errors import DataError
 from continuon.rlds.example import encode_example
-from continuon.rlds.file_sink import FileSink, sha256_of, write_atomic
+from continuon.rlds.file_sink import FileSink, sha256_of
 from continuon.rlds.steps import EpisodeSteps
 from continuon.rlds.tfds_features import (
     EpisodeShape,
@@ -108,7 +109,7 @@ class DatasetWriter:
             ("continuon.json", self._shape),
         ):
             encoded = msgspec.json.format(msgspec.json.encode(table))
-            write_atomic(self._directory / name, encoded)
+            replace_file(self._directory / name, encoded)
             digests[name] = sha256_of(self._directory / name)
         return digests
 

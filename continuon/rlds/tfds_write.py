@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 
 import continuon
+from continuon.durable import replace_file, sync_directory
 from continuon.errors import DataError, UsageError
-from continuon.rlds.file_sink import sha256_of, sync_directory, write_atomic
+from continuon.rlds.file_sink import sha256_of
 from continuon.rlds.fingerprint import fingerprint_of
 from continuon.rlds.steps import EpisodeSteps, recordings_in, steps_of
 from continuon.rlds.tfds_compare import check_equal
@@ -168,7 +169,7 @@ def convert(
         },
     }
     encoded = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"))
-    write_atomic(work / _MANIFEST, encoded)
+    replace_file(work / _MANIFEST, encoded)
     _publish(work, final)
     return _report(final, manifest, is_fresh=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from continuon.robot.durable import replace_file
+from continuon.durable import replace_file
 from continuon.robot.factory import Factory
 
 __all__ = ["UNIT_NAME", "InstallReport", "UnitFacts", "install_unit", "render_unit"]

@@ -13,8 +13,8 @@ import attrs
 import msgspec
 
 from continuon.clock import Clock
+from continuon.durable import replace_file
 from continuon.errors import ContractError
-from continuon.robot.durable import replace_file
 from continuon.robot.modes import Actor
 
 __all__ = ["EStopLatch", "LatchRecord"]

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from continuon.clock import Clock
+from continuon.durable import replace_file
 from continuon.errors import ContinuonError, ContractError
 from continuon.home import Home
 from continuon.rlds.episode import (
@@ -25,7 +26,6 @@ from continuon.rlds.episode import (
 )
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX
 from continuon.robot.capture_episode import EpisodeNotes
-from continuon.robot.durable import replace_file
 from continuon.robot.feed import Feed
 from continuon.robot.feed_facts import episode_metadata
 from continuon.robot.modes import Mode, ModeState, Motion

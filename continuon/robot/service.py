@@ -23,6 +23,7 @@ import attrs
 
 import continuon
 from continuon.clock import SystemClock
+from continuon.durable import replace_file
 from continuon.environment import read_environment
 from continuon.errors import ContinuonError, HardwareError, MissingPackageError
 from continuon.home import Home
@@ -30,7 +31,6 @@ from continuon.robot.bodies import Body, open_body
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.deployed import deployed_policy
 from continuon.robot.discovery import Advertisement, lan_addresses
-from continuon.robot.durable import replace_file
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
 from continuon.robot.learner import LearnerSettings

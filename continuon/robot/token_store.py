@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from continuon.clock import Clock
+from continuon.durable import replace_file
 from continuon.errors import DataError, TrustError
 from continuon.robot.access import (
     CODE_TTL_NS,
@@ -19,7 +20,6 @@ from continuon.robot.access import (
     hash_token,
     try_code,
 )
-from continuon.robot.durable import replace_file
 
 __all__ = ["TokenStore"]
 

@@ -15,6 +15,7 @@ PACKAGE = Path(continuon.__file__).parent
 EVERYWHERE = {
     "errors",
     "clock",
+    "durable",
     "home",
     "adapter_record",
     "tensorfile",

@@ -12,7 +12,6 @@ import pytest
 from continuon.cli.program import run
 from continuon.errors import DataError, TrustError, UsageError
 from continuon.home import Home
-from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.gates import ABSENT
 from continuon.pipeline.manage import take_inventory
@@ -256,20 +255,6 @@ def test_recordings_of_other_settings_are_moved_and_never_deleted(tmp_path):
         assert not target.exists()
     kept = sorted((tmp_path / "archive").rglob("a.mcap"))
     assert [path.read_text() for path in kept] == ["1", "2"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    path = tmp_path / "receipt.json"
-    write_atomic(path, b"old")
-
-    def no_space(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("continuon.pipeline.atomic.os.fsync", no_space)
-    with pytest.raises(OSError, match="No space"):
-        write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [item.name for item in tmp_path.iterdir()] == ["receipt.json"]
 
 
 def test_a_context_survives_the_way_to_its_worker(tmp_path):

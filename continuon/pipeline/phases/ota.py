@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from continuon.bundle import VerifiedBundle, load_public_key, verify_bundle
+from continuon.durable import replace_file
 from continuon.errors import ContinuonError, TrustError
 from continuon.ota import Updater, publish
 from continuon.ota.download import Downloader
@@ -15,7 +16,6 @@ from continuon.ota.repository_keys import (
     load_repository_keys,
     new_repository_keys,
 )
-from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import Outcome, Progress
@@ -263,7 +263,7 @@ def _outcome(
         "swap_ticks": list(timing.swap_ticks),
         "scheduling": _scheduling(robot.control.status()["grants"]),
     }
-    write_atomic(picture, json.dumps(data, default=str).encode())
+    replace_file(picture, json.dumps(data, default=str).encode())
     return Outcome(
         figures={**figures, "ticks": timing.ticks, "loop_rate_hz": timing.rate_hz},
         outputs=(

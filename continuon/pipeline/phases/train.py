@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from continuon.bundle.sbom import installed_packages
+from continuon.durable import replace_file
 from continuon.environment import read_environment
 from continuon.export import compile_checkpoint
 from continuon.hope import load_checkpoint
 from continuon.learn import EvaluationReport, TrainReport, train
-from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
 from continuon.pipeline.places import artifacts, packages_path, seed_artifacts
@@ -195,4 +195,4 @@ def _dump(path: Path, value: Any) -> None:
     def plain(item: Any) -> Any:
         return item.tolist() if hasattr(item, "tolist") else str(item)
 
-    write_atomic(path, json.dumps(value, default=plain).encode())
+    replace_file(path, json.dumps(value, default=plain).encode())

@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 
 from continuon.bundle import verify_bundle
+from continuon.durable import replace_file
 from continuon.edge import check_golden, load_policy
 from continuon.errors import UsageError
 from continuon.ota import Updater
 from continuon.ota.gate import GateReport
-from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
 from continuon.pipeline.drive import (
@@ -148,7 +148,7 @@ def _note_pass(context: Context, bundle: str | None) -> None:
     passes.pop(context.rig, None)
     if bundle is not None:
         passes[context.rig] = bundle
-    write_atomic(_record(context), msgspec.json.encode(passes))
+    replace_file(_record(context), msgspec.json.encode(passes))
 
 
 def _measure(
@@ -185,7 +185,7 @@ def _measure(
             progress=progress,
         )
         picture = context.home.reports / "drive.json"
-        write_atomic(picture, json.dumps(_picture(driven), default=float).encode())
+        replace_file(picture, json.dumps(_picture(driven), default=float).encode())
         outputs.append(picture)
         figures |= _distances(driven)
     notes = tuple(f"{f.code} {f.text}" for f in report.errors)

@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from continuon.durable import replace_file
 from continuon.errors import DataError
-from continuon.pipeline.atomic import write_atomic
 from continuon.pipeline.gates import Verdict, load_gates
 from continuon.pipeline.phase import PHASES
 from continuon.pipeline.receipt import Receipt, read_receipt
@@ -74,7 +74,7 @@ def build_report(reports: Path, output: Path) -> Path:
         f"<title>continuon report ({escape(origin)})</title><style>{css}</style>"
         f"</head><body><main>{''.join(body)}</main></body></html>"
     )
-    write_atomic(output, page.encode())
+    replace_file(output, page.encode())
     return output
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
+from continuon.durable import replace_file
 from continuon.errors import DataError
 from continuon.rlds.array_records import array_record_module, read_array_records
 from continuon.rlds.exporters.report import FormatReport, build_beside
-from continuon.rlds.file_sink import write_atomic
 from continuon.rlds.tfds_index import index_of
 from continuon.rlds.tfds_read import TfdsDirectory, open_tfds
 from continuon.rlds.tfds_write import convert
@@ -93,6 +93,6 @@ def _write_tables(source: Path, target: Path) -> None:
     info = msgspec.json.decode((source / "dataset_info.json").read_bytes())
     info["fileFormat"] = "array_record"
     encoded = msgspec.json.format(msgspec.json.encode(info))
-    write_atomic(target / "dataset_info.json", encoded)
+    replace_file(target / "dataset_info.json", encoded)
     for name in ("features.json", "continuon.json"):
-        write_atomic(target / name, (source / name).read_bytes())
+        replace_file(target / name, (source / name).read_bytes())

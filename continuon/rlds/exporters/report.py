@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
+from continuon.durable import sync_directory
 from continuon.errors import DataError
-from continuon.rlds.file_sink import sync_directory
 
 __all__ = ["FormatReport", "Omission", "build_beside"]
 
