@@ -482,7 +482,7 @@ def test_what_a_disk_refuses_is_one_line(tmp_path, fails, monkeypatch, number, c
     def refuse(*_args, **_options):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("continuon.pipeline.atomic.os.fsync", refuse)
+    monkeypatch.setattr("continuon.durable.os.fsync", refuse)
     assert fails("doctor", "--quick", "--json=log.json", "--quiet") == (1, code)
     assert list(tmp_path.iterdir()) == []
 
