@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from continuon.errors import UsageError
-from continuon.learn.update import parts
+from continuon.learn.losses import parts
 from continuon.learn.windows import Batch
 
 __all__ = ["Placement", "join_cluster", "placement"]

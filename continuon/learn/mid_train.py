@@ -15,8 +15,8 @@ import optax
 from continuon.hope import Adapter, HopeConfig, attach_adapter
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.finite import require_finite
+from continuon.learn.losses import knobs_of, losses_of, parts
 from continuon.learn.recipe import Recipe
-from continuon.learn.update import knobs_of, losses_of, parts
 from continuon.learn.windows import Batch, WindowSampler
 
 __all__ = ["MidTask", "MidTraining", "Trainer", "mid_recipe", "train_adapter"]

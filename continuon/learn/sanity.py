@@ -268,7 +268,7 @@ def _shapes_fit(params: Any, config: HopeConfig, recipe: Recipe, batch: Any) -> 
     import jax
 
     from continuon.hope import init_state, sequence
-    from continuon.learn.update import observe
+    from continuon.learn.losses import observe
 
     rows = recipe.batch_size
     state = init_state(config, rows)

@@ -148,7 +148,7 @@ def _batch(episode, **changes):
 @pytest.mark.req("R-LEARN-19")
 def test_actions_told_ahead_are_held_against_what_was_done_then():
     from continuon.hope import HopeConfig
-    from continuon.learn.update import _ahead, counts_of
+    from continuon.learn.losses import _ahead, counts_of
 
     batch = _batch(stripe_episodes(1)[0])
 
@@ -178,7 +178,7 @@ def test_actions_told_ahead_are_held_against_what_was_done_then():
 def test_the_part_of_the_head_that_tells_ahead_is_trained():
     from continuon._specs.hope.examples import QUICK
     from continuon.hope import init, preset
-    from continuon.learn.update import knobs_of, losses_of
+    from continuon.learn.losses import knobs_of, losses_of
 
     config = preset("seed", image_height=8, image_width=12, **TINY, action_chunk=3)
     batch = _batch(stripe_episodes(1)[0])
@@ -196,7 +196,7 @@ def test_the_part_of_the_head_that_tells_ahead_is_trained():
 @pytest.mark.parametrize("sense", ["depth", "instruction"])
 def test_an_input_that_recordings_are_not_read_for_is_refused(sense):
     from continuon.hope import preset
-    from continuon.learn.update import observe
+    from continuon.learn.losses import observe
 
     more = {
         "depth": {"depth_height": 8, "depth_width": 12},
@@ -213,7 +213,8 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
     from continuon._specs.hope.examples import QUICK
     from continuon.hope import init, preset
     from continuon.hope.checkpoint import flatten
-    from continuon.learn.update import gradient_of, knobs_of, parts
+    from continuon.learn.losses import knobs_of, parts
+    from continuon.learn.update import gradient_of
     from continuon.learn.windows import Batch, WindowSampler
 
     config = preset("seed", image_height=8, image_width=12, **TINY, action_chunk=2)
@@ -276,7 +277,8 @@ def test_the_pytorch_trainer_refuses_what_it_does_not_compute():
 @pytest.mark.req("R-LEARN-15")
 def test_a_loss_that_is_not_finite_stops_training(tmp_path, trained):
     from continuon.learn.loop import run_steps
-    from continuon.learn.update import Losses, start
+    from continuon.learn.losses import Losses
+    from continuon.learn.update import start
     from continuon.learn.windows import WindowSampler
 
     episodes, report = trained
