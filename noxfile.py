@@ -115,6 +115,14 @@ def laws(session: nox.Session) -> None:
     session.run("pytest", "tests/unit/laws", *args)
 
 
+@nox.session(default=False)
+def cluster(session: nox.Session) -> None:
+    """The Slow loop on two hosts of two devices, killed and resumed; buckets."""
+    install(session, (*TRAIN, "tpu"), "test")
+    session.install("gcp-storage-emulator>=2024.8")
+    session.run("pytest", "tests/cluster", *session.posargs)
+
+
 @nox.session
 def hil(session: nox.Session) -> None:
     """The bench rig's checks on the simulated rig, and on simulated device nodes."""

@@ -139,6 +139,9 @@ def train(
     output_dir: str | None = None,
     trainer: Literal["jax"] = "jax",
     mode: Literal["local", "tpu"] = "local",
+    fsdp: int = 1,
+    products: Literal["float32", "BF16_BF16_F32"] = "float32",
+    tensorboard: bool = False,
     config_preset: str = "nano",
     num_steps: int = 700,
     seed: int = 0,
@@ -155,6 +158,12 @@ def train(
         The Slow loop is JAX.
     mode
         `tpu` uses every device of every host that the environment names.
+    fsdp
+        In mode `tpu`, devices that share one copy of the parameters.
+    products
+        Precision of matrix products; the second rounds their factors to bfloat16.
+    tensorboard
+        Write event files to tensorboard/ below the output.
     config_preset
         HOPE preset.
     num_steps
@@ -164,9 +173,10 @@ def train(
     """
     from continuon.cli.progress import Counter
 
-    check_at_least_one(num_steps=num_steps)
+    check_at_least_one(num_steps=num_steps, fsdp=fsdp)
     read_environment().require_jax()
     from continuon.learn import train as run_training
+    from continuon.learn.recipe import Recipe
 
     del trainer
     home = Home.from_environment()
@@ -177,13 +187,17 @@ def train(
             config_preset=config_preset,
             num_steps=num_steps,
             mode=mode,
+            fsdp=fsdp,
+            recipe=Recipe(products=products),
+            tensorboard=tensorboard,
             seed=seed,
             on_progress=lambda done, total, loss: counter(
                 done, total, f"loss {loss:.4f}"
             ),
         )
     score = report.evaluation
-    lines = [f"checkpoint {report.checkpoint}"]
+    made = report.checkpoint if report.url is None else f"{report.url}/policy.hope"
+    lines = [f"checkpoint {made}"]
     lines += [
         f"held-out {name}: error {error:.4f}, ridge {(score.ridge_mae or {})[name]:.4f}"
         for name, error in score.mae.items()

@@ -118,7 +118,18 @@ def _writes(
 def _delta_chunk(
     writes: _Writes, memory: jax.Array, size: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Return reads [B, C, H, size] and the memory after C ticks of the delta rule."""
+    """Return reads [B, C, H, size] and the memory after C ticks of the delta rule.
+
+    Its products are float32 whatever the rest is computed in: the solve sums powers of
+    a matrix, and each rounding would be carried on to the next chunk.
+    """
+    with jax.default_matmul_precision("float32"):
+        return _delta_products(writes, memory, size)
+
+
+def _delta_products(
+    writes: _Writes, memory: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
     query, key, value = (a.transpose(0, 2, 1, 3) for a in writes[:3])
     strength = writes.strength.transpose(0, 2, 1)[..., None]
     ticks = key.shape[2]
@@ -172,8 +183,9 @@ def _solve_backward(
     kept: tuple[jax.Array, jax.Array], slope: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     inverse, solution = kept
-    right = jnp.swapaxes(inverse, -1, -2) @ slope
-    return right @ jnp.swapaxes(solution, -1, -2), right
+    with jax.default_matmul_precision("float32"):
+        right = jnp.swapaxes(inverse, -1, -2) @ slope
+        return right @ jnp.swapaxes(solution, -1, -2), right
 
 
 _solve.defvjp(_solve_forward, _solve_backward)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import numpy as np
@@ -24,10 +24,12 @@ __all__ = [
     "digest_of",
     "load_arrays",
     "origin_of",
+    "require_count",
     "require_episodes",
     "split_by_time",
 ]
 
+T = TypeVar("T")
 CAR_PROPRIO = ("speed_mps",)
 """State names that a policy may see; the steering position is the answer."""
 _DECODERS = 2
@@ -96,6 +98,7 @@ def load_arrays(
     image_height: int,
     image_width: int,
     proprio: Sequence[str] | None = (),
+    only: Collection[int] | None = None,
 ) -> tuple[EpisodeArrays, ...]:
     """Decode a recording once: only the small images stay in memory.
 
@@ -105,6 +108,7 @@ def load_arrays(
         image_width: of the policy image, pixels.
         proprio: state names to keep; None takes `CAR_PROPRIO` where every episode
             has it, else nothing.
+        only: places of the episodes to decode, counted from 0; None is all.
 
     Raises:
         DataError: nothing is there, an episode lacks actions or a state name, or a
@@ -113,7 +117,9 @@ def load_arrays(
     from continuon.rlds.steps import read_steps
 
     episodes = []
-    for steps in read_steps(path):
+    for place, steps in enumerate(read_steps(path)):
+        if only is not None and place not in only:
+            continue
         held = [n for n in CAR_PROPRIO if n in steps.state_names]
         names = tuple(held if proprio is None else proprio)
         images = _decode(steps, image_height, image_width)
@@ -231,20 +237,29 @@ def require_episodes(
     Raises:
         DataError: E-LEARN-FEW-001, there are fewer than `minimum`.
     """
-    if len(arrays) < minimum:
-        raise DataError(
-            "E-LEARN-FEW-001",
-            "too few episodes to learn from",
-            seen=len(arrays),
-            allowed=f"at least {minimum}",
-            hint="record more: `continuon record --count N`",
-        )
+    require_count(len(arrays), minimum)
     return tuple(arrays)
 
 
+def require_count(episodes: int, minimum: int) -> None:
+    """Refuse too few episodes.
+
+    Raises:
+        DataError: E-LEARN-FEW-001, there are fewer than `minimum`.
+    """
+    if episodes < minimum:
+        raise DataError(
+            "E-LEARN-FEW-001",
+            "too few episodes to learn from",
+            seen=episodes,
+            allowed=f"at least {minimum}",
+            hint="record more: `continuon record --count N`",
+        )
+
+
 def split_by_time(
-    arrays: Sequence[EpisodeArrays], holdout: float = 0.2
-) -> tuple[tuple[EpisodeArrays, ...], tuple[EpisodeArrays, ...]]:
+    arrays: Sequence[T], holdout: float = 0.2
+) -> tuple[tuple[T, ...], tuple[T, ...]]:
     """Return (train, held out): whole episodes, the held-out ones the last in time.
 
     `arrays` stand in the order of their start, as `load_arrays` gives them; stamps of

@@ -12,6 +12,8 @@ from continuon.errors import ContractError
 
 __all__ = ["Recipe", "positive"]
 
+_PRODUCTS = ("float32", "BF16_BF16_F32")
+
 
 def positive(_: object, field: Any, value: float) -> None:
     """Refuse a field that is not above 0, by name (an attrs validator)."""
@@ -27,6 +29,11 @@ def _not_negative(_: object, field: Any, value: float) -> None:
 def _fraction(_: object, field: Any, value: float) -> None:
     if not 0 <= value < 1:
         _refuse(field.name, value, "0 or above, below 1")
+
+
+def _precision(_: object, field: Any, value: str) -> None:
+    if value not in _PRODUCTS:
+        _refuse(field.name, value, ", ".join(_PRODUCTS))
 
 
 def _share(_: object, field: Any, value: float) -> None:
@@ -78,6 +85,9 @@ class Recipe:
             on either side of zero; the squared one leans to the likelier side.
         prediction_weight: weight of the world model's squared error.
         sparsity_lambda: weight of the mean write strength of the fast memory.
+        products: precision of matrix products, as JAX names it: `float32`, or
+            `BF16_BF16_F32`, which rounds both factors to bfloat16 and adds up in
+            float32. Parameters, state and the fast memory's solve stay float32.
 
     Raises:
         ContractError: E-LEARN-RECIPE-001, naming the field.
@@ -104,6 +114,7 @@ class Recipe:
     squared_weight: float = attrs.field(default=1.0, validator=_not_negative)
     prediction_weight: float = attrs.field(default=0.1, validator=_not_negative)
     sparsity_lambda: float = attrs.field(default=0.0, validator=_not_negative)
+    products: str = attrs.field(default="float32", validator=_precision)
 
     def __attrs_post_init__(self) -> None:
         if self.batch_size % self.accumulate:

@@ -10,7 +10,7 @@ from typing import Any
 
 from continuon.errors import MissingPackageError, UsageError
 
-__all__ = ["download", "is_url", "upload"]
+__all__ = ["download", "fetch_file", "is_url", "remove_file", "send_file", "upload"]
 
 
 def is_url(path: str | Path) -> bool:
@@ -59,6 +59,41 @@ def upload(
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = file.relative_to(folder).as_posix()
         system.put_file(str(file), f"{inner.rstrip('/')}/{name}")
+
+
+def send_file(path: Path, url: str) -> None:
+    """Copy one file to a URL.
+
+    Raises:
+        MissingPackageError: as for `download`.
+    """
+    system, inner = _open(url)
+    system.put_file(str(path), inner)
+
+
+def fetch_file(url: str, path: Path) -> bool:
+    """Copy one file from a URL; return whether there was one.
+
+    Raises:
+        MissingPackageError: as for `download`.
+    """
+    system, inner = _open(url)
+    if not system.exists(inner):
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    system.get_file(inner, str(path))
+    return True
+
+
+def remove_file(url: str) -> None:
+    """Remove one file behind a URL, if it is there.
+
+    Raises:
+        MissingPackageError: as for `download`.
+    """
+    system, inner = _open(url)
+    if system.exists(inner):
+        system.rm_file(inner)
 
 
 def _open(url: str) -> Any:

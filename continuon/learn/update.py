@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,17 @@ from continuon.learn.losses import (
 from continuon.learn.recipe import Recipe
 from continuon.learn.windows import Batch
 
-__all__ = ["Training", "gradient_of", "make_update", "start"]
+__all__ = [
+    "Training",
+    "as_leaves",
+    "as_vector",
+    "gradient_of",
+    "make_update",
+    "start",
+]
+
+Pack = Callable[[Any], Any]
+"""How the optimiser holds the parameters: as one vector, or leaf by leaf."""
 
 
 class Training(NamedTuple):
@@ -54,8 +63,8 @@ def _rate(knobs: Knobs, step: jax.Array) -> jax.Array:
     return jnp.where(step < knobs.warm_steps, rise, cosine)
 
 
-def _flat_masks(params: Any) -> tuple[Any, Any]:
-    """Return float vectors, one entry a scalar: trainable, and decayed (matrices)."""
+def _masks(params: Any, pack: Pack) -> tuple[Any, Any]:
+    """Return floats, packed: which scalars train, which of them decay (matrices)."""
     free = jax.tree.map(
         lambda leaf, may: np.full(leaf.shape, may, np.float32),
         params,
@@ -64,39 +73,66 @@ def _flat_masks(params: Any) -> tuple[Any, Any]:
     decayed = jax.tree.map(
         lambda leaf, may: may * np.float32(leaf.ndim > 1), params, free
     )
-    return (
-        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(free)]),
-        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(decayed)]),
-    )
+    return pack(free), pack(decayed)
 
 
-def start(config: HopeConfig, seed: int) -> Training:
+def as_vector(tree: Any) -> jax.Array:
+    """Return all leaves as one vector: fewer operators than on fifty leaves."""
+    return ravel_pytree(tree)[0]
+
+
+def as_leaves(tree: Any) -> Any:
+    """Return the tree: each leaf keeps the place that it has on a mesh."""
+    return tree
+
+
+def start(config: HopeConfig, seed: int, *, pack: Pack = as_vector) -> Training:
     """Return the state before the first step."""
     params = init(seed, config)
-    flat = np.zeros(sum(leaf.size for leaf in jax.tree.leaves(params)), np.float32)
-    optimiser = optax.scale_by_adam().init(jnp.asarray(flat))
+    optimiser = optax.scale_by_adam().init(
+        pack(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params))
+    )
     average = jax.tree.map(lambda leaf: jnp.asarray(np.array(leaf)), params)
     return Training(jnp.zeros((), jnp.int32), params, average, optimiser)
 
 
 def make_update(
-    config: HopeConfig, recipe: Recipe, num_steps: int
+    config: HopeConfig,
+    recipe: Recipe,
+    num_steps: int,
+    *,
+    pack: Pack = as_vector,
+    shardings: Training | None = None,
 ) -> Callable[[Training, Batch], tuple[Training, Losses]]:
     """Return the compiled update; it consumes its state.
 
     It is compiled once for a config, a shape of batch and a number of its parts,
     whatever the rest of the recipe.
+
+    Args:
+        config: of the network.
+        recipe: how to train.
+        num_steps: of the whole run, for the learning rate's course.
+        pack: what the optimiser's state is a pytree of; as in `start`.
+        shardings: where the state lies on a mesh and is left again.
     """
     knobs = knobs_of(recipe, num_steps)
+    kind = _Kind(config, recipe.accumulate, recipe.products, pack)
     masks: list[tuple[Any, Any]] = []
+    compiled = _update
+    if shardings is not None:
+        compiled = jax.jit(
+            _moved,
+            static_argnums=0,
+            donate_argnums=1,
+            out_shardings=(shardings, None),
+        )
 
     def call(state: Training, batch: Batch) -> tuple[Training, Losses]:
         if not masks:
-            masks.append(_flat_masks(state.params))
+            masks.append(_masks(state.params, pack))
         moved: tuple[Training, Losses]
-        moved = _update(
-            config, recipe.accumulate, state, masks[0], knobs, *parts(batch)
-        )
+        moved = compiled(kind, state, masks[0], knobs, *parts(batch))
         return moved
 
     return call
@@ -137,27 +173,51 @@ def gradient_of(
     return summed
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-def _update(
-    config: HopeConfig,
-    accumulate: int,
-    state: Training,
-    masks: Any,
-    knobs: Knobs,
-    *arrays: Any,
+class _Kind(NamedTuple):
+    """What an update is compiled for, beside the shapes."""
+
+    config: HopeConfig
+    accumulate: int
+    products: str
+    pack: Pack
+
+
+def _moved(
+    kind: _Kind, state: Training, masks: Any, knobs: Knobs, *arrays: Any
 ) -> tuple[Training, Losses]:
-    """AdamW on all parameters as one vector: fewer operators than on fifty leaves."""
-    batch = Batch(*arrays)
-    gradient, losses = gradient_of(state.params, config, knobs, batch, accumulate)
+    """AdamW (Loshchilov & Hutter 2019) with a clipped global norm."""
+    batch, pack = Batch(*arrays), kind.pack
+    with jax.default_matmul_precision(kind.products):
+        gradient, losses = gradient_of(
+            state.params, kind.config, knobs, batch, kind.accumulate
+        )
     free, decayed = masks
-    old, restore = ravel_pytree(state.params)
-    slope = ravel_pytree(gradient)[0] * free
-    norm = jnp.sqrt(jnp.sum(slope * slope))
-    slope = slope * jnp.minimum(1.0, knobs.clip_norm / jnp.maximum(norm, 1e-12))
+    old, restore = pack(state.params), _unpack(state.params, pack)
+    slope = jax.tree.map(jnp.multiply, pack(gradient), free)
+    norm = optax.tree.norm(slope)
+    kept = jnp.minimum(1.0, knobs.clip_norm / jnp.maximum(norm, 1e-12))
+    slope = jax.tree.map(lambda leaf: leaf * kept, slope)
     change, optimiser = optax.scale_by_adam().update(slope, state.optimiser)
-    change = free * change + knobs.weight_decay * decayed * old
-    new = old - _rate(knobs, state.step) * change
+    rate = _rate(knobs, state.step)
+    new = jax.tree.map(
+        lambda was, move, may, shrinks: (
+            was - rate * (may * move + knobs.weight_decay * shrinks * was)
+        ),
+        old,
+        change,
+        free,
+        decayed,
+    )
     step = state.step + 1
     keep = jnp.minimum(knobs.average, step / (step + 9.0))
-    average = new + keep * (ravel_pytree(state.average)[0] - new)
+    average = jax.tree.map(
+        lambda now, mean: now + keep * (mean - now), new, pack(state.average)
+    )
     return Training(step, restore(new), restore(average), optimiser), losses
+
+
+def _unpack(like: Any, pack: Pack) -> Pack:
+    return ravel_pytree(like)[1] if pack is as_vector else as_leaves
+
+
+_update = jax.jit(_moved, static_argnums=0, donate_argnums=1)
