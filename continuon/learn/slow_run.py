@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +136,16 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
         if run.on_progress is not None:
             run.on_progress(done, run.num_steps, row.loss)
 
-    state, _ = run_steps(
-        state,
-        make_update(config, recipe, run.num_steps, pack=pack, shardings=shardings),
-        WindowSampler(share.training, *_draws(share, run)),
-        until=run.num_steps,
-        hook=remember,
-        place=where.batch,
-        clock=run.clock,
-    )
-    log.close()
+    with closing(log):
+        state, _ = run_steps(
+            state,
+            make_update(config, recipe, run.num_steps, pack=pack, shardings=shardings),
+            WindowSampler(share.training, *_draws(share, run)),
+            until=run.num_steps,
+            hook=remember,
+            place=where.batch,
+            clock=run.clock,
+        )
     policy_path = run.folder / "policy.hope"
     sha256 = save_checkpoint(
         policy_path,
