@@ -15,9 +15,10 @@ from continuon.rlds.images import (
     decode_depth_png,
     png_size,
 )
+from continuon.rlds.raw_depth import raw_counts
 from continuon.rlds.wire import Buffer
 
-__all__ = ["decode_colours", "decode_depths"]
+__all__ = ["decode_colours", "decode_depths", "raw_depths"]
 
 
 def decode_colours(
@@ -73,13 +74,39 @@ def decode_depths(
         depth = decode_depth_png(bytes(blob), native=False)
         if depth.shape != (height, width):
             raise _two_sizes(depth.shape, (height, width))
-        if size is not None:
-            rows, columns = _middles(height, size[0]), _middles(width, size[1])
-            depth = depth[rows[:, None], columns]
-        if depth.shape != out.shape[1:3]:
-            raise _two_sizes(depth.shape, out.shape[1:3])
-        out[row, :, :, 0] = depth
+        _put_depth(depth, out[row, :, :, 0], size)
     return out
+
+
+def raw_depths(
+    blobs: Sequence[Buffer],
+    out: NDArray[np.uint16] | None = None,
+    *,
+    shape: tuple[int, int],
+    size: tuple[int, int] | None = None,
+) -> NDArray[np.uint16]:
+    """Return bare depth pictures of `shape` (height, width) as `decode_depths` does.
+
+    Raises:
+        DataError: one has another count of bytes.
+    """
+    if out is None:
+        out = np.empty((len(blobs), *(size or shape), 1), np.uint16)
+    for row, blob in enumerate(blobs):
+        _put_depth(raw_counts(blob, *shape), out[row, :, :, 0], size)
+    return out
+
+
+def _put_depth(
+    depth: NDArray[np.uint16], out: NDArray[np.uint16], size: tuple[int, int] | None
+) -> None:
+    if size is not None:
+        rows = _middles(depth.shape[0], size[0])
+        columns = _middles(depth.shape[1], size[1])
+        depth = depth[rows[:, None], columns]
+    if depth.shape != out.shape:
+        raise _two_sizes(depth.shape, out.shape)
+    out[:] = depth
 
 
 def _middles(length: int, count: int) -> NDArray[np.int64]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError, UsageError
-from continuon.rlds.picture_columns import decode_colours, decode_depths
+from continuon.rlds.picture_columns import decode_colours, decode_depths, raw_depths
+from continuon.rlds.raw_depth import is_raw_depth
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps, recordings_in, steps_of
 from continuon.rlds.tfds_index import TfdsIndex, index_of
@@ -152,6 +153,12 @@ class TfdsStore:
             decode = decode_depths if _is_depth(node["image"]) else decode_colours
             return lambda e, a, b, out: decode(
                 self._blobs(path, e, a, b), out, size=self._size
+            )
+        if is_raw_depth(node.get("tensor", {})):
+            height, width, _ = _shape(node["tensor"])
+            shape = (height, width)
+            return lambda e, a, b, out: raw_depths(
+                self._blobs(path, e, a, b), out, shape=shape, size=self._size
             )
         if "tensor" in node and node["tensor"]["dtype"] != "string":
             return lambda e, a, b, out: _put(

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from continuon.errors import DataError
+from continuon.rlds.png16 import decode_depth_png
+from continuon.rlds.raw_depth import RawDepths
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps, steps_of
 from continuon.rlds.tfds_read import read_tfds_steps
@@ -68,6 +70,11 @@ def _equal(steps: EpisodeSteps, start: int, part: EpisodeSteps) -> bool:
 def _same_depth(steps: EpisodeSteps, rows: slice, part: EpisodeSteps) -> bool:
     if steps.depth is None or part.depth is None:
         return steps.depth is part.depth
+    if isinstance(part.depth, RawDepths):
+        return all(
+            np.array_equal(decode_depth_png(bytes(png)), part.depth.counts(at))
+            for at, png in enumerate(buffers(steps.depth[rows]))
+        )
     return _same_blobs(steps.depth[rows], part.depth)
 
 

@@ -11,6 +11,7 @@ from continuon.rlds.episode import metadata_to_json
 from continuon.rlds.example import Feature
 from continuon.rlds.images import colour_size, png_size
 from continuon.rlds.png_file import is_png
+from continuon.rlds.raw_depth import counts_of_png
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps
 
@@ -22,13 +23,17 @@ EpisodeShape = Mapping[str, Any]
 """What all episodes of a data set share: sizes and names, plain JSON values."""
 
 
-def shape_of(steps: EpisodeSteps) -> EpisodeShape:
-    """Return what other episodes must share to stand in one data set."""
+def shape_of(steps: EpisodeSteps, *, depth_form: str = "png") -> EpisodeShape:
+    """Return what other episodes must share to stand in one data set.
+
+    `depth_form` is `png`, or `raw` for bare counts: see `continuon.rlds.raw_depth`.
+    """
     depth = None if steps.depth is None else list(png_size(steps.depth[0]))
     return {
         "rgb_size": list(colour_size(steps.image[0])),
         "rgb_format": "png" if is_png(steps.image[0]) else "jpeg",
         "depth_size": depth,
+        "depth_form": depth_form,
         "state_names": list(steps.state_names),
         "action_names": list(steps.action_names),
         "skew_names": sorted(steps.skew_ns),
@@ -45,7 +50,13 @@ def features_json(shape: EpisodeShape) -> dict[str, Any]:
     }
     if shape["depth_size"] is not None:
         width, height = shape["depth_size"]
-        observation["depth"] = _image("uint16", "png", (height, width, 1))
+        raw = shape["depth_form"] == "raw"
+        size = (height, width, 1)
+        observation["depth"] = (
+            _tensor("uint16", size, encoding="bytes")
+            if raw
+            else _image("uint16", "png", size)
+        )
     if not shape["state_names"]:
         del observation["state"]
     step = {
@@ -77,7 +88,11 @@ def features_json(shape: EpisodeShape) -> dict[str, Any]:
 
 
 def episode_features(
-    steps: EpisodeSteps, *, start: int = 0, stop: int | None = None
+    steps: EpisodeSteps,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    depth_form: str = "png",
 ) -> dict[str, Feature]:
     """Return the Example of the steps `start` to `stop` of an episode.
 
@@ -109,7 +124,10 @@ def episode_features(
     if steps.state_names:
         features["steps/observation/state"] = steps.state[rows]
     if steps.depth is not None:
-        features["steps/observation/depth"] = buffers(steps.depth[rows])
+        pictures = buffers(steps.depth[rows])
+        if depth_form == "raw":
+            pictures = [counts_of_png(bytes(picture)) for picture in pictures]
+        features["steps/observation/depth"] = pictures
     for name, skew in steps.skew_ns.items():
         features[f"steps/skew_ns/{name}"] = skew[rows]
     return features
@@ -119,11 +137,13 @@ def _shape(dimensions: tuple[int, ...]) -> dict[str, Any]:
     return {"dimensions": [str(size) for size in dimensions]} if dimensions else {}
 
 
-def _tensor(dtype: str, dimensions: tuple[int, ...] = ()) -> dict[str, Any]:
+def _tensor(
+    dtype: str, dimensions: tuple[int, ...] = (), *, encoding: str = "none"
+) -> dict[str, Any]:
     kind = "tensor_feature.Tensor" if dimensions else "scalar.Scalar"
     return {
         "pythonClassName": _P + kind,
-        "tensor": {"dtype": dtype, "encoding": "none", "shape": _shape(dimensions)},
+        "tensor": {"dtype": dtype, "encoding": encoding, "shape": _shape(dimensions)},
     }
 
 

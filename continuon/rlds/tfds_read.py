@@ -16,6 +16,7 @@ from continuon.errors import DataError
 from continuon.rlds.array_records import read_array_records
 from continuon.rlds.episode import EndReason, metadata_from_json
 from continuon.rlds.example import Feature, parse_example
+from continuon.rlds.raw_depth import RawDepths, is_raw_depth
 from continuon.rlds.steps import EpisodeSteps
 from continuon.rlds.tfrecord import read_records
 
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _NAMES_FILE = "continuon.json"
+_DEPTH = "steps/observation/depth"
 ARRAY_RECORD = "array_record"
 _CONTAINERS = ("tfrecord", ARRAY_RECORD)
 
@@ -225,11 +227,7 @@ def _steps(columns: Mapping[str, Any], directory: TfdsDirectory) -> EpisodeSteps
         metadata=metadata_from_json(blob, where=directory.path),
         stamp_ns=stamp,
         image=_Blobs(columns["steps/observation/image"]),
-        depth=(
-            _Blobs(columns["steps/observation/depth"])
-            if "steps/observation/depth" in columns
-            else None
-        ),
+        depth=_depths(columns.get(_DEPTH), directory.kinds.get(_DEPTH)),
         state=columns.get("steps/observation/state", no_state),
         action=columns["steps/action"],
         state_names=tuple(shape["state_names"]),
@@ -242,6 +240,17 @@ def _steps(columns: Mapping[str, Any], directory: TfdsDirectory) -> EpisodeSteps
         source_path=directory.path,
         end_reason=EndReason(reason),
     )
+
+
+def _depths(
+    views: Sequence[memoryview] | None, node: Mapping[str, Any] | None
+) -> Sequence[bytes] | None:
+    if views is None or node is None:
+        return None
+    if is_raw_depth(node.get("tensor", {})):
+        height, width, _ = map(int, node["tensor"]["shape"]["dimensions"])
+        return RawDepths(views, (height, width))
+    return _Blobs(views)
 
 
 class _Blobs(Sequence[bytes]):

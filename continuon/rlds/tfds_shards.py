@@ -34,11 +34,18 @@ class DatasetWriter:
     """Writes shards of whole episodes (or parts of long ones), then the tables."""
 
     def __init__(
-        self, directory: Path, name: str, *, compress: bool, shard_bytes: int
+        self,
+        directory: Path,
+        name: str,
+        *,
+        compress: bool,
+        shard_bytes: int,
+        depth_form: str = "png",
     ) -> None:
         self._directory = directory
         self._name = name
         self._compress = compress
+        self._depth_form = depth_form
         self._shard_bytes = shard_bytes
         self._shape: EpisodeShape | None = None
         self._lengths: list[int] = []
@@ -65,7 +72,7 @@ class DatasetWriter:
         Raises:
             DataError: its streams are not those of the first episode.
         """
-        shape = shape_of(steps)
+        shape = shape_of(steps, depth_form=self._depth_form)
         if self._shape is not None and shape != self._shape:
             differ = [key for key in shape if shape[key] != self._shape[key]]
             raise DataError(
@@ -78,7 +85,10 @@ class DatasetWriter:
             )
         self._shape = shape
         for start, stop in _parts(steps, max_segment_bytes):
-            example = encode_example(episode_features(steps, start=start, stop=stop))
+            features = episode_features(
+                steps, start=start, stop=stop, depth_form=self._depth_form
+            )
+            example = encode_example(features)
             self._append(frame(example.parts, example.size), example.size)
 
     def finish(self) -> dict[str, str]:

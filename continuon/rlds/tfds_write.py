@@ -26,6 +26,7 @@ __all__ = ["ConversionReport", "Skipped", "convert"]
 MAX_SEGMENT_BYTES = 3 << 29
 """1.5 GiB. TensorFlow reads an Example above 2 GiB as an episode without steps."""
 MAX_SHARD_BYTES = 512 << 20
+DEPTH_FORMS = ("png", "raw")
 _MANIFEST = "manifest.json"
 
 
@@ -82,6 +83,7 @@ def convert(
     output_dir: Path,
     *,
     compress: bool = False,
+    depth: str = "png",
     name: str = "continuon",
     max_segment_bytes: int = MAX_SEGMENT_BYTES,
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -96,13 +98,22 @@ def convert(
 
     With `compress` the shards are gzipped: smaller, read by this library and by any
     TFRecord reader that is told so, but not by stock `tensorflow-datasets`, which has
-    no such option. `progress` is told (done, all, episode) after each one.
+    no such option. With `depth="raw"` depth pictures stand as bare counts, which stock
+    `tensorflow-datasets` reads too: three times the bytes, read in a tenth of the time.
+    `progress` is told (done, all, episode) after each one.
 
     Raises:
         DataError: no recording at all, none usable, or what was written reads back
             differently.
-        UsageError: a name that TFDS does not take.
+        UsageError: a name that TFDS does not take, or no such form of depth.
     """
+    if depth not in DEPTH_FORMS:
+        raise UsageError(
+            "E-RLDS-CONVERT-006",
+            "there is no such form of depth",
+            seen=depth,
+            allowed=", ".join(DEPTH_FORMS),
+        )
     if not name.isidentifier() or name.lower() != name:
         raise UsageError(
             "E-RLDS-CONVERT-001",
@@ -113,7 +124,11 @@ def convert(
     files = recordings_in(Path(input_dir))
     final = Path(output_dir) / name / VERSION
     sources = {file.name: fingerprint_of(file) for file in files}
-    settings = {"compress": compress, "max_segment_bytes": max_segment_bytes}
+    settings = {
+        "compress": compress,
+        "depth": depth,
+        "max_segment_bytes": max_segment_bytes,
+    }
     previous = _previous(final, sources, settings)
     if previous is not None:
         return previous
@@ -126,7 +141,11 @@ def convert(
     steps_count = 0
     origins: set[str] = set()
     with DatasetWriter(
-        work, name, compress=compress, shard_bytes=max_shard_bytes
+        work,
+        name,
+        compress=compress,
+        shard_bytes=max_shard_bytes,
+        depth_form=depth,
     ) as writer:
         for file in files:
             try:

@@ -41,9 +41,10 @@ def episodes(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def directory(episodes, tmp_path_factory):
-    return convert(episodes, tmp_path_factory.mktemp("tfds")).directory
+@pytest.fixture(scope="module", params=["png", "raw"])
+def directory(episodes, tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("tfds")
+    return convert(episodes, folder, depth=request.param).directory
 
 
 def columns(episode):

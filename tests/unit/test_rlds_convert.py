@@ -43,10 +43,11 @@ def assert_equal(ours, theirs):
 
 
 @pytest.mark.req("R-EPISODE-50")
+@pytest.mark.parametrize("depth", ["png", "raw"])
 @pytest.mark.parametrize("compress", [False, True])
-def test_what_is_converted_reads_back_equal_in_every_field(tmp_path, compress):
+def test_what_is_converted_reads_back_equal_in_every_field(tmp_path, compress, depth):
     source = episodes(tmp_path / "in")
-    report = convert(source, tmp_path / "out", compress=compress)
+    report = convert(source, tmp_path / "out", compress=compress, depth=depth)
     assert (report.episodes, report.steps, report.exit_code) == (2, 8, 0)
     assert report.read_back_equal
     assert report.directory == tmp_path / "out" / "continuon" / "1.0.0"
@@ -103,18 +104,19 @@ def swapped(blobs):
 
 @pytest.mark.req("R-EPISODE-50")
 @pytest.mark.parametrize(
-    ("field", "change"),
+    ("field", "change", "depth"),
     [
-        ("steps/action", lambda v: v + np.float32(1e-7)),
-        ("steps/observation/stamp_ns", lambda v: v + 1),
-        ("steps/skew_ns/depth", lambda v: v + 1),
-        ("steps/valid", lambda v: 1 - v),
-        ("steps/observation/image", swapped),
-        ("steps/observation/depth", swapped),
+        ("steps/action", lambda v: v + np.float32(1e-7), "png"),
+        ("steps/observation/stamp_ns", lambda v: v + 1, "png"),
+        ("steps/skew_ns/depth", lambda v: v + 1, "png"),
+        ("steps/valid", lambda v: 1 - v, "png"),
+        ("steps/observation/image", swapped, "png"),
+        ("steps/observation/depth", swapped, "png"),
+        ("steps/observation/depth", swapped, "raw"),
     ],
 )
 def test_a_difference_on_reading_back_is_an_error_and_publishes_nothing(
-    tmp_path, monkeypatch, field, change
+    tmp_path, monkeypatch, field, change, depth
 ):
     source = episodes(tmp_path / "in")
     honest = tfds_shards.episode_features
@@ -126,8 +128,21 @@ def test_a_difference_on_reading_back_is_an_error_and_publishes_nothing(
 
     monkeypatch.setattr(tfds_shards, "episode_features", faulty)
     with pytest.raises(DataError, match="E-RLDS-CONVERT-003"):
-        convert(source, tmp_path / "out")
+        convert(source, tmp_path / "out", depth=depth)
     assert not (tmp_path / "out" / "continuon" / "1.0.0").exists()
+
+
+def test_a_form_of_depth_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="E-RLDS-CONVERT-006"):
+        convert(tmp_path, tmp_path / "out", depth="zip")
+
+
+@pytest.mark.req("R-EPISODE-52")
+def test_the_same_recordings_in_another_form_of_depth_are_made_anew(tmp_path):
+    source = episodes(tmp_path / "in")
+    convert(source, tmp_path / "out")
+    assert convert(source, tmp_path / "out", depth="raw").is_fresh
+    assert not convert(source, tmp_path / "out", depth="raw").is_fresh
 
 
 @pytest.mark.req("R-EPISODE-52")

@@ -44,10 +44,11 @@ def data(tmp_path_factory):
         metadata = legal_metadata(episode_id=name, start_wall_ns=ord(name), task=name)
         write_draft(attrs.evolve(legal_draft(steps), metadata=metadata), folder / "log")
     convert(folder / "log", folder / "tfds")
+    convert(folder / "log", folder / "raw", depth="raw")
     return folder
 
 
-@pytest.fixture(params=["log", "tfds"])
+@pytest.fixture(params=["log", "tfds", "raw"])
 def store(data, request):
     return open_store(data / request.param)
 
