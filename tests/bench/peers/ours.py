@@ -69,12 +69,18 @@ def measure(folder: Path) -> dict[str, float]:
     figures["convert"] = cpu_ms(convert_all)
     figures["validate"] = cpu_ms(validate_all)
     convert(log, folder / "tfds")
-    for name, columns in (
-        ("windows", None),
-        ("windows, colour", ("observation/image", "action")),
-        ("windows, numbers", ("observation/state", "action")),
+    convert(log, folder / "raw", depth="raw")
+    shards = list((folder / "raw").rglob("*.tfrecord-*"))
+    figures["bytes, raw depth"] = (
+        sum(f.stat().st_size for f in shards) / EPISODES / STEPS
+    )
+    for name, form, columns in (
+        ("windows", "tfds", None),
+        ("windows, raw depth", "raw", None),
+        ("windows, colour", "tfds", ("observation/image", "action")),
+        ("windows, numbers", "tfds", ("observation/state", "action")),
     ):
-        source = open_windows(folder / "tfds", length=WINDOW, columns=columns)
+        source = open_windows(folder / form, length=WINDOW, columns=columns)
         places = [e * (STEPS - WINDOW + 1) + start for e, start in window_starts()]
 
         def read(source=source, places=places) -> int:
