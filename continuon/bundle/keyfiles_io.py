@@ -16,7 +16,7 @@ from continuon.bundle.keys import (
     verifying_key_from_pem,
 )
 from continuon.durable import sync_directory
-from continuon.errors import TrustError, UsageError
+from continuon.errors import ContinuonError, TrustError, UsageError
 
 __all__ = ["KeyFiles", "load_private_key", "load_public_key", "new_key"]
 
@@ -83,7 +83,7 @@ def load_private_key(path: Path, *, password: str | None = None) -> SigningKey:
         TrustError: E-BUNDLE-KEY-002 not usable, E-BUNDLE-KEY-005 readable by others.
         UsageError: E-BUNDLE-KEY-006, there is no such file.
     """
-    pem = _read(path, hint="continuon keys new makes one")
+    pem = _read(path, UsageError, hint="continuon keys new makes one")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise TrustError(
             "E-BUNDLE-KEY-005",
@@ -101,18 +101,19 @@ def load_public_key(path: Path) -> VerifyingKey:
     """Return the public key in `path`.
 
     Raises:
-        TrustError: E-BUNDLE-KEY-002. UsageError: E-BUNDLE-KEY-006.
+        TrustError: E-BUNDLE-KEY-002 not usable, E-BUNDLE-KEY-006 there is none: without
+            it nothing can be trusted, which is a refusal like any other.
     """
     hint = "put the publisher's public key there, or name it"
-    return verifying_key_from_pem(_read(path, hint=hint), where=path)
+    return verifying_key_from_pem(_read(path, TrustError, hint=hint), where=path)
 
 
-def _read(path: Path, *, hint: str) -> bytes:
+def _read(path: Path, kind: type[ContinuonError], *, hint: str) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_MAX_PEM_BYTES)
     except OSError as error:
-        raise UsageError(
+        raise kind(
             "E-BUNDLE-KEY-006",
             "the key file cannot be read",
             seen=error.strerror,

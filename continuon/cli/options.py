@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -152,6 +151,8 @@ def _read_file(env: Mapping[str, str]) -> tuple[dict[str, Any], Path]:
                 where=path,
             )
         return {}, path
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text("utf-8")), path
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

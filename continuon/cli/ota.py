@@ -282,7 +282,12 @@ def rollback(
 
 def status(*, key: Keys = None, home: HomeDir = None) -> Result:
     """Say in five lines what runs, what is good or failed and why, what comes next."""
-    report = _updater(home, key).status()
+    trusted = _keys(_home(home), key)
+    missing = [path for path in trusted if not path.exists()]
+    report = _updater(home, key, trusting=not missing).status()
+    if missing:
+        step = f"put the publisher's public key at {missing[0]}; {report.next_step}"
+        report = attrs.evolve(report, next_step=step)
     return Result(data=report, text="\n".join(report.lines()))
 
 
@@ -311,7 +316,11 @@ class _Remote:
 
 
 def _updater(
-    home: Path | None, key: Sequence[Path] | None, remote: _Remote | None = None
+    home: Path | None,
+    key: Sequence[Path] | None,
+    remote: _Remote | None = None,
+    *,
+    trusting: bool = True,
 ) -> Any:
     from continuon.bundle import load_public_key
     from continuon.ota import Updater
@@ -320,7 +329,8 @@ def _updater(
     place = _home(home)
     robot = RobotFiles(place.keys, place.state)
     downloader = _downloader(place, robot, remote) if remote else None
-    keys = [load_public_key(path) for path in _keys(place, key)]
+    paths = _keys(place, key) if trusting else []
+    keys = [load_public_key(path) for path in paths]
     return Updater(
         place.model,
         keys,

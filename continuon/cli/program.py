@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import Any, cast, get_type_hints
 
 from continuon import __version__
 from continuon.cli.options import Common, layer, split_common
+from continuon.cli.plain import bind_plain
 from continuon.cli.render import Result, emit, emit_error
 from continuon.cli.table import COMMANDS, Command
 from continuon.errors import ContinuonError, UsageError, system_error
@@ -65,10 +65,12 @@ def _dispatch(common: Common, tokens: list[str]) -> int:
     if any(token in ("--help", "-h") for token in rest):
         _parser(command, function)(["--help"])
         return 0
-    given = _bind(command, _all_optional(function), rest).arguments
+    plain = bind_plain(function, rest, partial=True)
+    given = (plain or _bind(command, _all_optional(function), rest)).arguments
     known = {one.words for one in COMMANDS}
     extra, origins = layer(command.words, function, given, commands=known)
-    bound = _bind(command, function, [*extra, *rest])
+    whole = [*extra, *rest]
+    bound = bind_plain(function, whole) or _bind(command, function, whole)
     bound.apply_defaults()
     values = dict(bound.arguments)
     if common.show_config:
@@ -97,6 +99,8 @@ def _find(tokens: Sequence[str]) -> tuple[Command | None, list[str]]:
         return None, list(tokens)
     if tokens[0] in groups and len(words.split()) == 1:
         return None, list(tokens)
+    import difflib
+
     near = difflib.get_close_matches(words, named, n=3)
     raise UsageError(
         "E-CLI-COMMAND-001",

@@ -75,7 +75,7 @@ def test_other_kinds_of_keys_and_bytes_are_refused(tmp_path):
     for data in (pem, b"", b"-----BEGIN PUBLIC KEY-----\n"):
         with pytest.raises(TrustError, match="KEY-002"):
             verifying_key_from_pem(data)
-    with pytest.raises(UsageError, match="KEY-006"):
+    with pytest.raises(TrustError, match="KEY-006"):
         load_public_key(tmp_path / "none.pem")
     with pytest.raises(UsageError, match="KEY-003"):
         generate_key("rsa")
@@ -199,7 +199,7 @@ for uri in ("pkcs11:token=card;object=other", "pkcs11:token=none;object=release"
 
 def test_a_missing_public_key_is_the_publisher_s_to_give_and_never_made_anew(tmp_path):
     """A new key would be one that nothing was signed with."""
-    with pytest.raises(UsageError, match="the publisher's public key") as public:
+    with pytest.raises(TrustError, match="the publisher's public key") as public:
         load_public_key(tmp_path / "release.pub.pem")
     with pytest.raises(UsageError, match="continuon keys new") as private:
         load_private_key(tmp_path / "release.pem")

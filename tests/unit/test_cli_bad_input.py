@@ -630,13 +630,21 @@ def test_what_is_no_signed_bundle_is_refused(bundle, tmp_path, fails, target):
     assert code in ("E-BUNDLE-SIG-001", "E-BUNDLE-SET-012")
 
 
-@pytest.mark.parametrize("verb", ["verify", "sign"])
-def test_a_key_file_that_is_not_there_is_named(bundle, tmp_path, fails, verb):
+@pytest.mark.parametrize(("verb", "status"), [("verify", 5), ("sign", 2)])
+def test_a_key_file_that_is_not_there_is_named(bundle, tmp_path, fails, verb, status):
+    """Nothing is trusted without a key, which is a refusal; to sign without is a slip."""
     missing = tmp_path / "none.pem"
-    code = "E-BUNDLE-KEY-006"
-    assert fails("bundle", verb, bundle, "--key", missing) == (2, code)
-    assert fails("bundle", verb, bundle) == (2, code)
-    assert fails("bundle", verb, bundle, "--key", tmp_path) == (2, code)
+    answer = (status, "E-BUNDLE-KEY-006")
+    assert fails("bundle", verb, bundle, "--key", missing) == answer
+    assert fails("bundle", verb, bundle) == answer
+    assert fails("bundle", verb, bundle, "--key", tmp_path) == answer
+
+
+def test_status_is_five_lines_also_where_the_key_is_missing(says, tmp_path):
+    status, text = says("ota", "status")
+    assert (status, len(text.splitlines())) == (0, 5)
+    assert "release.pub.pem" in text.splitlines()[4]
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_file_that_is_no_key_verifies_nothing(bundle, tmp_path, fails):
