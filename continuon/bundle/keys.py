@@ -151,6 +151,7 @@ def verifying_key_from_pem(pem: bytes, *, where: object = None) -> VerifyingKey:
     Raises:
         TrustError: E-BUNDLE-KEY-002 for unusable bytes or another kind of key.
     """
+    handle: Any
     if (point := _p256_point(pem)) is not None:
         try:
             handle = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)

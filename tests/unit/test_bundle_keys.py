@@ -204,3 +204,19 @@ def test_a_missing_public_key_is_the_publisher_s_to_give_and_never_made_anew(tmp
     with pytest.raises(UsageError, match="continuon keys new") as private:
         load_private_key(tmp_path / "release.pem")
     assert public.value.code == private.value.code == "E-BUNDLE-KEY-006"
+
+
+def test_the_short_way_to_a_p256_key_is_the_library_s_way():
+    key = generate_key()
+    loaded = serialization.load_pem_public_key(key.public.pem)
+    read = verifying_key_from_pem(key.public.pem)
+    assert read == key.public
+    assert read.handle.public_numbers() == loaded.public_numbers()
+    windows = key.public.pem.replace(b"\n", b"\r\n")
+    assert verifying_key_from_pem(windows) == key.public
+    wrong = bytearray(b"".join(key.public.pem.splitlines()[1:-1]))
+    wrong[-20] = ord("A") if wrong[-20] != ord("A") else ord("B")
+    lines = [bytes(wrong[at : at + 64]) for at in range(0, len(wrong), 64)]
+    head, *_, tail = key.public.pem.splitlines()
+    with pytest.raises(TrustError, match="KEY-002"):
+        verifying_key_from_pem(b"\n".join([head, *lines, tail]) + b"\n")
