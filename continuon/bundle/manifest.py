@@ -107,6 +107,10 @@ class HealthGate:
         soak_ticks: control ticks that the trial must drive without a fault.
         timeout_s: time after which an unfinished trial is a failed one.
         max_veto_fraction: share of ticks on which the safety kernel may step in.
+        max_shadow_mean: before it may drive, it thinks along with the policy that does:
+            mean absolute difference of the actions, in the channel that differs most;
+            actions are in [-1, 1].
+        max_shadow_peak: largest difference of any one action in any channel.
     """
 
     golden_max_error: float
@@ -114,6 +118,8 @@ class HealthGate:
     soak_ticks: int
     timeout_s: float
     max_veto_fraction: float
+    max_shadow_mean: float = 0.3
+    max_shadow_peak: float = 1.0
 
 
 @attrs.frozen(kw_only=True)

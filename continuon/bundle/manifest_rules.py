@@ -27,6 +27,7 @@ SIGNATURE_NAME = "model.sig"
 DELTA_CODECS = ("zstd-prefix", "xor-shuffle-zstd")
 MAX_FILES = 4096
 MAX_FILE_BYTES = 64 << 30
+WIDEST_SHADOW = 2.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
 _RESERVED = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
@@ -244,6 +245,15 @@ def _check_gate(manifest: Manifest, where: str) -> None:
         gate.max_veto_fraction,
         "0 to below 1",
     )
+    for name in ("max_shadow_mean", "max_shadow_peak"):
+        value = getattr(gate, name)
+        _require(
+            0 < value <= WIDEST_SHADOW,
+            where,
+            f"health_gate.{name}",
+            value,
+            f"above 0, at most {WIDEST_SHADOW:g}: the whole range of an action",
+        )
 
 
 def _check_reference(manifest: Manifest, path: str, where: str) -> None:

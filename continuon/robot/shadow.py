@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.bundle.manifest import HealthGate
 from continuon.errors import ContinuonError, TrustError
 from continuon.robot.pilots import Intent, PolicyPilot, Senses
 from continuon.robot.remote_policy import RemoteOutput, RemotePolicy
@@ -28,19 +29,34 @@ class ShadowRule:
 
     Attributes:
         frames: observations to compare; 0 switches at once.
-        max_mean_divergence: bound of the mean absolute difference of the actions, per
-            channel, where an action is in [-1, 1].
+        max_mean_divergence: bound of the mean absolute difference of the actions in
+            the channel that differs most, where an action is in [-1, 1]. A mean over
+            all channels would let one run away beside others that agree.
+        max_divergence: bound of any one difference: a policy that agrees but for a
+            single jerk has a small mean.
         min_answered_fraction: share of them that it must have answered.
     """
 
     frames: int = 25
-    max_mean_divergence: float = 1.0
+    max_mean_divergence: float = 0.3
+    max_divergence: float = 1.0
     min_answered_fraction: float = 0.9
+
+    @classmethod
+    def of(cls, gate: HealthGate) -> ShadowRule:
+        """Return the rule that a bundle's own health gate asks for."""
+        return cls(
+            max_mean_divergence=gate.max_shadow_mean,
+            max_divergence=gate.max_shadow_peak,
+        )
 
 
 @attrs.frozen(kw_only=True)
 class ShadowReport:
-    """What was seen; divergences are NaN where nothing was compared."""
+    """What was seen; divergences are NaN where nothing was compared.
+
+    `mean_divergence` is that of the channel that differs most.
+    """
 
     frames: int
     answered: int
@@ -108,13 +124,13 @@ class Shadow:
     def report(self) -> ShadowReport:
         """Return the figures so far."""
         parts = self._divergences
-        everything = np.concatenate(parts) if parts else np.array([math.nan])
+        compared = np.stack(parts) if parts else np.array([[math.nan]])
         return ShadowReport(
             frames=self._sent,
             answered=len(parts) + self._non_finite,
             non_finite=self._non_finite,
-            mean_divergence=float(everything.mean()),
-            max_divergence=float(everything.max()),
+            mean_divergence=float(compared.mean(axis=0).max()),
+            max_divergence=float(compared.max()),
         )
 
     def judge(self) -> ShadowReport:
@@ -137,13 +153,18 @@ class Shadow:
                 allowed=f"at least {needed}",
                 hint="does the camera send frames, and is the machine not overloaded?",
             )
-        if found.non_finite or not found.mean_divergence <= rule.max_mean_divergence:
+        alike = (
+            found.mean_divergence <= rule.max_mean_divergence
+            and found.max_divergence <= rule.max_divergence
+        )
+        if found.non_finite or not alike:
             raise TrustError(
                 "E-ROBOT-SWAP-006",
                 "the new policy wants something else than the one that drives",
                 seen=f"mean {found.mean_divergence:.3g}, largest "
                 f"{found.max_divergence:.3g}, {found.non_finite} not finite",
-                allowed=f"a mean of at most {rule.max_mean_divergence:g}",
+                allowed=f"a mean of at most {rule.max_mean_divergence:g}, "
+                f"no difference above {rule.max_divergence:g}",
                 hint="look at what it was trained on; the old one goes on driving",
             )
         return found

@@ -122,7 +122,8 @@ def hot_swap_update(
         state_names: what the robot measures.
         clock: bounds the waiting.
         retry: allow a bundle that failed here before.
-        shadow: how long the new policy thinks along first, and how far it may differ.
+        shadow: how long the new policy thinks along first, and how far it may differ;
+            None takes the bound of the bundle's own health gate.
 
     Raises:
         ContinuonError: it was refused before anything changed: signature, contents,
@@ -148,9 +149,8 @@ def hot_swap_update(
         committed=False,
     )
     try:
-        swap = control.swap(
-            staged.directory, chosen, limits=envelope, shadow=shadow or ShadowRule()
-        )
+        rule = shadow or ShadowRule.of(bundle.manifest.health_gate)
+        swap = control.swap(staged.directory, chosen, limits=envelope, shadow=rule)
     except ContinuonError as error:
         report = attrs.evolve(report, error=error.as_dict())
         return _go_back(report, control, updater)

@@ -92,6 +92,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
             soak_ticks=draw(st.integers(1, 10**6)),
             timeout_s=draw(positive),
             max_veto_fraction=draw(st.floats(0, 0.99)),
+            max_shadow_mean=draw(st.floats(0.01, 2.0)),
+            max_shadow_peak=draw(st.floats(0.01, 2.0)),
         ),
         evidence=tuple(
             Evidence(

@@ -227,7 +227,10 @@ class Golden:
 
 
 def load_fake(directory, backend):
-    """Load by the folder's name: `gain-0.02`, `wrong`, `broken`, `raises`, `nan`."""
+    """Load by the folder's name: `gain-0.02`, `wrong`, `broken`, `raises`, `nan`.
+
+    `runaway` (one channel) and `jerk` (one action in ten) want harm.
+    """
     name = directory.rsplit("/", 1)[-1]
     kind, _, value = name.partition("-")
     if kind == "broken":
@@ -236,9 +239,24 @@ def load_fake(directory, backend):
     policy = FakePolicy(float(value or 0.01))
     if kind == "raises":
         policy.step = _raise_after(policy.step, 5)
+    if kind in {"runaway", "jerk"}:
+        policy.step = _harmful(policy.step, every=1 if kind == "runaway" else 10)
     if kind == "nan":
         policy = FakePolicy(float("nan"))
     return policy, lambda stepped: golden
+
+
+def _harmful(step, every):
+    taken = []
+
+    def stepping(image, proprio):
+        taken.append(1)
+        action = step(image, proprio).action.copy()
+        if len(taken) % every == 0:
+            action[1] = 0.6 if every == 1 else -1.0
+        return Output(action=action, surprise=0.5)
+
+    return stepping
 
 
 def _raise_after(step, count):

@@ -207,6 +207,8 @@ def test_a_missing_public_key_is_the_publisher_s_to_give_and_never_made_anew(tmp
 
 
 def test_the_short_way_to_a_p256_key_is_the_library_s_way():
+    from cryptography.hazmat.primitives import serialization
+
     key = generate_key()
     loaded = serialization.load_pem_public_key(key.public.pem)
     read = verifying_key_from_pem(key.public.pem)

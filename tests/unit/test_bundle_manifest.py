@@ -98,6 +98,8 @@ def mutate(path, value):
         (["backends", 0, "name"], "onnxruntime", "MAN-007"),
         (["health_gate", "soak_ticks"], 0, "MAN-007"),
         (["health_gate", "max_veto_fraction"], 1, "MAN-007"),
+        (["health_gate", "max_shadow_mean"], 0, "MAN-007"),
+        (["health_gate", "max_shadow_peak"], 2.5, "MAN-007"),
         (["safety", "min_base_rule_version"], 0, "MAN-007"),
         (["safety", "sha256"], "4" * 64, "MAN-007"),
         (["backends", 0, "artifact"], "policy.hef.json", "MAN-008"),

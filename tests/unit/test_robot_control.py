@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from continuon._specs.robot.fakes import FakeRig
+from continuon.bundle import HealthGate
 from continuon.errors import (
     ContinuonError,
     ContractError,
@@ -343,6 +344,8 @@ def test_a_candidate_thinks_along_before_it_drives_and_takes_its_state_with_it(b
         ("gain-0.05", ShadowRule(frames=10, max_mean_divergence=0.01), "SWAP-006"),
         ("nan", ShadowRule(frames=10, min_answered_fraction=0.0), "SWAP-006"),
         ("raises", ShadowRule(frames=10), "POLICY-002"),
+        ("runaway", ShadowRule(), "SWAP-006"),
+        ("jerk", ShadowRule(), "SWAP-006"),
     ],
 )
 def test_a_candidate_that_wants_something_else_never_drives(bench, name, rule, code):
@@ -353,6 +356,20 @@ def test_a_candidate_that_wants_something_else_never_drives(bench, name, rule, c
     assert set(bench.log.rows()["policy"]) == {1}
     assert bench.board.read_command().enabled
     assert bench.swap("gain-0.01")["swap"]["model"]["serial"] == 3
+
+
+@pytest.mark.req("R-SWAP-04")
+def test_the_bound_is_the_bundles_own_and_finds_what_a_mean_of_means_would_not():
+    gate = HealthGate(
+        golden_max_error=1.0, latency_p99_ms=1.0, soak_ticks=1, timeout_s=1.0,
+        max_veto_fraction=0.0, max_shadow_mean=0.1, max_shadow_peak=0.5,
+    )  # fmt: skip
+    rule = ShadowRule.of(gate)
+    assert (rule.max_mean_divergence, rule.max_divergence) == (0.1, 0.5)
+    default = ShadowRule.of(
+        attrs.evolve(gate, max_shadow_mean=0.3, max_shadow_peak=1.0)
+    )
+    assert default == ShadowRule()
 
 
 @pytest.mark.req("R-SWAP-04")

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import attrs
 import pytest
 
 from continuon.bundle import HealthGate, build_bundle, generate_key, sign_bundle
@@ -10,6 +11,7 @@ from continuon.ota import Updater
 from continuon.robot.control import SwapResult
 from continuon.robot.health_gate import judge_trial
 from continuon.robot.kernel import Verdict
+from continuon.robot.shadow import ShadowRule
 from continuon.robot.software import Software
 from continuon.robot.ticklog import EXECUTING, FRESH, TickLog
 from continuon.robot.update import choose_backend, hot_swap_update
@@ -61,6 +63,7 @@ class FakeLoop:
         self.previous = self.serial
         self.serial += 1
         self.limits = limits
+        self.shadow = shadow
         assert (Path(directory) / "policy.weights").exists()
         return self._result()
 
@@ -157,6 +160,14 @@ def test_a_good_bundle_is_committed_and_the_one_before_stays_good(bench):
     assert bench.updater.status().active.bundle == second.bundle
     assert bench.loop.limits.max_speed_mps == 3.0
     assert second.as_dict()["figures"]["soak_ticks"] >= 20
+
+
+@pytest.mark.req("R-SWAP-04")
+def test_the_shadow_run_is_bound_by_the_bundles_own_gate(bench):
+    gate = attrs.evolve(GATE, max_shadow_mean=0.2, max_shadow_peak=0.4)
+    bench.update(bench.bundle(1, gate=gate))
+    rule = ShadowRule(max_mean_divergence=0.2, max_divergence=0.4)
+    assert bench.loop.shadow == rule
 
 
 BAD_TRIALS = {
