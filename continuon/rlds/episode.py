@@ -12,6 +12,7 @@ from continuon.errors import ContractError, DataError
 from continuon.rlds.sharing import ContentRating, Safety, Share
 from continuon.rlds.stream_spec import (
     ACTION,
+    AUDIO,
     DEPTH,
     HOST_CLOCKS,
     NOMINAL_CLOCK,
@@ -34,6 +35,7 @@ from continuon.rlds.vocabulary import (
 
 __all__ = [
     "ACTION",
+    "AUDIO",
     "CAR_FRAME",
     "DEPTH",
     "HOST_CLOCKS",

@@ -20,6 +20,7 @@ from continuon.rlds.layout import (
 )
 from continuon.rlds.mcap_write import McapWriter, MessageRecord, Sink
 from continuon.rlds.sample_queue import Sample
+from continuon.rlds.sound import audio_message
 
 __all__ = ["EpisodeLog"]
 
@@ -129,6 +130,14 @@ class EpisodeLog:
         assert isinstance(payload, bytes)
         if spec.codec is Codec.DOCUMENT:
             return [payload], len(payload)
+        if spec.codec is Codec.AUDIO:
+            sound = audio_message(
+                payload,
+                sample_rate_hz=spec.sample_rate_hz,
+                capture_ns=sample.capture_ns,
+                device_ns=sample.device_ns,
+            )
+            return sound.parts, sound.size
         message = foxglove.image_message(
             payload,
             codec=spec.codec,

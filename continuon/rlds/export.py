@@ -18,7 +18,15 @@ from continuon.durable import sync_directory
 from continuon.errors import ContractError, DataError, UsageError
 from continuon.rlds.anonymous import Anonymiser, pseudonym
 from continuon.rlds.anonymous_step import anonymous_plan
-from continuon.rlds.episode import ACTION, DEPTH, RGB, STATE, Codec, EpisodeMetadata
+from continuon.rlds.episode import (
+    ACTION,
+    AUDIO,
+    DEPTH,
+    RGB,
+    STATE,
+    Codec,
+    EpisodeMetadata,
+)
 from continuon.rlds.export_manifest import MANIFEST, Packed, Signer, write_manifest
 from continuon.rlds.layout import Opening, clock_channel
 from continuon.rlds.payloads import image_payload, vector_payload
@@ -31,7 +39,7 @@ from continuon.rlds.redact import FindBoxes, Redactor
 from continuon.rlds.rewrite import write_recording
 from continuon.rlds.sample_queue import Payload, Sample
 from continuon.rlds.scrub import bare_jpeg, bare_png
-from continuon.rlds.sharing_level import SharingLevel, check_may_leave
+from continuon.rlds.sharing_level import LEAVES, SharingLevel, check_may_leave
 from continuon.rlds.steps import nearest, recordings_in
 from continuon.rlds.tfds_write import Skipped
 
@@ -42,7 +50,7 @@ _APPLIED = "applied"
 """What the safety kernel let through: numbers, like the action itself."""
 _SURPRISE = "surprise"
 """How wrong the policy's world model was: one number a step."""
-_STREAMS = frozenset({RGB, DEPTH, STATE, ACTION, _APPLIED, _SURPRISE})
+_STREAMS = frozenset({RGB, DEPTH, STATE, ACTION, AUDIO, _APPLIED, _SURPRISE})
 
 
 @attrs.frozen(kw_only=True)
@@ -264,16 +272,26 @@ class _Copy:
         if self._redactor is not None:
             self._redact(self._redactor)
             metadata = _marked(metadata, self.redacted)
-        stamps = [s.capture_ns.min() for s in recording.streams.values() if len(s)]
+        streams = self._leaving()
+        stamps = [s.capture_ns.min() for s in streams.values() if len(s)]
         start = int(min(stamps, default=0))
-        specs = tuple(anonymiser.spec(s.spec) for s in recording.streams.values())
+        specs = tuple(anonymiser.spec(s.spec) for s in streams.values())
         return write_recording(
             directory,
             Opening(metadata, specs),
             self._samples(start, clock_channel(specs)),
             end_reason=recording.end_reason,
-            drops=recording.drops,
+            drops={k: v for k, v in recording.drops.items() if k in streams},
         )
+
+    def _leaving(self) -> dict[str, Stream]:
+        """Return the streams that go: sound only where the level lets it."""
+        sound = LEAVES[self._anonymiser.level].sound
+        return {
+            name: stream
+            for name, stream in self._recording.streams.items()
+            if sound or name != AUDIO
+        }
 
     def _samples(self, start_ns: int, clock: int) -> Iterator[Sample]:
         """Yield all samples by time, their numbers kept, the clocks' offsets first."""
@@ -281,7 +299,7 @@ class _Copy:
         for number, offset in enumerate(recording.clock_offsets):
             kept = self._offset(offset, start_ns)
             yield Sample(clock, number, kept.measured_at_ns, None, kept)
-        streams = list(recording.streams.items())
+        streams = list(self._leaving().items())
         rows = sorted(
             (at, order, row)
             for order, (_, stream) in enumerate(streams)
@@ -289,11 +307,14 @@ class _Copy:
         )
         for at, order, row in rows:
             name, stream = streams[order]
-            payload: Payload = (
-                image_payload(stream.spec, self._picture(name, row, stream))
-                if stream.spec.is_image
-                else vector_payload(stream.spec, stream.vectors[row])
-            )
+            payload: Payload
+            if stream.spec.is_image:
+                picture = self._picture(name, row, stream)
+                payload = image_payload(stream.spec, picture)
+            elif stream.spec.is_vector:
+                payload = vector_payload(stream.spec, stream.vectors[row])
+            else:
+                payload = bytes(stream.blob(row))
             sequence = int(stream.sequence[row])
             yield Sample(order + 1, sequence, at - start_ns, None, payload)
 

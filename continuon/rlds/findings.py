@@ -106,6 +106,8 @@ RULES: Mapping[str, tuple[Severity, Severity, str]] = {
     "E-EPISODE-IMAGE-003": (_E, _E, "a picture has another size than its stream"),
     "E-EPISODE-STEP-001": (_E, _E, "the steps that it holds cannot be read"),
     "E-EPISODE-BLOB-001": (_E, _E, "a blob is empty"),
+    "E-EPISODE-SOUND-001": (_E, _E, "a block of sound ends within a sample"),
+    "E-EPISODE-SOUND-002": (_W, _W, "more than 5 % of the sound is missing"),
     "E-EPISODE-DROP-001": (_W, _W, "samples were dropped"),
     "E-EPISODE-DROP-002": (_E, _W, "more than 5 % of a stream was dropped"),
     "E-EPISODE-DUP-001": (_W, _W, "more than 2 % of the frames repeat the one before"),

@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from continuon.clock import ClockOffset
 from continuon.errors import DataError
+from continuon.rlds.descriptors import (
+    BYTES,
+    INT64,
+    STRING,
+    field_of,
+    stamped_message_set,
+)
 from continuon.rlds.episode import Codec, StreamSpec
-from continuon.rlds.wire import LENGTH, Pieces, fields, tag, varint
+from continuon.rlds.wire import FIXED32, LENGTH, Pieces, fields, tag, varint
 
 __all__ = [
     "BLOB_SCHEMA_NAME",
+    "DEVICE_NS_FIELD",
     "IMAGE_SCHEMA_NAME",
     "blob_descriptor_set",
     "clock_offset_message",
@@ -30,15 +38,16 @@ __all__ = [
     "image_message",
     "image_range",
     "parse_clock_offset",
+    "stamp_of",
     "vector_message",
     "vector_schema",
 ]
 
 IMAGE_SCHEMA_NAME = "foxglove.CompressedImage"
 BLOB_SCHEMA_NAME = "continuon.Blob"
-_DEVICE_NS_FIELD = 1001
+DEVICE_NS_FIELD = 1001
 _DATA_KEY = 2 << 3 | LENGTH
-_DEVICE_NS_KEY = _DEVICE_NS_FIELD << 3
+_DEVICE_NS_KEY = DEVICE_NS_FIELD << 3
 _HEAD_BYTES = 128
 _MAX_UINT64 = (1 << 64) - 1
 _FORMATS = {
@@ -47,29 +56,32 @@ _FORMATS = {
     Codec.PNG16: b"png",
     Codec.BLOB: b"blob",
 }
-_INT32, _INT64, _STRING, _BYTES, _MESSAGE = 5, 3, 9, 12, 11
 
 
 def image_message(
     blob: bytes, *, codec: Codec, frame_id: str, capture_ns: int, device_ns: int | None
 ) -> Pieces:
     """Return a CompressedImage whose blob is shared, not copied."""
-    seconds, nanos = divmod(capture_ns, 1_000_000_000)
-    stamp = b"".join((tag(1, 0), varint(seconds), tag(2, 0), varint(nanos)))
     head = Pieces()
-    head.field(1, stamp)
+    head.field(1, stamp_of(capture_ns))
     head.field(3, _FORMATS[codec])
     head.field(4, frame_id.encode())
     if device_ns is not None:
-        head.add(tag(_DEVICE_NS_FIELD, 0) + varint(device_ns))
+        head.add(tag(DEVICE_NS_FIELD, 0) + varint(device_ns))
     message = Pieces()
     message.add(head.join() + tag(2, LENGTH) + varint(len(blob)))
     message.add(blob)
     return message
 
 
+def stamp_of(capture_ns: int) -> bytes:
+    """Return a `google.protobuf.Timestamp`."""
+    seconds, nanos = divmod(capture_ns, 1_000_000_000)
+    return b"".join((tag(1, 0), varint(seconds), tag(2, 0), varint(nanos)))
+
+
 def image_range(message: memoryview) -> tuple[int, int, int | None]:
-    """Return (start, end, device_ns): where the blob lies in a CompressedImage.
+    """Return (start, end, device_ns): where the blob lies in a message with one.
 
     Raises:
         DataError: not such a message.
@@ -81,7 +93,7 @@ def image_range(message: memoryview) -> tuple[int, int, int | None]:
     device_ns = None
     for number, value, at in fields(message):
         if isinstance(value, int):
-            if number == _DEVICE_NS_FIELD:
+            if number == DEVICE_NS_FIELD:
                 device_ns = _signed(value)
         elif number == 2:
             start, end = at, at + len(value)
@@ -94,6 +106,9 @@ def _range_at_end(head: bytes, size: int) -> tuple[int, int, int | None] | None:
     try:
         while True:
             key, at = _varint(head, at)
+            if key & 7 == FIXED32:
+                at += 4
+                continue
             value, at = _varint(head, at)
             if key == _DATA_KEY:
                 return (at, size, device_ns) if at + value == size else None
@@ -235,57 +250,10 @@ def blob_descriptor_set() -> bytes:
 
 
 def _descriptor_set(package: str, name: str) -> bytes:
-    stamp = _file(
-        "google/protobuf/timestamp.proto",
-        "google.protobuf",
-        (),
-        _message(
-            "Timestamp", (_field("seconds", 1, _INT64), _field("nanos", 2, _INT32))
-        ),
+    members = (
+        field_of("data", 2, BYTES),
+        field_of("format", 3, STRING),
+        field_of("frame_id", 4, STRING),
+        field_of("device_ns", DEVICE_NS_FIELD, INT64),
     )
-    image = _file(
-        f"{package}/{name}.proto",
-        package,
-        ("google/protobuf/timestamp.proto",),
-        _message(
-            name,
-            (
-                _field("timestamp", 1, _MESSAGE, ".google.protobuf.Timestamp"),
-                _field("data", 2, _BYTES),
-                _field("format", 3, _STRING),
-                _field("frame_id", 4, _STRING),
-                _field("device_ns", _DEVICE_NS_FIELD, _INT64),
-            ),
-        ),
-    )
-    files = Pieces()
-    files.field(1, stamp)
-    files.field(1, image)
-    return files.join()
-
-
-def _field(name: str, number: int, kind: int, type_name: str = "") -> bytes:
-    out = Pieces()
-    out.field(1, name.encode())
-    out.add(tag(3, 0) + varint(number) + tag(4, 0) + varint(1) + tag(5, 0))
-    out.add(varint(kind))
-    if type_name:
-        out.field(6, type_name.encode())
-    return out.join()
-
-
-def _message(name: str, members: Sequence[bytes]) -> bytes:
-    out = Pieces()
-    out.field(1, name.encode())
-    out.repeated(2, members)
-    return out.join()
-
-
-def _file(name: str, package: str, imports: Sequence[str], message: bytes) -> bytes:
-    out = Pieces()
-    out.field(1, name.encode())
-    out.field(2, package.encode())
-    out.repeated(3, [path.encode() for path in imports])
-    out.field(4, message)
-    out.field(12, b"proto3")
-    return out.join()
+    return stamped_message_set(package, name, members)

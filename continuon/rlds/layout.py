@@ -22,6 +22,7 @@ from continuon.rlds.episode import (
 )
 from continuon.rlds.mcap_read import McapContents
 from continuon.rlds.mcap_write import McapWriter
+from continuon.rlds.sound import AUDIO_SCHEMA_NAME, audio_descriptor_set
 
 __all__ = [
     "CLOCK_TOPIC",
@@ -104,6 +105,8 @@ def _schema(spec: StreamSpec) -> tuple[str, str, bytes]:
             return name, "jsonschema", foxglove.vector_schema(spec)
         case Codec.DOCUMENT:
             return name, "jsonschema", foxglove.document_schema(spec)
+        case Codec.AUDIO:
+            return AUDIO_SCHEMA_NAME, "protobuf", audio_descriptor_set()
         case Codec.BLOB:
             return foxglove.BLOB_SCHEMA_NAME, "protobuf", foxglove.blob_descriptor_set()
         case Codec.JPEG | Codec.PNG | Codec.PNG16:

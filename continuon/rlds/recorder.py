@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from continuon.clock import ClockOffset
 from continuon.errors import ContractError, DataError, UsageError
 from continuon.rlds.episode import (
+    AUDIO,
     DEPTH,
     RGB,
     Codec,
@@ -40,6 +41,7 @@ from continuon.rlds.payloads import (
 )
 from continuon.rlds.record_session import Encode, RecordSession
 from continuon.rlds.sample_queue import Lane, Payload, SampleQueue
+from continuon.rlds.sound import audio_payload
 
 __all__ = ["EpisodeRecorder", "RecordingSummary"]
 
@@ -267,6 +269,22 @@ class EpisodeRecorder:
         """
         self._spec(stream, Codec.BLOB)
         return self._submit(stream, blob, capture_ns, None)
+
+    def audio(
+        self,
+        samples: NDArray[np.int16],
+        *,
+        capture_ns: int,
+        device_ns: int | None = None,
+    ) -> bool:
+        """Take a block of sound, int16 [samples]; False where it was dropped.
+
+        Raises:
+            ContractError: it is no such block.
+            UsageError: there is no sound in this recording, or it is not open.
+        """
+        payload = audio_payload(self._spec(AUDIO, Codec.AUDIO), samples)
+        return self._submit(AUDIO, payload, capture_ns, device_ns)
 
     def clock_offset(self, offset: ClockOffset) -> bool:
         """Take a measured map from a device's clock to the host's."""

@@ -14,6 +14,7 @@ from continuon.rlds.vocabulary import Codec, Origin
 
 __all__ = [
     "ACTION",
+    "AUDIO",
     "BLOBS",
     "DEPTH",
     "HOST_CLOCKS",
@@ -26,7 +27,7 @@ __all__ = [
     "streams_to_json",
 ]
 
-RGB, DEPTH, STATE, ACTION = "rgb", "depth", "state", "action"
+RGB, DEPTH, STATE, ACTION, AUDIO = "rgb", "depth", "state", "action", "audio"
 STEPS, BLOBS = "steps", "blobs"
 """Streams of the plan's steps as documents, and of what these name beside pictures."""
 HOST_CLOCKS = frozenset({"host", "host-monotonic", "monotonic", "boottime", "wall"})
@@ -54,6 +55,7 @@ class StreamSpec:
         width, height: of images in pixels, 0 for vectors or where not known.
         depth_unit_m: metres per count of a depth image.
         origin: where this stream's samples came from; None: where the episode did.
+        sample_rate_hz: of sound, samples a second; its `rate_hz` is that of blocks.
         units: of the components of a vector, where their names do not say them.
     """
 
@@ -67,6 +69,7 @@ class StreamSpec:
     depth_unit_m: float = 0.001
     origin: Origin | None = None
     units: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    sample_rate_hz: int = 0
 
     def __attrs_post_init__(self) -> None:
         """Refuse a name, a shape or component names that no stream may have."""
@@ -93,6 +96,14 @@ class StreamSpec:
                 where=self.name,
                 seen=self.units,
                 allowed=f"{len(self.names)} units",
+            )
+        if (self.sample_rate_hz > 0) != (self.codec is Codec.AUDIO):
+            raise ContractError(
+                "E-RLDS-STREAM-006",
+                "sound has a sample rate, and nothing else has",
+                where=self.name,
+                seen=f"{self.sample_rate_hz} Hz, codec {self.codec}",
+                allowed="above 0 for audio, 0 for the rest",
             )
         if not is_vector and min(self.width, self.height) < 0:
             raise ContractError(

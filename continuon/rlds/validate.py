@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from continuon.errors import DataError
 from continuon.rlds.episode import (
     ACTION,
+    AUDIO,
     DEPTH,
     HOST_CLOCKS,
     NOMINAL_CLOCK,
@@ -40,6 +42,7 @@ from continuon.rlds.plan_columns import step_columns
 from continuon.rlds.plan_record import holds_plan, plan_in
 from continuon.rlds.plan_rules import plan_findings
 from continuon.rlds.recording import Recording, Stream, open_recording
+from continuon.rlds.sound import missing_share
 from continuon.rlds.steps import UNKNOWN_NS, EpisodeSteps, align, nearest
 from continuon.rlds.stream_spec import STEPS
 
@@ -50,7 +53,9 @@ MIN_CAMERA_DT_NS = 8_000_000
 _CODECS = {
     RGB: frozenset({Codec.JPEG, Codec.PNG}),
     DEPTH: frozenset({Codec.PNG16}),
+    AUDIO: frozenset({Codec.AUDIO}),
 }
+_MAX_SILENT_SHARE = 0.05
 _NORMALISED = frozenset({"steering", "throttle"})
 _FAILED_ENDS = frozenset(
     {EndReason.CAMERA_LOST, EndReason.DISK_FULL, EndReason.FAULT, EndReason.TRUNCATED}
@@ -158,12 +163,22 @@ def _stream_findings(recording: Recording) -> Iterator[Finding]:
             sizes = stream.blobs.sizes()
             if not sizes.all():
                 yield found("BLOB-001", name, rows_text(sizes == 0))
+            if stream.spec.codec is Codec.AUDIO:
+                yield from _sound_findings(stream, sizes)
         elif name == ACTION:
             yield from _action_findings(stream)
         else:
             bad = np.logical_not(np.isfinite(stream.vectors).all(axis=1))
             if bad.any():
                 yield found("STATE-001", name, rows_text(bad))
+
+
+def _sound_findings(stream: Stream, sizes: NDArray[np.int64]) -> Iterator[Finding]:
+    if (sizes % 2).any():
+        yield found("SOUND-001", AUDIO, rows_text(sizes % 2 == 1))
+    missing = missing_share(stream.spec, stream.capture_ns, sizes)
+    if missing > _MAX_SILENT_SHARE:
+        yield found("SOUND-002", AUDIO, f"{100 * missing:.1f} %")
 
 
 def _time_findings(name: str, stream: Stream) -> Iterator[Finding]:

@@ -59,12 +59,14 @@ class ActionSource(StrEnum):
 class Codec(StrEnum):
     """How one sample of a stream is stored.
 
-    `png` is 8-bit colour without loss, a document one JSON object, a blob anything.
+    `png` is 8-bit colour without loss, `audio` 16-bit samples of one channel, a
+    document one JSON object, a blob anything.
     """
 
     JPEG = "jpeg"
     PNG = "png"
     PNG16 = "png16"
+    AUDIO = "audio"
     VECTOR = "vector"
     DOCUMENT = "document"
     BLOB = "blob"

@@ -18,6 +18,7 @@ from continuon.errors import HardwareError
 from continuon.rig.protocols import VectorSample
 from continuon.rlds.episode import ACTION, DEPTH, RGB, STATE, EndReason, EpisodeMetadata
 from continuon.rlds.recorder import EpisodeRecorder, RecordingSummary
+from continuon.robot.ear import Ear, SoundInput, sound_stream
 from continuon.robot.feed import CommandRow, Feed
 from continuon.robot.feed_facts import APPLIED, episode_streams
 from continuon.robot.kernel import Verdict
@@ -70,10 +71,12 @@ class LiveEpisode:
         metadata: what the episode says of itself.
         now_ns: host monotonic.
         time_limit_ns: after which it ends as `time_limit`.
+        microphone: whose sound goes with it; opened here and closed with the episode.
         open_recorder: makes the recorder; tests put a failing disk behind it.
 
     Raises:
-        HardwareError: E-ROBOT-RECORD-002, there is no camera, or it shows nothing.
+        HardwareError: E-ROBOT-RECORD-002, there is no camera, or it shows nothing; or
+            the microphone's own.
         DataError: an episode of this name exists.
     """
 
@@ -85,6 +88,7 @@ class LiveEpisode:
         *,
         now_ns: int,
         time_limit_ns: int,
+        microphone: SoundInput | None = None,
         open_recorder: Callable[..., EpisodeRecorder] = EpisodeRecorder,
     ) -> None:
         newest = feed.read_frame(feed.frame_count - 1) if feed.frame_count else None
@@ -100,10 +104,19 @@ class LiveEpisode:
         self._feed = feed
         self._has_depth = newest.depth is not None
         streams = episode_streams(feed.facts, has_depth=self._has_depth)
+        if microphone is not None:
+            microphone.open()
+            streams = (*streams, sound_stream(microphone.rate_hz))
         self._recorder = open_recorder(
             directory, metadata, streams, queue_size=QUEUE_SIZE
         )
-        self._recorder.open()
+        try:
+            self._recorder.open()
+        except BaseException:
+            if microphone is not None:
+                microphone.close()
+            raise
+        self._ear = None if microphone is None else Ear(microphone, self._recorder)
         self._frames = _Place(feed.frame_count)
         since_ns = newest.capture_ns
         self._states = _Place(_first_since(feed.read_state, feed.state_count, since_ns))
@@ -130,6 +143,8 @@ class LiveEpisode:
         self._pump_states()
         stop = self._pump_commands(now_ns)
         self._pump_offsets(now_ns)
+        if self._ear is not None:
+            self._ear.pump(now_ns)
         if self._recorder.ended is not None:
             return self._recorder.ended
         if stop is not None:
@@ -155,6 +170,7 @@ class LiveEpisode:
             "drops": self._recorder.drops,
             "verdicts": dict(self._verdicts),
             "sources": dict(self._sources),
+            "sound": self._sound(),
         }
 
     def close(self, reason: EndReason) -> RecordingSummary:
@@ -164,7 +180,14 @@ class LiveEpisode:
             DataError: a frame could not be encoded; the file up to there is finished.
             OSError: the disk could not even hold the closing records.
         """
+        if self._ear is not None:
+            self._ear.close()
         return self._recorder.close(reason)
+
+    def _sound(self) -> str:
+        if self._ear is None:
+            return "none"
+        return "lost" if self._ear.lost else "recorded"
 
     def _pump_frames(self, now_ns: int) -> None:
         streams = (RGB, DEPTH) if self._has_depth else (RGB,)

@@ -26,11 +26,17 @@ class RecorderHandle:
     Args:
         feed_path: what the loop publishes; it must exist when the process starts.
         on_event: told of "ended", "failed" and "judged", on a thread of its own.
+        microphone: ALSA's name of the one whose sound goes with each episode.
     """
 
     def __init__(
-        self, feed_path: Path, on_event: Callable[[dict[str, Any]], None]
+        self,
+        feed_path: Path,
+        on_event: Callable[[dict[str, Any]], None],
+        *,
+        microphone: str | None = None,
     ) -> None:
+        self._microphone = microphone
         self._feed_path = feed_path
         self._on_event = on_event
         self._caller: Caller | None = None
@@ -51,6 +57,8 @@ class RecorderHandle:
         mine, theirs = channel_pair()
         command = [sys.executable, "-m", "continuon.robot.recorder_process"]
         command += ["--fd", str(theirs.fileno()), "--feed", str(self._feed_path)]
+        if self._microphone is not None:
+            command += ["--microphone", self._microphone]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
         )

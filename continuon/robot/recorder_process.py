@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import msgspec
 
 from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, DataError, UsageError
+from continuon.rig.microphone import Microphone
 from continuon.rlds.episode import EndReason, EpisodeMetadata
 from continuon.robot.channel import Channel
+from continuon.robot.ear import SoundInput
 from continuon.robot.feed import Feed
 from continuon.robot.live_episode import LiveEpisode
 
@@ -49,6 +52,7 @@ class RecorderProcess:
         channel: to whoever started this process.
         clock: the host's.
         begin: opens an episode; tests put a failing disk behind it.
+        microphone: makes the one whose sound goes with each episode; None for none.
     """
 
     def __init__(
@@ -58,11 +62,13 @@ class RecorderProcess:
         clock: Clock,
         *,
         begin: Callable[..., LiveEpisode] = LiveEpisode,
+        microphone: Callable[[], SoundInput] | None = None,
     ) -> None:
         self._feed = feed
         self._channel = channel
         self._clock = clock
         self._begin = begin
+        self._microphone = microphone
         self._episode: LiveEpisode | None = None
         self._judges: list[threading.Thread] = []
         self._sending = threading.Lock()
@@ -127,6 +133,7 @@ class RecorderProcess:
                     msgspec.convert(message["metadata"], EpisodeMetadata),
                     now_ns=now_ns,
                     time_limit_ns=message["time_limit_ns"],
+                    microphone=self._microphone() if self._microphone else None,
                 )
                 return {"episode_id": self._episode.metadata.episode_id}
             case "end":
@@ -231,6 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="continuon.robot.recorder_process")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--feed", type=Path, required=True)
+    parser.add_argument("--microphone")
     args = parser.parse_args(argv)
     channel = Channel.from_fd(args.fd)
     # The service ends the recorder by closing the channel, after the episode.
@@ -242,7 +250,11 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     clock = SystemClock()
     channel.send({"id": 0, "ready": True})
-    run(RecorderProcess(feed, channel, clock), channel, clock)
+    microphone = None
+    if args.microphone is not None:
+        microphone = partial(Microphone, clock=clock, device=args.microphone)
+    process = RecorderProcess(feed, channel, clock, microphone=microphone)
+    run(process, channel, clock)
     return 0
 
 

@@ -75,10 +75,17 @@ class Recordings:
         feed_path: what the loop publishes.
         robot_id: what the robot is called.
         clock: the host's.
+        microphone: ALSA's name of the one whose sound goes with each episode.
     """
 
     def __init__(
-        self, home: Home, feed_path: Path, *, robot_id: str, clock: Clock
+        self,
+        home: Home,
+        feed_path: Path,
+        *,
+        robot_id: str,
+        clock: Clock,
+        microphone: str | None = None,
     ) -> None:
         self._home = home
         self._feed_path = feed_path
@@ -92,7 +99,7 @@ class Recordings:
         self._results: dict[str, dict[str, Any]] = {}
         self._taken = 0
         self._restart_due_ns = 0
-        self.recorder = RecorderHandle(feed_path, self._heard)
+        self.recorder = RecorderHandle(feed_path, self._heard, microphone=microphone)
 
     @property
     def source(self) -> ActionSource | None:

@@ -55,6 +55,15 @@ def _codec(name: str, codec: Codec) -> Change:
     )
 
 
+def _sound(blocks: list[tuple[int, bytes]]) -> Change:
+    spec = StreamSpec(name="audio", codec="audio", sample_rate_hz=16_000)
+    return lambda draft: attrs.evolve(
+        draft,
+        streams=(*draft.streams, spec),
+        samples={**draft.samples, "audio": tuple(blocks)},
+    )
+
+
 def _without(name: str) -> Change:
     return lambda draft: attrs.evolve(
         draft,
@@ -162,6 +171,22 @@ MUTATIONS: Mapping[str, tuple[Change, str]] = {
             samples={**draft.samples, "sound": ((1_000_000_000, b""),)},
         ),
         "E-EPISODE-BLOB-001",
+    ),
+    "half a sample": (
+        _sound([(1_000_000_000, bytes(639))]),
+        "E-EPISODE-SOUND-001",
+    ),
+    "sound with a hole": (
+        _sound([(1_000_000_000 + i * 100_000_000, bytes(640)) for i in range(3)]),
+        "E-EPISODE-SOUND-002",
+    ),
+    "sound kept as a blob": (
+        lambda draft: attrs.evolve(
+            draft,
+            streams=(*draft.streams, StreamSpec(name="audio", codec="blob")),
+            samples={**draft.samples, "audio": ((1_000_000_000, b"so"),)},
+        ),
+        "E-EPISODE-STREAM-002",
     ),
     "empty picture": (_replace("rgb", 2, b""), "E-EPISODE-IMAGE-001"),
     "torn picture": (_replace("rgb", 2, _TORN), "E-EPISODE-IMAGE-002"),

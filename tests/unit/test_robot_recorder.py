@@ -10,6 +10,7 @@ from continuon.errors import ContractError, HardwareError
 from continuon.health import Level
 from continuon.home import Home
 from continuon.rig.calibration import CarCalibration, car_pulses_us
+from continuon.rig.microphone import Microphone
 from continuon.rlds.episode import ActionSource, EndReason
 from continuon.rlds.file_sink import FileSink
 from continuon.rlds.recorder import EpisodeRecorder
@@ -81,13 +82,14 @@ class Desk:
             self.facts, notes, episode_id=name, start_wall_ns=self.clock.wall_ns()
         )
 
-    def begin(self, *, limit_s=60.0, open_recorder=LOSSLESS):
+    def begin(self, *, limit_s=60.0, open_recorder=LOSSLESS, microphone=None):
         return LiveEpisode(
             self.feed,
             self.folder / "episodes",
             self.metadata(),
             now_ns=self.clock.monotonic_ns(),
             time_limit_ns=round(limit_s * 1e9),
+            microphone=microphone,
             open_recorder=open_recorder,
         )
 
@@ -109,6 +111,39 @@ def desk(tmp_path):
     yield make
     for desk in made:
         desk.feed.close()
+
+
+class Sound:
+    """One 20 ms block at every second look; None, the end of it, where it is broken."""
+
+    def __init__(self, *, works):
+        self.works, self.looks, self.closed = works, 0, False
+
+    def read(self):
+        self.looks += 1
+        if not self.works:
+            return None
+        return np.full(320, 7, "<i2").tobytes() if self.looks % 2 else b""
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_microphones_sound_goes_with_the_episode_or_is_counted_lost(desk, works):
+    desk = desk()
+    desk.start()
+    source = Sound(works=works)
+    microphone = Microphone(clock=desk.clock, start=lambda _device, _rate: source)
+    episode = desk.begin(microphone=microphone)
+    desk.drive(0.5, episode)
+    told = episode.progress(desk.clock.monotonic_ns())["sound"]
+    assert told == ("recorded" if works else "lost")
+    summary = episode.close(EndReason.COMPLETE)
+    assert source.closed
+    assert summary.drops.get("audio", 0) == (0 if works else 1)
+    assert summary.counts["audio"] == (25 if works else 0)
+    assert summary.counts["rgb"] == 15
 
 
 @pytest.mark.req("R-RECORD-01")

@@ -106,7 +106,7 @@ def _write(
     target.log("end", rerun.TextDocument(closing), static=True)
     written = 0
     for stream_name, stream in recording.streams.items():
-        if stream.spec.codec is Codec.BLOB:
+        if stream.spec.codec in {Codec.BLOB, Codec.AUDIO}:
             if len(stream):
                 omitted.append(Omission(f"blobs of {name}/{stream_name}", len(stream)))
             continue
