@@ -9,8 +9,8 @@ from continuon.rlds.episode import EndReason
 from continuon.robot import modes
 from continuon.robot.guard_handle import GuardReport
 from continuon.robot.modes import Actor, ModeState
+from continuon.robot.readiness import Readiness
 from continuon.robot.recordings import Wish
-from continuon.robot.supervisor import Readiness
 from continuon.robot.timing import TimingReport
 from continuon.robot.viewfinder import Viewfinder
 

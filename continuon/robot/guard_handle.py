@@ -63,8 +63,8 @@ class GuardHandle:
         servos: builds the rig or its servos inside the guard's process.
         heartbeat_timeout_ms: silence of the loop that stops the outputs; the stop is
             proven a few milliseconds later, and within half a second in all.
-        permit_expires: a permission must be renewed each second, by whoever could take
-            it back.
+        permit_expires: a permission must be renewed within 450 ms, by whoever could
+            take it back.
         clock: for waiting on the guard's first poll.
     """
 

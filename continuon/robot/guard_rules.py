@@ -68,7 +68,7 @@ class GuardLimits:
     """Bounds that no command may widen."""
 
     heartbeat_timeout_ns: int = 500_000_000
-    permit_timeout_ns: int = 1_000_000_000
+    permit_timeout_ns: int = 450_000_000
     future_tolerance_ns: int = 50_000_000
     min_pulse_us: float = 400.0
     max_pulse_us: float = 2600.0

@@ -59,7 +59,8 @@ class ControlLoop:
     """The loop's memory between two periods.
 
     Args:
-        camera, state: the senses; None where the robot has none.
+        camera, state: the senses; None where the robot has none. With a camera, nothing
+            moves on a picture that is too old, whoever drives.
         output: takes judged commands.
         pulses: maps a command to pulse widths by channel.
         limits: the safety envelope.
@@ -86,6 +87,7 @@ class ControlLoop:
         self.limits = limits
         self.pilot: Pilot | None = None
         self._latest: VectorSample | None = None
+        self._frame_ns: int | None = None
         self._kernel: KernelState | None = None
         self._shadow: KernelState | None = None
 
@@ -111,6 +113,7 @@ class ControlLoop:
     def tick(self, now_ns: int) -> Tick:
         """Do one period."""
         frame = self._camera.poll() if self._camera is not None else None
+        self._frame_ns = self._frame_ns if frame is None else frame.capture_ns
         states = self._read_state()
         self._latest = states[-1] if states else self._latest
         intent = None
@@ -168,9 +171,19 @@ class ControlLoop:
             memory,
             proposal,
             now_ns=now_ns,
-            observed_ns=intent.observed_ns if intent else now_ns,
+            observed_ns=self._observed_ns(intent, now_ns),
             speed_mps=self._speed_mps(now_ns),
         )
+
+    def _observed_ns(self, intent: Intent | None, now_ns: int) -> int | None:
+        """Return when the oldest of what a command rests on was observed.
+
+        A person drives by the camera, too: where it shows nothing new, nobody drives.
+        """
+        rests_ns = intent.observed_ns if intent else now_ns
+        if self._camera is None or intent is None:
+            return rests_ns
+        return None if self._frame_ns is None else min(rests_ns, self._frame_ns)
 
     def _read_state(self) -> tuple[VectorSample, ...]:
         if self._sensor is None:

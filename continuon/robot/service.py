@@ -44,6 +44,7 @@ SERVICE_FILE = "service.json"
 LOCAL_TOKEN_FILE = "local.token"  # noqa: S105
 DEFAULT_PORT = 8787
 _WATCH_S = 0.1
+_RENEW_S = 0.05
 _PRELOAD = ("continuon.rlds.images",)
 _STATE_NAMES = {"sim": ("speed_mps",)}
 
@@ -205,7 +206,7 @@ async def _renew(robot: Supervisor) -> None:
     """Renew the permission to move while this loop, which takes stops, comes round."""
     while True:
         robot.guard.renew()
-        await asyncio.sleep(_WATCH_S)
+        await asyncio.sleep(_RENEW_S)
 
 
 async def _watch(robot: Supervisor, server: Any, telling: asyncio.Task[Any]) -> None:

@@ -10,8 +10,6 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
-import attrs
-
 import continuon
 from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, ContractError, UsageError
@@ -27,51 +25,20 @@ from continuon.robot.keeper import ModeKeeper
 from continuon.robot.latch import EStopLatch
 from continuon.robot.learner import Learner, LearnerSettings
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request
+from continuon.robot.readiness import Readiness, age_gate, latch_gate, runs_gate
 from continuon.robot.recordings import Recordings, Wish
 from continuon.robot.software import Software
 from continuon.robot.timing import TimingReport
 from continuon.robot.viewfinder import Viewfinder
 from continuon.robot.vitals import STALE_FRAME_NS, read_vitals
+from continuon.robot.why import guard_words, kernel_words
 
-__all__ = ["LATCH_NAME", "Gate", "Readiness", "Supervisor"]
+__all__ = ["LATCH_NAME", "Supervisor"]
 
 LATCH_NAME = "estop.json"
 _RECENT_TICKS = 3000
 _LOOP_ALIVE_NS = 1_000_000_000
 _END_EPISODE_S = 10.0
-
-
-@attrs.frozen(kw_only=True)
-class Gate:
-    """One thing that was looked at, with what was seen and what is allowed."""
-
-    gate: str
-    ok: bool
-    seen: str
-    allowed: str
-
-
-@attrs.frozen(kw_only=True)
-class Readiness:
-    """Whether the robot can do its work, by part; a part that is not known is False.
-
-    Attributes:
-        parts: what readiness rests on.
-        gates: the figures behind the parts, and behind what a person should know.
-    """
-
-    parts: dict[str, bool]
-    gates: tuple[Gate, ...] = ()
-
-    @property
-    def safe(self) -> bool:
-        """Whether every part that motion rests on is well; a recorder is not one."""
-        return all(well for part, well in self.parts.items() if part != "recorder")
-
-    @property
-    def ready(self) -> bool:
-        """Whether every part is well."""
-        return all(self.parts.values())
 
 
 class Supervisor:
@@ -83,7 +50,7 @@ class Supervisor:
         config: settings of the control loop.
         name: what the robot is called.
         state_names: what it measures of itself.
-        permit_expires: who runs this calls `guard.renew` ten times a second, or the
+        permit_expires: who runs this calls `guard.renew` twenty times a second, or the
             guard stops the outputs.
         clock: the host's clock.
         learner: how it learns while idle; None learns nothing.
@@ -115,7 +82,9 @@ class Supervisor:
         self._lock = threading.RLock()
         self._started_ns = 0
         self._moving = False
-        self._stops_seen = 0
+        self._stop_seen = -1
+        self._trips_seen = 0
+        self._why_stopped = ""
         self._stopped_without_guard = False
         self._learner = Learner(home.root, home.episodes, learner, self.clock)
 
@@ -243,20 +212,39 @@ class Supervisor:
                 self._stopped_without_guard = self.guard.stop_without_guard()
             if not (self.guard.alive and self.control.alive):
                 if self.keeper.state.mode not in (Mode.E_STOP, Mode.DISARMED):
+                    self._why_stopped = "a process of the robot died"
                     self.keeper.request(
                         Request.FAULT, Actor.SYSTEM, reason="a process died"
                     )
                 return
-            stops = [e for e in self.control.events if e.get("event") == "stopped"]
-            if len(stops) > self._stops_seen and self.keeper.state.executing:
-                self.keeper.request(Request.STOP, Actor.SYSTEM, reason="kernel stop")
-            self._stops_seen = len(stops)
+            self._look_for_stops()
             self._learner.watch(
                 self.keeper.state,
                 recording=lambda: self.recordings.current() is not None,
                 log=self.control,
                 health=self._vitals,
             )
+
+    def _look_for_stops(self) -> None:
+        """Leave the mode idle where the loop or the guard stopped by itself."""
+        stop, trips = self._newest_stops()
+        why = ""
+        if stop is not None and stop["tick"] > self._stop_seen:
+            why = kernel_words(stop["reasons"])
+        elif trips > self._trips_seen:
+            why = guard_words(self.guard.report().reason)
+        self._saw_stops(stop, trips)
+        if why and self.keeper.state.executing:
+            self._why_stopped = why
+            self.keeper.request(Request.STOP, Actor.SYSTEM, reason=why)
+
+    def _newest_stops(self) -> tuple[dict[str, Any] | None, int]:
+        stops = [e for e in self.control.events if e.get("event") == "stopped"]
+        return (stops[-1] if stops else None), self.guard.report().trips
+
+    def _saw_stops(self, stop: dict[str, Any] | None, trips: int) -> None:
+        self._stop_seen = -1 if stop is None else int(stop["tick"])
+        self._trips_seen = trips
 
     def readiness(self) -> Readiness:
         """Return what is well now, with the figures behind it."""
@@ -272,17 +260,12 @@ class Supervisor:
         frame_ns = camera.age_ns if camera is not None else None
         latched = self.keeper.state.mode is Mode.E_STOP
         gates = (
-            Gate(gate="guard", ok=guard, seen=_runs(guard), allowed="runs"),
-            Gate(gate="control", ok=control, seen=_runs(control), allowed="runs"),
-            Gate(gate="recorder", ok=recorder, seen=_runs(recorder), allowed="runs"),
-            _age_gate("loop", age_ns, _LOOP_ALIVE_NS),
-            _age_gate("camera", frame_ns, STALE_FRAME_NS),
-            Gate(
-                gate="emergency stop",
-                ok=not latched,
-                seen="latched" if latched else "clear",
-                allowed="clear",
-            ),
+            runs_gate("guard", guard),
+            runs_gate("control", control),
+            runs_gate("recorder", recorder),
+            age_gate("loop", age_ns, _LOOP_ALIVE_NS),
+            age_gate("camera", frame_ns, STALE_FRAME_NS),
+            latch_gate(latched=latched),
         )
         parts = {"guard": guard, "control": control, "loop": fresh}
         return Readiness(parts=parts | {"recorder": recorder}, gates=gates)
@@ -356,6 +339,8 @@ class Supervisor:
         }
         if self.control.alive:
             status["control"] = self.control.status()
+        if self._why_stopped:
+            status["stopped_because"] = self._why_stopped
         recording = self.recordings.current()
         if recording is not None:
             status["recording"] = recording
@@ -377,6 +362,8 @@ class Supervisor:
 
     def _apply(self, state: ModeState) -> None:
         if state.motion is not Motion.NONE:
+            self._why_stopped = ""
+            self._saw_stops(*self._newest_stops())
             self._learner.stop("the robot moves")
             self.control.start_executing(state.motion)
             self._moving = True
@@ -384,16 +371,3 @@ class Supervisor:
             self._moving = False
             self.control.stop_executing(e_stop=state.mode is Mode.E_STOP)
             self.recordings.motion_ended(state)
-
-
-def _runs(alive: bool) -> str:  # noqa: FBT001
-    return "runs" if alive else "is gone"
-
-
-def _age_gate(name: str, age_ns: int | None, limit_ns: int) -> Gate:
-    return Gate(
-        gate=name,
-        ok=age_ns is not None and age_ns < limit_ns,
-        seen="nothing yet" if age_ns is None else f"{age_ns / 1e6:.0f} ms old",
-        allowed=f"at most {limit_ns / 1e6:g} ms old",
-    )

@@ -17,6 +17,8 @@ import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
+import attrs
+
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.envelope import car_limits
@@ -62,6 +64,13 @@ class Body:
         self.outputs = Outputs(self.world.path)
         kwargs = {"handle": self.world.path}
         self.rig = Factory(target="continuon.sim.live:attach", kwargs=kwargs)
+        self._owner = None
+
+    def claim(self, owner):
+        """End whoever drove before: one guard at a time owns the bus."""
+        if self._owner not in (None, owner):
+            self._owner.close()
+        self._owner = owner
 
     def mend(self):
         """Undo every fault of the world."""
@@ -79,11 +88,46 @@ class Loops:
 
     def __init__(self, body):
         self.body = body
-        self.guard = GuardHandle(body.rig).start()
+        self.guard = GuardHandle(body.rig)
         self.control = None
+        self._guarded = False
+        self._hand_off = threading.Event()
+        self._hand = None
 
     def drive(self):
         """Let a policy drive, and return once outputs are driven."""
+        self._start()
+        self.control.start_executing(Motion.POLICY)
+        assert self.body.outputs.wait(True, 10.0), "it does not drive"
+
+    def drive_by_hand(self):
+        """Let a hand drive that never falls silent."""
+        self.let_go()
+        self._start()
+        self._hand_off = threading.Event()
+        self._hand = threading.Thread(target=self._hold, args=(self._hand_off,))
+        self._hand.start()
+        for _ in range(5):
+            self.control.start_executing(Motion.TELEOP)
+            if self.body.outputs.wait(True, 2.0):
+                return
+        raise AssertionError("it does not drive")
+
+    def let_go(self):
+        self._hand_off.set()
+        if self._hand is not None:
+            self._hand.join()
+            self._hand = None
+
+    def _hold(self, off):
+        while not off.wait(0.03):
+            self.control.teleop([0.1, 0.1], "human_teleop_xr")
+
+    def _start(self):
+        self.body.claim(self)
+        if not self._guarded:
+            self.guard.start()
+            self._guarded = True
         if self.control is None or not self.control.alive:
             self.end_loop()
             config = ControlConfig(
@@ -94,10 +138,9 @@ class Loops:
                 log_capacity=10_000,
             )
             self.control = ControlHandle(config, self.guard).start()
-        self.control.start_executing(Motion.POLICY)
-        assert self.body.outputs.wait(True, 10.0), "it does not drive"
 
     def end_loop(self):
+        self.let_go()
         if self.control is not None:
             if self.control.alive:
                 os.kill(self.control.pid, signal.SIGCONT)
@@ -107,6 +150,7 @@ class Loops:
     def close(self):
         self.end_loop()
         self.guard.close()
+        self._guarded = False
 
 
 class Service:
@@ -122,7 +166,8 @@ class Service:
         self._hand = None
 
     def start(self):
-        command = [sys.executable, "-m", "continuon.robot.service", "--port", "0"]
+        self.body.claim(self)
+        command = [sys.executable, __file__, "--port", "0", "--policy", "gain-0.0"]
         command += ["--rig", json.dumps(self.body.rig.as_dict())]
         command += ["--home", str(self.home)]
         record = self.home / "state" / "service.json"
@@ -145,16 +190,27 @@ class Service:
 
     def drive(self):
         """Drive by hand, thirty commands a second, and return once outputs are driven."""
+        self._enter("MANUAL")
+        self._hand_off = threading.Event()
+        self._hand = threading.Thread(target=self._hold, args=(self._hand_off,))
+        self._hand.start()
+        time.sleep(0.1)
+        self._go()
+
+    def drive_by_policy(self):
+        """Let the policy drive, and return once outputs are driven."""
+        self._enter("AUTONOMOUS")
+        self._go()
+
+    def _enter(self, mode):
         if self.process is None or self.process.poll() is not None:
             self.start()
         self.let_go()
         if self.ask("/mode")["mode"] == "E_STOP":
             self.ask("/mode", {"request": "CLEAR"})
-        self.ask("/mode", {"request": "MANUAL"})
-        self._hand_off = threading.Event()
-        self._hand = threading.Thread(target=self._hold, args=(self._hand_off,))
-        self._hand.start()
-        time.sleep(0.1)
+        self.ask("/mode", {"request": mode})
+
+    def _go(self):
         for _ in range(5):
             self.ask("/mode", {"request": "START"})
             if self.body.outputs.wait(True, 2.0):
@@ -166,6 +222,12 @@ class Service:
         if self._hand is not None:
             self._hand.join()
             self._hand = None
+
+    def kill(self):
+        """End it at once, whatever state it is in."""
+        self.let_go()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
     def close(self):
         self.let_go()
@@ -197,3 +259,17 @@ class Service:
             return self.ask("/readyz")["ready"]
         except OSError:
             return False
+
+
+def main():
+    """Run the service with a policy that needs no artifact."""
+    from continuon.robot import service
+
+    configured = service._config
+    loader = f"{FAKES}:load_fake"
+    service._config = lambda *args: attrs.evolve(configured(*args), loader=loader)
+    return service.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

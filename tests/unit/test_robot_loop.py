@@ -9,7 +9,7 @@ from continuon.errors import ContractError, DataError, UsageError
 from continuon.rig.calibration import CarCalibration, car_pulses_us
 from continuon.rlds.episode import ActionSource
 from continuon.robot.envelope import car_limits
-from continuon.robot.kernel import Verdict
+from continuon.robot.kernel import Reason, Verdict
 from continuon.robot.loop import ControlLoop, run_periodic
 from continuon.robot.outputs import ServoOutput
 from continuon.robot.pilots import ExpertPilot, PolicyPilot, TeleopPilot
@@ -113,6 +113,43 @@ def test_a_persons_command_holds_for_a_moment_only():
     # The car's limits call it stale after 250 ms, before the hand itself would.
     assert len(passed) == 12
     assert not loop.executing
+
+
+def drive_by_hand(rig, ticks):
+    """A hand that never falls silent."""
+    hand = TeleopPilot()
+    loop = loop_on(rig, hand)
+    seen = []
+    loop.start(rig.clock.monotonic_ns())
+    for _ in range(ticks):
+        action = np.array([0.1, 0.2], np.float32)
+        now = rig.clock.monotonic_ns()
+        hand.command(action, ActionSource.HUMAN_TELEOP_XR, received_ns=now)
+        seen += run(loop, rig, 1)
+    return loop, seen
+
+
+@pytest.mark.req("R-LOOP-05")
+@pytest.mark.parametrize("broken", [{"freezes_after_s": 0.4}, {"freezes_after_s": 0.0}])
+def test_a_hand_does_not_drive_by_a_camera_that_shows_nothing_new(broken):
+    rig = FakeRig(**broken)
+    loop, ticks = drive_by_hand(rig, 60)
+    last = [t for t in ticks if t.decision][-1]
+    assert last.decision.verdict is Verdict.STOP
+    assert last.decision.reasons == (Reason.STALE_OBSERVATION, Reason.HELD_TOO_LONG)
+    frames = [t.frame.capture_ns for t in ticks if t.frame]
+    # From the last frame's exposure: 250 ms until it is stale, 200 ms of holding.
+    assert 450 * MS < last.now_ns - frames[-1] <= 490 * MS
+    assert not loop.executing
+
+
+@pytest.mark.req("R-LOOP-05")
+def test_a_hand_drives_a_robot_that_never_had_a_camera():
+    rig = FakeRig()
+    rig.camera = None
+    loop, ticks = drive_by_hand(rig, 60)
+    assert loop.executing
+    assert {t.decision.verdict for t in ticks[20:]} == {Verdict.PASS}
 
 
 def test_only_a_simulated_rig_has_an_expert():

@@ -133,6 +133,32 @@ def test_a_person_drives_and_records_and_the_file_is_judged(tmp_path):
         wait_for(lambda: robot.readiness().ready)
 
 
+def test_a_stop_that_nobody_asked_for_leaves_the_mode_idle_and_says_why(robot):
+    for turn in range(3):
+        # The loop tells of its newest 64 events only: their number says nothing.
+        stop = {"event": "stopped", "reasons": ["stale_observation", "held_too_long"]}
+        robot.request(Request.START, Actor.PERSON)
+        assert "stopped_because" not in robot.status()
+        robot.watch()
+        assert robot.keeper.state.executing
+        tick = robot.control.log.count + turn
+        robot.control._called().events.extend([stop | {"tick": tick}] * 64)
+        robot.watch()
+        assert not robot.keeper.state.executing
+        assert robot.status()["stopped_because"] == "the camera shows nothing new"
+
+
+def test_outputs_that_the_guard_stopped_are_not_called_executing(robot):
+    robot.request(Request.START, Actor.PERSON)
+    wait_for(lambda: robot.guard.report().driving)
+    os.kill(robot.control.pid, signal.SIGSTOP)
+    wait_for(lambda: not robot.guard.report().driving)
+    os.kill(robot.control.pid, signal.SIGCONT)
+    robot.watch()
+    assert not robot.keeper.state.executing
+    assert robot.status()["stopped_because"] == "the control loop fell silent"
+
+
 def test_dead_parts_disarm_the_robot(robot):
     robot.request(Request.START, Actor.PERSON)
     wait_for(lambda: robot.guard.report().driving)

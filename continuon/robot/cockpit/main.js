@@ -64,6 +64,7 @@ function driveWords(status) {
   if (status.motion === "teleop") return "The robot follows you. Let go and it stops.";
   if (status.motion === "policy") return "The policy drives. Stop is always yours.";
   if (status.mode === "E_STOP") return "Nothing moves until the stop is cleared.";
+  if (status.stopped_because) return `It stopped: ${status.stopped_because}.`;
   if (["MANUAL", "TRAINING"].includes(status.mode)) return "Ready: press Start to drive.";
   return "Choose Manual or Training, then Start.";
 }
