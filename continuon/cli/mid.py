@@ -122,8 +122,8 @@ def run(
 def use(*, home: Path | None = None) -> Result:
     """Compile the adapter in use for the active bundle, and let it drive.
 
-    A running service takes it over under way, in the bundle's own limits; else it is
-    taken up at the next start.
+    A running service takes it over under way, in the bundle's own limits, on trial; 3
+    if it missed its trial and was rolled back. Else it is tried at the next start.
 
     Parameters
     ----------
@@ -143,7 +143,12 @@ def use(*, home: Path | None = None) -> Result:
         *(f"not made: {name}: {why}" for name, why in report.missing.items()),
         _switched(switched),
     ]
-    return Result(data=report.as_dict() | {"switched": switched}, text="\n".join(lines))
+    missed = switched is not None and switched["trial"] == "missed"
+    return Result(
+        data=report.as_dict() | {"switched": switched},
+        text="\n".join(lines),
+        exit_code=3 if missed else 0,
+    )
 
 
 def status(*, store: Path | None = None) -> Result:
@@ -191,10 +196,16 @@ def rollback(
 
 def _switched(answer: dict[str, Any] | None) -> str:
     if answer is None:
-        return "no service runs here: it is taken up at the next start"
+        return "no service runs here: it is tried at the next start"
     if answer["swap"] is None:
         return f"the loop drives with it already ({answer['why']})"
-    return f"the loop drives with it since tick {answer['swap']['tick']}"
+    at = f"since tick {answer['swap']['tick']}"
+    if answer["trial"] is None:
+        return f"the loop drives with it {at}"
+    if answer["trial"] == "missed":
+        why = "; ".join(answer["misses"])
+        return f"it missed its trial and is rolled back: {why}"
+    return f"the loop drives with it {at}; its trial: {answer['trial']}"
 
 
 def _name(adapter: int | None) -> str:

@@ -16,12 +16,18 @@ import jax
 import msgspec
 import numpy as np
 
-from continuon.adapter_record import AdapterUse, adapter_path, read_record
+from continuon.adapter_record import (
+    AdapterUse,
+    adapter_path,
+    fitting,
+    read_record,
+)
 from continuon.durable import replace_file, sync_directory
 from continuon.edge.derived import (
     DERIVED_FILE,
     MIN_ACTIVITY,
     Derived,
+    base_digests,
     check_base,
     derived_folder,
 )
@@ -95,7 +101,9 @@ def derive_policy(slot: Path, store: Path, *, bundle: str) -> AdaptedReport:
             nothing; -004, a backend with the merged weights answers otherwise.
     """
     record = read_record(store)
-    use = record.use
+    use = fitting(record, base_digests(slot))
+    if use.adapter is None and record.use.adapter is not None:
+        check_base(slot, base_sha256=record.use.base_sha256, adapter=record.use.adapter)
     if use.adapter is None or use.sha256 is None:
         raise UsageError(
             "E-EXPORT-ADAPTER-001",
@@ -103,7 +111,6 @@ def derive_policy(slot: Path, store: Path, *, bundle: str) -> AdaptedReport:
             where=store,
             hint="continuon mid run",
         )
-    check_base(slot, base_sha256=use.base_sha256, adapter=use.adapter)
     base = load_checkpoint(slot / NUMPY)
     adapter = _adapter(store, use, base)
     final = derived_folder(store, bundle=bundle, adapter_sha256=use.sha256)

@@ -9,8 +9,11 @@ The record is replaced whole; a file that no record names is not in use.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from continuon.adapter_record import (
@@ -19,12 +22,15 @@ from continuon.adapter_record import (
     AdapterUse,
     TrailEntry,
     adapter_path,
+    changing,
+    fitting,
     read_record,
+    report_path,
     roll_back_adapter,
     write_record,
 )
-from continuon.durable import sync_directory
-from continuon.errors import DataError
+from continuon.durable import replace_file, sync_directory
+from continuon.errors import DataError, UsageError
 from continuon.hope.adapter import Adapter, LoadedAdapter, load_adapter, save_adapter
 from continuon.hope.config import HopeConfig
 
@@ -34,6 +40,7 @@ __all__ = [
     "TrailEntry",
     "candidate_path",
     "current_adapter",
+    "one_learner",
     "promote_candidate",
     "put_candidate",
     "read_record",
@@ -57,7 +64,7 @@ def put_candidate(
 def current_adapter(
     store: Path, config: HopeConfig, *, base_sha256: str
 ) -> LoadedAdapter | None:
-    """Return the adapter in use, None where the network is used bare.
+    """Return the adapter in use on this base, None where the network is used bare.
 
     An adapter that was judged on another base is not in use: an update brings a new
     base, and the old adapter was never measured on it.
@@ -65,8 +72,8 @@ def current_adapter(
     Raises:
         DataError: E-HOPE-STORE-001 or -002, the record or its file is damaged.
     """
-    use = read_record(store).use
-    if use.adapter is None or use.base_sha256 != base_sha256:
+    use = fitting(read_record(store), frozenset((base_sha256,)))
+    if use.adapter is None:
         return None
     loaded = load_adapter(adapter_path(store, use.adapter), config)
     if loaded.sha256 != use.sha256:
@@ -82,22 +89,32 @@ def current_adapter(
 
 
 def promote_candidate(
-    store: Path, *, sha256: str, base_sha256: str, wall_ns: int
+    store: Path,
+    *,
+    sha256: str,
+    base_sha256: str,
+    wall_ns: int,
+    report: bytes | None = None,
 ) -> AdapterRecord:
-    """Put the candidate with this digest in use.
+    """Put the candidate with this digest in use; its trial is due.
+
+    Adapter and report stand in the history before the record names them: power that
+    fails in between leaves files that no record names, and a number that is passed
+    over.
+
+    Args:
+        store: of adapters.
+        sha256: of the candidate that was judged.
+        base_sha256: the checkpoint on which it was judged.
+        wall_ns: Unix time.
+        report: of the run that judged it, JSON.
 
     Raises:
         DataError: E-HOPE-STORE-003, the candidate's file is not the judged one.
     """
-    record = read_record(store)
-    path = candidate_path(store)
-    history = store / "history"
-    history.mkdir(parents=True, exist_ok=True)
-    number = max((int(p.stem) for p in history.glob(f"*{SUFFIX}")), default=0) + 1
-    os.link(path, adapter_path(store, number))
-    seen = _sha256(adapter_path(store, number))
+    path, history = candidate_path(store), store / "history"
+    seen = _sha256(path)
     if seen != sha256:
-        adapter_path(store, number).unlink()
         raise DataError(
             "E-HOPE-STORE-003",
             "the candidate is not the one that was judged",
@@ -105,17 +122,51 @@ def promote_candidate(
             seen=seen,
             allowed=sha256,
         )
-    sync_directory(history)
-    after = AdapterRecord(
-        use=AdapterUse(adapter=number, sha256=sha256, base_sha256=base_sha256),
-        below=(*record.below, record.use),
-        trail=(
-            *record.trail,
-            TrailEntry(adapter=number, reason="promoted", wall_ns=wall_ns),
-        ),
-    )
-    write_record(store, after)
-    return after
+    with changing(store):
+        record = read_record(store)
+        history.mkdir(parents=True, exist_ok=True)
+        taken = (int(p.stem) for p in history.iterdir() if p.stem.isdigit())
+        number = max(taken, default=0) + 1
+        os.link(path, adapter_path(store, number))
+        if report is not None:
+            replace_file(report_path(store, number), report)
+        sync_directory(history)
+        after = AdapterRecord(
+            use=AdapterUse(adapter=number, sha256=sha256, base_sha256=base_sha256),
+            below=(*record.below, record.use),
+            trail=(
+                *record.trail,
+                TrailEntry(adapter=number, reason="promoted", wall_ns=wall_ns),
+            ),
+        )
+        write_record(store, after)
+        return after
+
+
+@contextmanager
+def one_learner(store: Path) -> Iterator[None]:
+    """Hold the candidate's place: two learners would overwrite each other's.
+
+    Raises:
+        UsageError: E-HOPE-STORE-006, another one learns there now.
+    """
+    path = candidate_path(store).with_name(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(
+            "E-HOPE-STORE-006",
+            "another learner works on this store",
+            where=store,
+            hint="wait until it is done, or stop it: `continuon mid status`",
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sha256(path: Path) -> str:

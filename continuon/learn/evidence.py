@@ -19,6 +19,7 @@ __all__ = [
     "code_digest",
     "host_facts",
     "peak_memory_bytes",
+    "to_json",
     "write_json",
 ]
 
@@ -67,7 +68,12 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write a JSON document whole; NaN and infinities become null."""
+def to_json(document: Any) -> bytes:
+    """Return a JSON document for people and machines; NaN and infinities are null."""
     plain = json.loads(msgspec.json.encode(document))
-    replace_file(path, json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n")
+    return json.dumps(plain, indent=2, sort_keys=True).encode() + b"\n"
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document whole, as `to_json` has it."""
+    replace_file(path, to_json(document))

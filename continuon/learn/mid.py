@@ -11,23 +11,26 @@ import attrs
 from continuon.errors import UsageError
 from continuon.learn.data import (
     EpisodeArrays,
+    check_like,
     digest_of,
     load_arrays,
     origin_of,
     require_episodes,
     split_by_time,
 )
-from continuon.learn.evidence import code_digest, host_facts, write_json
+from continuon.learn.evidence import code_digest, host_facts, to_json, write_json
 from continuon.learn.mid_gate import (
     ActionBounds,
     GateFigures,
     GateLimits,
     judge,
     measure,
+    measure_baseline,
 )
 from continuon.learn.mid_guard import MidGuard
 
 if TYPE_CHECKING:
+    from continuon.hope import HopeConfig
     from continuon.hope.checkpoint import Checkpoint
     from continuon.learn.mid_train import Trainer
 
@@ -36,7 +39,11 @@ __all__ = ["TRAINERS", "MidReport", "learn_adapter", "run_mid"]
 TRAINERS = {"jax": "mid_train", "pytorch": "mid_torch"}
 MIN_EPISODES = 4
 MAX_EPISODES = 256
+MAX_STEPS = 20_000
+"""Of the newest episodes together: about 200 MB of small images."""
 LEARNING_RATE = 1e-3
+GATE_MARGIN = 3.0
+"""Times what one run over the held-out episodes costs: the gate makes one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +55,8 @@ class MidReport:
         steps: updates; loss_first, loss_last: mean of the first and last tenth.
         figures: the gate's.
         adapter_sha256: of the candidate's file, which stays in any case.
-        adapter: its number in the history if promoted.
+        adapter: its number in the history once promoted; the file itself is named by
+            it, and does not say it.
         sensors: what the guard last read, and what was waived.
     """
 
@@ -71,6 +79,7 @@ class MidReport:
     code_digest: str
     seed: int
     seconds: float
+    wall_ns: int
     host: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -104,16 +113,9 @@ def run_mid(
     guard.check()
     loaded = load_checkpoint(checkpoint)
     config = loaded.config
-    arrays = load_arrays(
-        episodes,
-        image_height=config.image_height,
-        image_width=config.image_width,
-        proprio=config.proprio,
-    )
-    latest = require_episodes(arrays, MIN_EPISODES)[-MAX_EPISODES:]
     return learn_adapter(
         loaded,
-        latest,
+        require_episodes(_latest(episodes, config, guard), MIN_EPISODES),
         store,
         guard=guard,
         bounds=bounds,
@@ -123,6 +125,28 @@ def run_mid(
         seed=seed,
         wall_ns=wall_ns,
     )
+
+
+def _latest(
+    episodes: Path, config: HopeConfig, guard: MidGuard
+) -> tuple[EpisodeArrays, ...]:
+    """Return the newest episodes, oldest first; a robot's whole life is never read."""
+    from continuon.rlds.steps import recordings_in
+
+    found: list[EpisodeArrays] = []
+    for path in reversed(recordings_in(episodes)[-MAX_EPISODES:]):
+        guard.check()
+        found += load_arrays(
+            path,
+            image_height=config.image_height,
+            image_width=config.image_width,
+            proprio=config.proprio,
+        )
+        if sum(map(len, found)) >= MAX_STEPS:
+            break
+    found.reverse()
+    check_like(found)
+    return tuple(found)
 
 
 def learn_adapter(
@@ -156,7 +180,44 @@ def learn_adapter(
 
     Raises:
         As `run_mid`.
+        UsageError: E-HOPE-STORE-006, another learner works on this store.
     """
+    from continuon.hope.adapter_store import one_learner
+
+    train = _trainer(trainer)
+    guard.check()
+    with one_learner(store):
+        return _learn(
+            base,
+            episodes,
+            store,
+            train=train,
+            trainer=trainer,
+            guard=guard,
+            bounds=bounds or _plain_bounds(len(base.config.action)),
+            gate=gate or GateLimits(),
+            learning_rate=learning_rate,
+            holdout=holdout,
+            seed=seed,
+            wall_ns=wall_ns,
+        )
+
+
+def _learn(
+    base: Checkpoint,
+    episodes: tuple[EpisodeArrays, ...],
+    store: Path,
+    *,
+    train: Trainer,
+    trainer: str,
+    guard: MidGuard,
+    bounds: ActionBounds,
+    gate: GateLimits,
+    learning_rate: float,
+    holdout: float,
+    seed: int,
+    wall_ns: int,
+) -> MidReport:
     from continuon.hope import init_adapter
     from continuon.hope.adapter import load_adapter
     from continuon.hope.adapter_store import (
@@ -167,14 +228,21 @@ def learn_adapter(
     )
     from continuon.learn.mid_train import MidTask, mid_recipe
 
-    train = _trainer(trainer)
-    guard.check()
     limits = guard.limits
-    bounds = bounds or _plain_bounds(len(base.config.action))
     taught, held_out = split_by_time(episodes, holdout)
     current = current_adapter(store, base.config, base_sha256=base.sha256)
     before = None if current is None else current.adapter
     start = before or init_adapter(seed, base.params, rank=limits.rank)
+
+    baseline = measure_baseline(
+        base.params,
+        base.config,
+        start=start,
+        held_out=held_out,
+        bounds=bounds,
+        clock=guard.clock,
+    )
+    guard.gate_s = GATE_MARGIN * baseline.rollout_s
 
     def go_on() -> bool:
         guard.check()
@@ -198,24 +266,17 @@ def learn_adapter(
     figures = measure(
         base.params,
         base.config,
-        before=before,
+        baseline=baseline,
         candidate=read_back.adapter,
-        held_out=held_out,
         bounds=bounds,
     )
-    reasons = judge(figures, gate or GateLimits())
+    reasons = judge(figures, gate)
     if not made.losses:
         reasons = ("no update was made", *reasons)
     guard.check()
-    number = None
-    if not reasons:
-        record = promote_candidate(
-            store, sha256=sha256, base_sha256=base.sha256, wall_ns=wall_ns
-        )
-        number = record.use.adapter
     tenth = max(1, len(made.losses) // 10)
     report = MidReport(
-        promoted=number is not None,
+        promoted=not reasons,
         reasons=reasons,
         trainer=trainer,
         steps=len(made.losses),
@@ -226,7 +287,7 @@ def learn_adapter(
         sensors=guard.facts(),
         base_sha256=base.sha256,
         adapter_sha256=sha256,
-        adapter=number,
+        adapter=None,
         train_episodes=tuple(e.episode_id for e in taught),
         held_out_episodes=tuple(e.episode_id for e in held_out),
         origin=origin_of(episodes),
@@ -234,11 +295,19 @@ def learn_adapter(
         code_digest=code_digest(),
         seed=seed,
         seconds=guard.elapsed_s,
+        wall_ns=wall_ns,
         host=host_facts(),
     )
+    if not reasons:
+        record = promote_candidate(
+            store,
+            sha256=sha256,
+            base_sha256=base.sha256,
+            wall_ns=wall_ns,
+            report=to_json(report.as_dict()),
+        )
+        report = attrs.evolve(report, adapter=record.use.adapter)
     write_json(store / "candidate" / "report.json", report.as_dict())
-    if number is not None:
-        write_json(store / "history" / f"{number:08d}.json", report.as_dict())
     return report
 
 

@@ -81,6 +81,7 @@ class MidGuard:
         battery: the charge as a fraction, None where it cannot be read.
         memory: this process's resident memory in MiB.
         waived: sensors that a person said this machine does not have.
+        gate_s: what the gate was seen to need; training leaves at least so much.
     """
 
     limits: MidLimits
@@ -89,6 +90,7 @@ class MidGuard:
     battery: Callable[[], float | None]
     memory: Callable[[], float | None] = own_memory_mib
     waived: frozenset[str] = frozenset()
+    gate_s: float = 0.0
     _begun_ns: int = attrs.field(init=False)
     _seen: dict[str, float | None] = attrs.field(factory=dict, init=False)
 
@@ -136,8 +138,8 @@ class MidGuard:
     @property
     def may_train(self) -> bool:
         """Whether time for another update is left, the gate's share kept."""
-        granted = self.limits.max_seconds * (1.0 - self.limits.gate_share)
-        return self.elapsed_s < granted
+        kept_s = max(self.limits.max_seconds * self.limits.gate_share, self.gate_s)
+        return self.elapsed_s < self.limits.max_seconds - kept_s
 
     def check(self) -> None:
         """Look at everything.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from continuon.errors import HardwareError, UsageError
+from continuon.clock import SystemClock
+from continuon.edge.derived import DERIVED_FILE
+from continuon.errors import ContinuonError, HardwareError, UsageError
 from continuon.home import Home
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from continuon.export.adapted import AdaptedReport
     from continuon.learn.mid_gate import ActionBounds
     from continuon.learn.mid_guard import MidGuard, MidLimits
+    from continuon.robot.client import RobotClient
     from continuon.robot.deployed import Deployed
 
 __all__ = [
@@ -20,6 +23,8 @@ __all__ = [
     "base_weights",
     "car_bounds",
     "compile_adapter",
+    "compile_or_drop",
+    "finish_promotion",
     "guard_here",
     "require_base_weights",
     "switch_running",
@@ -27,6 +32,8 @@ __all__ = [
 
 WEIGHTS = "policy.weights"
 _SWITCH_TIMEOUT_S = 120.0
+_TRIAL_TIMEOUT_S = 180.0
+_LOOK_NS = 200_000_000
 _BATTERY_AGE_NS = 10_000_000_000
 
 
@@ -62,9 +69,15 @@ def require_base_weights(home: Home) -> Path:
 
 
 def guard_here(
-    limits: MidLimits, *, clock: Clock, without: tuple[str, ...] = ()
+    limits: MidLimits,
+    *,
+    clock: Clock,
+    without: tuple[str, ...] = (),
+    root: Path = Path("/"),
 ) -> MidGuard:
     """Return a guard over this machine, its battery's gauge looked at now and then.
+
+    `root` is where the machine's own files stand, `proc` and `sys`.
 
     Raises:
         UsageError: E-LEARN-MID-002, a waived name is no sensor.
@@ -80,7 +93,7 @@ def guard_here(
             held[:] = [(now_ns, _battery())]
         return held[-1][1]
 
-    return MidGuard.of(limits, clock=clock, battery=battery, waived=without)
+    return MidGuard.of(limits, clock=clock, battery=battery, waived=without, root=root)
 
 
 def car_bounds() -> ActionBounds:
@@ -111,8 +124,58 @@ def compile_adapter(home: Home) -> AdaptedReport:
     return derive_policy(active.directory, home.adapters, bundle=active.bundle)
 
 
+def compile_or_drop(home: Home) -> AdaptedReport:
+    """Compile the adapter that was just promoted; one that cannot be is rolled back.
+
+    Raises:
+        ContinuonError: as `compile_adapter`; the record names it no more.
+    """
+    from continuon.adapter_record import roll_back_adapter
+    from continuon.edge.derived import base_digests
+
+    try:
+        return compile_adapter(home)
+    except ContinuonError as error:
+        active = active_bundle(home)
+        if active is not None:
+            roll_back_adapter(
+                home.adapters,
+                reason=f"not compiled: {error.code}",
+                wall_ns=SystemClock().wall_ns(),
+                bases=base_digests(active.directory),
+            )
+        raise
+
+
+def finish_promotion(home: Home) -> bool:
+    """Compile what an earlier run promoted and did not come to compile.
+
+    Raises:
+        ContinuonError: as `compile_or_drop`.
+    """
+    from continuon.adapter_record import fitting, read_record
+    from continuon.edge.derived import base_digests, derived_folder
+
+    active = active_bundle(home)
+    if active is None:
+        return False
+    use = fitting(read_record(home.adapters), base_digests(active.directory))
+    if use.sha256 is None:
+        return False
+    folder = derived_folder(
+        home.adapters, bundle=active.bundle, adapter_sha256=use.sha256
+    )
+    if (folder / DERIVED_FILE).exists():
+        return False
+    compile_or_drop(home)
+    return True
+
+
 def switch_running(home: Home) -> dict[str, Any] | None:
     """Let the service on this home drive with what the record says; None if none runs.
+
+    An adapter drives on trial at first, and this waits for the verdict: `trial` is
+    `passed` or `missed` then, `begun` where none came, None where none was due.
 
     Raises:
         ContinuonError: it refused; what drove goes on.
@@ -123,7 +186,19 @@ def switch_running(home: Home) -> dict[str, Any] | None:
         client = RobotClient.find(home)
     except HardwareError:
         return None
-    return client.ask("/adapter/use", {}, timeout_s=_SWITCH_TIMEOUT_S)
+    told: dict[str, Any] = client.ask("/adapter/use", {}, timeout_s=_SWITCH_TIMEOUT_S)
+    return told if told["trial"] is None else told | _verdict(client, told["adapter"])
+
+
+def _verdict(client: RobotClient, adapter: int) -> dict[str, Any]:
+    clock = SystemClock()
+    until_ns = clock.monotonic_ns() + round(_TRIAL_TIMEOUT_S * 1e9)
+    while clock.monotonic_ns() < until_ns:
+        last = client.ask("/status")["adapter"].get("last_trial")
+        if last is not None and last.get("adapter") == adapter:
+            return {"trial": last["verdict"], "misses": last["misses"]}
+        clock.sleep_until_ns(clock.monotonic_ns() + _LOOK_NS)
+    return {"trial": "begun"}
 
 
 def _battery() -> float | None:

@@ -10,17 +10,23 @@ import argparse
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from continuon.clock import SystemClock
+import attrs
+
+from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError
 from continuon.home import Home
 from continuon.parent import die_with_parent
+from continuon.robot.learner_run import LearnerRun, Outcome, read_run, write_run
 
 __all__ = ["be_modest", "cap_memory", "main"]
 
 _NICE = 19
 _OOM_FIRST = "1000"
+_MEMORY = "E-LEARN-MID-007"
 
 
 def be_modest() -> None:
@@ -50,17 +56,42 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="continuon.pipeline.learner")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--without", action="append", default=[])
+    parser.add_argument("--max-seconds", type=float)
+    parser.add_argument("--max-steps", type=int)
+    parser.add_argument("--max-memory-mib", type=float)
+    parser.add_argument("--machine", type=Path, default=Path("/"), help="has proc, sys")
     args = parser.parse_args(argv)
     die_with_parent(args.parent)
     be_modest()
+    home, clock = Home.from_environment(), SystemClock()
+    told = read_run(home.state)
+    if told is None or told.outcome != "running":
+        told = LearnerRun(outcome="running", began_wall_ns=clock.wall_ns())
+
+    def say(outcome: Outcome, *reasons: str, **facts: Any) -> None:
+        """Note how it stands, for the service and for whoever asks later."""
+        run = attrs.evolve(told, outcome=outcome, reasons=reasons, **facts)
+        write_run(home.state, attrs.evolve(run, ended_wall_ns=clock.wall_ns()))
+
     try:
-        return _learn(Home.from_environment(), tuple(args.without))
+        return _learn(home, args, clock, say)
     except ContinuonError as error:
+        say("refused", str(error), code=error.code)
         sys.stderr.write(f"learner: {error}\n")
         return error.exit_code
+    except MemoryError:
+        say("refused", "it needs more memory than it may have", code=_MEMORY)
+        sys.stderr.write("learner: it needs more memory than it may have\n")
+        return 3
+    except Exception as error:
+        # Told, not handled: the traceback and the status follow.
+        say("failed", f"{type(error).__name__}: {error}"[:500])
+        raise
 
 
-def _learn(home: Home, without: tuple[str, ...]) -> int:
+def _learn(
+    home: Home, args: argparse.Namespace, clock: Clock, say: Callable[..., None]
+) -> int:
     # The library first: what it and its threads map is not what learning takes.
     import jax
 
@@ -70,27 +101,44 @@ def _learn(home: Home, without: tuple[str, ...]) -> int:
     from continuon.learn.mid_guard import MidLimits
     from continuon.pipeline.adapters import (
         car_bounds,
-        compile_adapter,
+        compile_or_drop,
+        finish_promotion,
         guard_here,
         require_base_weights,
         switch_running,
     )
 
-    limits, clock = MidLimits(), SystemClock()
+    names = ("max_seconds", "max_steps", "max_memory_mib")
+    asked = {n: v for n in names if (v := getattr(args, n)) is not None}
+    limits = MidLimits(**asked)
     cap_memory(limits.max_memory_mib)
+    weights = require_base_weights(home)
+    finish_promotion(home)
     report = run_mid(
-        require_base_weights(home),
+        weights,
         home.episodes,
         home.adapters,
-        guard=guard_here(limits, clock=clock, without=without),
+        guard=guard_here(
+            limits, clock=clock, without=tuple(args.without), root=args.machine
+        ),
         bounds=car_bounds(),
         wall_ns=clock.wall_ns(),
     )
+    facts = {
+        "adapter": report.adapter,
+        "steps": report.steps,
+        "origin": report.origin,
+        "figures": attrs.asdict(report.figures),
+    }
     if not report.promoted:
+        say("not_used", *report.reasons, **facts)
         sys.stderr.write(f"learner: not used: {'; '.join(report.reasons)}\n")
         return 3
-    compile_adapter(home)
-    switch_running(home)
+    compile_or_drop(home)
+    say("promoted", **facts)
+    switched = switch_running(home)
+    if switched is not None and switched.get("trial") == "missed":
+        return 3
     return 0
 
 

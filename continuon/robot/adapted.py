@@ -10,8 +10,8 @@ from pathlib import Path
 
 import attrs
 
-from continuon.adapter_record import read_record
-from continuon.edge.derived import check_base, derived_folder, read_derived
+from continuon.adapter_record import AdapterRecord, fitting, read_record
+from continuon.edge.derived import base_digests, derived_folder, read_derived
 from continuon.edge.spec import read_spec
 from continuon.errors import ContinuonError
 from continuon.robot.backends import first_runnable
@@ -40,7 +40,9 @@ class Chosen:
         return {**attrs.asdict(self), "artifact_dir": str(self.artifact_dir)}
 
 
-def choose_policy(store: Path, *, slot: Path, bundle: str, backend: str) -> Chosen:
+def choose_policy(
+    store: Path, *, slot: Path, bundle: str, backend: str, tried: bool = False
+) -> Chosen:
     """Return what runs: the adapter in use if all of it fits, else the bundle alone.
 
     Args:
@@ -48,15 +50,19 @@ def choose_policy(store: Path, *, slot: Path, bundle: str, backend: str) -> Chos
         slot: of the bundle, verified.
         bundle: its id.
         backend: what runs the bundle alone.
+        tried: only an adapter that passed its trial will do, as after a start.
     """
     alone = Chosen(artifact_dir=slot, backend=backend, adapter=None, why="")
     try:
-        use = read_record(store).use
+        record = read_record(store)
+        use = fitting(record, base_digests(slot))
         if use.adapter is None or use.sha256 is None:
-            return attrs.evolve(alone, why="no adapter is in use")
-        check_base(slot, base_sha256=use.base_sha256, adapter=use.adapter)
+            return attrs.evolve(alone, why=_why_none(record))
         folder = derived_folder(store, bundle=bundle, adapter_sha256=use.sha256)
         read_derived(folder, slot, bundle=bundle, adapter_sha256=use.sha256)
+        if tried and use.trial != "passed":
+            why = f"adapter {use.adapter} has yet to pass its trial"
+            return attrs.evolve(alone, why=why)
         names = [a.backend for a in read_spec(folder).artifacts if not a.is_placeholder]
         return Chosen(
             artifact_dir=folder,
@@ -66,3 +72,14 @@ def choose_policy(store: Path, *, slot: Path, bundle: str, backend: str) -> Chos
         )
     except ContinuonError as error:
         return attrs.evolve(alone, why=f"without the adapter: {error}")
+
+
+def _why_none(record: AdapterRecord) -> str:
+    use = record.use
+    if use.adapter is None:
+        return "no adapter is in use"
+    return (
+        f"adapter {use.adapter} was judged on another base "
+        f"({str(use.base_sha256)[:12]}) and is set aside: it is in use again where "
+        "that base is; `continuon mid run` learns one for this base"
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from continuon.bundle import load_public_key
+from continuon.bundle.manifest import HealthGate
 from continuon.bundle.verify import verify_bundle
 from continuon.home import Home
 from continuon.ota import Updater
@@ -33,6 +34,7 @@ class Deployed:
         directory: its slot.
         backend: the first of its backends that runs here.
         limits: the robot's base rules, tightened by the bundle's own.
+        gate: the bundle's own bounds of a trial.
         chosen: what to hand to the loop: the slot, or its policy with an adapter.
     """
 
@@ -40,16 +42,17 @@ class Deployed:
     directory: Path
     backend: str
     limits: SafetyLimits
+    gate: HealthGate
     chosen: Chosen
 
 
 def deployed_policy(home: Home, *, state_names: tuple[str, ...]) -> Deployed | None:
     """Recover the slots of a home and return what is to run; None before a first one.
 
-    The adapter in use is taken up where it was judged on this very bundle's policy and
-    every byte of what was derived is as recorded; else the bundle runs alone, and
-    `chosen.why` says why. A home without a trusted key runs nothing: what lies in its
-    slots cannot be verified.
+    The adapter in use is taken up where it was judged on this very bundle's policy,
+    passed its trial, and every byte of what was derived is as recorded; else the bundle
+    runs alone, and `chosen.why` says why. A home without a trusted key runs nothing:
+    what lies in its slots cannot be verified.
 
     Raises:
         DataError: E-OTA-RECORD-..., the record cannot be read; a person must act.
@@ -60,11 +63,17 @@ def deployed_policy(home: Home, *, state_names: tuple[str, ...]) -> Deployed | N
         return None
     updater = Updater(home.model, [load_public_key(key)])
     updater.recover()
-    return active_policy(updater, state_names=state_names, adapters=home.adapters)
+    return active_policy(
+        updater, state_names=state_names, adapters=home.adapters, tried=True
+    )
 
 
 def active_policy(
-    updater: Updater, *, state_names: tuple[str, ...], adapters: Path | None = None
+    updater: Updater,
+    *,
+    state_names: tuple[str, ...],
+    adapters: Path | None = None,
+    tried: bool = False,
 ) -> Deployed | None:
     """Return the bundle that the record says is to run, verified from the medium.
 
@@ -72,6 +81,7 @@ def active_policy(
         updater: the slots.
         state_names: what the robot measures of itself.
         adapters: their store; None leaves the bundle alone.
+        tried: leave out an adapter that has yet to pass its trial.
 
     Raises:
         TrustError: it does not verify, or its limits leave no legal value.
@@ -85,12 +95,17 @@ def active_policy(
     chosen = Chosen(artifact_dir=slot, backend=backend, adapter=None, why="not asked")
     if adapters is not None:
         chosen = choose_policy(
-            adapters, slot=slot, bundle=bundle.bundle_id, backend=backend
+            adapters,
+            slot=slot,
+            bundle=bundle.bundle_id,
+            backend=backend,
+            tried=tried,
         )
     return Deployed(
         bundle=bundle.bundle_id,
         directory=slot,
         backend=backend,
         limits=car_limits(manifest=bundle.safety, state_names=state_names),
+        gate=bundle.manifest.health_gate,
         chosen=chosen,
     )

@@ -17,7 +17,7 @@ from continuon.robot.control import ControlHandle, SwapResult
 from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.timing import TimingReport, timing_report
 
-__all__ = ["HealthVerdict", "judge_trial", "watch_trial"]
+__all__ = ["HealthVerdict", "Trial", "judge_trial", "watch_trial"]
 
 _LOOK_NS = 20_000_000
 
@@ -57,18 +57,8 @@ class HealthVerdict:
         }
 
 
-def watch_trial(
-    control: ControlHandle,
-    guard: GuardHandle,
-    swap: SwapResult,
-    *,
-    bundle: str,
-    gate: HealthGate,
-    requested_tick: int,
-    trips_before: int,
-    clock: Clock | None = None,
-) -> HealthVerdict:
-    """Wait until the new policy has soaked, and judge it.
+class Trial:
+    """One trial under way; ask `look` until it answers.
 
     Args:
         control: the running loop.
@@ -81,28 +71,85 @@ def watch_trial(
         trips_before: the guard's trips at that time.
         clock: bounds the waiting.
     """
-    clock = clock or SystemClock()
-    began_ns = clock.monotonic_ns()
-    done_tick = swap.tick + gate.soak_ticks
-    limit_ns = began_ns + round(gate.timeout_s * 1e9)
-    stopped: tuple[str, ...] = ()
-    while control.log.count < done_tick and not stopped:
-        if clock.monotonic_ns() > limit_ns:
-            break
+
+    def __init__(
+        self,
+        control: ControlHandle,
+        guard: GuardHandle,
+        swap: SwapResult,
+        *,
+        bundle: str,
+        gate: HealthGate,
+        requested_tick: int,
+        trips_before: int,
+        clock: Clock | None = None,
+    ) -> None:
+        self._control, self._guard, self._swap = control, guard, swap
+        self._bundle, self._gate = bundle, gate
+        self._requested_tick, self._trips_before = requested_tick, trips_before
+        self._first_tick = swap.tick
+        self._clock = clock or SystemClock()
+        self._began_ns = self._clock.monotonic_ns()
+
+    @property
+    def ticks(self) -> tuple[int, int]:
+        """Ticks that were soaked so far, and those that the gate asks for."""
+        return self._control.log.count - self._first_tick, self._gate.soak_ticks
+
+    def start_over(self) -> None:
+        """Count from now on, as after a stretch in which nobody asked the policy."""
+        self._first_tick = self._requested_tick = self._control.log.count
+        self._began_ns = self._clock.monotonic_ns()
+
+    def look(self) -> HealthVerdict | None:
+        """Return the verdict once there is one; never waits."""
+        control, gate = self._control, self._gate
+        elapsed_ns = self._clock.monotonic_ns() - self._began_ns
+        stopped: tuple[str, ...] = ()
         if not control.alive:
             stopped = ("the control process died",)
-        stopped += tuple(_stops_since(control, swap.tick))
-        clock.sleep_until_ns(clock.monotonic_ns() + _LOOK_NS)
-    return judge_trial(
+        stopped += tuple(_stops_since(control, self._first_tick))
+        soaked = control.log.count >= self._first_tick + gate.soak_ticks
+        if not (soaked or stopped or elapsed_ns > gate.timeout_s * 1e9):
+            return None
+        return judge_trial(
+            control,
+            self._swap,
+            bundle=self._bundle,
+            gate=gate,
+            requested_tick=self._requested_tick,
+            elapsed_s=elapsed_ns / 1e9,
+            guard_trips=self._guard.report().trips - self._trips_before,
+            stopped=stopped,
+        )
+
+
+def watch_trial(
+    control: ControlHandle,
+    guard: GuardHandle,
+    swap: SwapResult,
+    *,
+    bundle: str,
+    gate: HealthGate,
+    requested_tick: int,
+    trips_before: int,
+    clock: Clock | None = None,
+) -> HealthVerdict:
+    """Wait until the new policy has soaked, and judge it; see `Trial`."""
+    clock = clock or SystemClock()
+    trial = Trial(
         control,
+        guard,
         swap,
         bundle=bundle,
         gate=gate,
         requested_tick=requested_tick,
-        elapsed_s=(clock.monotonic_ns() - began_ns) / 1e9,
-        guard_trips=guard.report().trips - trips_before,
-        stopped=stopped,
+        trips_before=trips_before,
+        clock=clock,
     )
+    while (verdict := trial.look()) is None:
+        clock.sleep_until_ns(clock.monotonic_ns() + _LOOK_NS)
+    return verdict
 
 
 def judge_trial(

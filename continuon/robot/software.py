@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from continuon.adapter_record import read_record, roll_back_adapter
+from continuon.adapter_record import (
+    fitting,
+    mark_trial,
+    read_record,
+    roll_back_adapter,
+)
 from continuon.clock import Clock, SystemClock
+from continuon.edge.derived import base_digests
 from continuon.errors import ContinuonError, UsageError
 from continuon.home import Home
 from continuon.robot.deployed import Deployed, active_policy
@@ -98,20 +104,29 @@ class Software:
         assert active is not None
         return told | {"swap": _swap(control, active).as_dict()}
 
+    def active(self, *, tried: bool = False) -> Deployed | None:
+        """Return what is to run, verified; None before a first bundle.
+
+        Args:
+            tried: leave out an adapter that has yet to pass its trial.
+        """
+        updater = self._updater()
+        return None if updater is None else self._active(updater, tried=tried)
+
     def take_adapter(self, control: _Control) -> dict[str, Any]:
         """Let the running loop drive with what the adapters' record says now.
 
         Up to an adapter and down to the one before or the bundle alone, it is one
-        switch, in the bundle's own limits. An adapter first thinks along. One that may
-        not take over is rolled back in the record, so that no restart takes it up.
+        switch, in the bundle's own limits. An adapter first thinks along, and its trial
+        begins. One that may not take over is rolled back in the record, so that no
+        restart takes it up.
 
         Raises:
             UsageError: E-ROBOT-ADAPTER-001, no bundle runs here, or the loop runs
                 something else; -002, the adapter in use does not fit it.
             ContinuonError: the loop did not take it over; what drove goes on.
         """
-        updater = self._updater()
-        active = None if updater is None else self._active(updater)
+        active = self.active()
         store, wanted = self._home.adapters, read_record(self._home.adapters).use
         running = (control.status().get("active") or {}).get("artifact_dir")
         if active is None or not _is_of(running, active, store):
@@ -132,22 +147,55 @@ class Software:
                     seen=chosen.why,
                 )
             return told | {"swap": None}
-        shadow = None if chosen.adapter is None else ShadowRule()
+        if chosen.adapter is None:
+            return told | {"swap": _swap(control, active).as_dict()}
+        bases = base_digests(active.directory)
+        if fitting(read_record(store), bases).trial != "passed":
+            mark_trial(store, chosen.adapter, "begun")
         try:
-            swap = _swap(control, active, shadow=shadow)
+            swap = _swap(control, active, shadow=ShadowRule())
         except ContinuonError as error:
-            if chosen.adapter is not None:
-                roll_back_adapter(
-                    store,
-                    reason=f"refused: {error.code}",
-                    wall_ns=self._clock.wall_ns(),
-                )
+            self.drop_adapter(active, f"refused: {error.code}")
             raise
         return told | {"swap": swap.as_dict()}
 
-    def _active(self, updater: Any) -> Deployed | None:
+    def drop_adapter(self, active: Deployed, reason: str) -> None:
+        """Roll the adapter of this bundle back in the record; what drives stays.
+
+        Raises:
+            UsageError: E-HOPE-STORE-004, it has none any more.
+        """
+        roll_back_adapter(
+            self._home.adapters,
+            reason=reason,
+            wall_ns=self._clock.wall_ns(),
+            bases=base_digests(active.directory),
+        )
+
+    def leave_adapter(self, control: _Control) -> dict[str, Any]:
+        """Let the loop drive with what the record says after an adapter was dropped.
+
+        The policy that drove before is resident, and takes over between two ticks.
+
+        Raises:
+            ContinuonError: the loop did not take it over; the caller stops motion.
+        """
+        active = self.active()
+        assert active is not None, "an adapter was dropped from a bundle"
+        if control.is_resident(active.chosen.artifact_dir):
+            swap = control.swap_back()
+        else:
+            swap = _swap(control, active)
+        return {"bundle": active.bundle, **active.chosen.as_dict()} | {
+            "swap": swap.as_dict()
+        }
+
+    def _active(self, updater: Any, *, tried: bool = False) -> Deployed | None:
         return active_policy(
-            updater, state_names=self._state_names, adapters=self._home.adapters
+            updater,
+            state_names=self._state_names,
+            adapters=self._home.adapters,
+            tried=tried,
         )
 
     def _updater(self) -> Any:

@@ -17,6 +17,7 @@ from continuon.health import HealthReport
 from continuon.home import Home
 from continuon.rig.protocols import Rig
 from continuon.rlds.episode import EndReason
+from continuon.robot.adapter_keeper import AdapterKeeper
 from continuon.robot.bodies import Body
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
@@ -78,15 +79,20 @@ class Supervisor:
         self._recordings: Recordings | None = None
         self._rig: Rig | None = None
         self.software = Software(home, state_names, clock=self.clock)
+        self.adapters = AdapterKeeper(
+            home, self.software, self.control, self.guard, self.clock
+        )
         self._body = body
         self._lock = threading.RLock()
+        # Loading a policy takes seconds, in which a stop must not wait.
+        self._changing_policy = threading.Lock()
         self._started_ns = 0
         self._moving = False
         self._stop_seen = -1
         self._trips_seen = 0
         self._why_stopped = ""
         self._stopped_without_guard = False
-        self._learner = Learner(home.root, home.episodes, learner, self.clock)
+        self._learner = Learner(home, learner, self.clock)
 
     def start(self) -> Self:
         """Start both processes and enter the mode that the latch allows: idle.
@@ -108,6 +114,7 @@ class Supervisor:
         self._recordings = Recordings(
             self.home, self.control.feed_path, robot_id=self._name, clock=self.clock
         )
+        self._learner.recall()
         self.keeper.boot()
         self._recordings.recorder.launch()
         return self
@@ -210,17 +217,22 @@ class Supervisor:
             self.guard.kill_if_hung()
             if not self.guard.alive and not self._stopped_without_guard:
                 self._stopped_without_guard = self.guard.stop_without_guard()
-            if not (self.guard.alive and self.control.alive):
-                if self.keeper.state.mode not in (Mode.E_STOP, Mode.DISARMED):
-                    self._why_stopped = "a process of the robot died"
-                    self.keeper.request(
-                        Request.FAULT, Actor.SYSTEM, reason="a process died"
-                    )
-                return
-            self._look_for_stops()
+            lives = self.guard.alive and self.control.alive
+            if lives:
+                self._look_for_stops()
+            elif self.keeper.state.mode not in (Mode.E_STOP, Mode.DISARMED):
+                self._why_stopped = "a process of the robot died"
+                self.keeper.request(
+                    Request.FAULT, Actor.SYSTEM, reason="a process died"
+                )
+        self._watch_adapter()
+        if not lives:
+            return
+        with self._lock:
             self._learner.watch(
                 self.keeper.state,
                 recording=lambda: self.recordings.current() is not None,
+                on_trial=self.adapters.busy,
                 log=self.control,
                 health=self._vitals,
             )
@@ -245,6 +257,13 @@ class Supervisor:
     def _saw_stops(self, stop: dict[str, Any] | None, trips: int) -> None:
         self._stop_seen = -1 if stop is None else int(stop["tick"])
         self._trips_seen = trips
+
+    def _watch_adapter(self) -> None:
+        try:
+            self.adapters.watch(self.keeper.state)
+        except ContinuonError as error:
+            # What failed its trial may still be in the loop.
+            self._disarm(f"an adapter could not be left: {error.code}")
 
     def readiness(self) -> Readiness:
         """Return what is well now, with the figures behind it."""
@@ -294,7 +313,8 @@ class Supervisor:
             ContinuonError: there is none, or the loop could not take it over, in which
                 case the robot is disarmed.
         """
-        with self._lock:
+        with self._changing_policy:
+            self.adapters.forget()
             try:
                 report = self.software.roll_back(self.control, reason)
             except UsageError:
@@ -309,11 +329,13 @@ class Supervisor:
     def take_adapter(self) -> dict[str, Any]:
         """Let the loop drive with the adapter that the record names, or without one.
 
+        An adapter drives on trial from then on; see `status`.
+
         Raises:
             ContinuonError: it may not take over; what drove goes on.
         """
-        with self._lock:
-            return self.software.take_adapter(self.control)
+        with self._changing_policy:
+            return self.adapters.take()
 
     def timing(self) -> TimingReport:
         """Return what the last minute's ticks say."""
@@ -336,6 +358,7 @@ class Supervisor:
             "guard": self.guard.report().as_dict(),
             "timing": self.timing().as_dict(),
             "learner": self._learner.status(),
+            "adapter": self.adapters.status(),
         }
         if self.control.alive:
             status["control"] = self.control.status()
@@ -351,8 +374,9 @@ class Supervisor:
         return self.recordings.shelf()
 
     def _disarm(self, reason: str) -> None:
-        if self.keeper.state.mode is not Mode.E_STOP:
-            self.keeper.request(Request.DISARM, Actor.SYSTEM, reason=reason)
+        with self._lock:
+            if self.keeper.state.mode is not Mode.E_STOP:
+                self.keeper.request(Request.DISARM, Actor.SYSTEM, reason=reason)
 
     def _eyes(self) -> Rig:
         """Return the body as this process may see it: never its servos or its bus."""

@@ -15,7 +15,7 @@ pytest.importorskip("jax")
 from continuon import hope
 from continuon._specs.edge.examples import compiled
 from continuon._specs.hope.examples import parameters
-from continuon.adapter_record import read_record, roll_back_adapter
+from continuon.adapter_record import mark_trial, read_record, roll_back_adapter
 from continuon.bundle import build_bundle, generate_key, sign_bundle, verify_bundle
 from continuon.bundle.safety import CAR_BASE_RULES
 from continuon.clock import ManualClock
@@ -141,6 +141,7 @@ def equipped(tmp_path_factory):
     robot = Robot(folder)
     robot.promote(robot.install().directory)
     robot.derive(robot.staged)
+    mark_trial(robot.home.adapters, 1, "passed")
     return folder, robot
 
 
@@ -277,6 +278,18 @@ def test_after_a_reboot_the_adapter_drives_in_the_bundle_s_limits(able):
     assert (found.chosen.adapter, found.directory) == (1, able.staged.directory)
     assert found.chosen.artifact_dir == able.derived
     assert found.limits.max_speed_mps == 1.25
+
+
+@pytest.mark.req("R-ADAPTER-06")
+def test_what_has_not_passed_its_trial_does_not_drive_after_a_reboot(able):
+    for trial in ("due", "begun"):
+        mark_trial(able.home.adapters, 1, trial)
+        chosen = able.found().chosen
+        assert (chosen.adapter, chosen.artifact_dir) == (None, able.staged.directory)
+        assert "trial" in chosen.why
+    loop = Loop(able.staged.directory)
+    assert able.software.take_adapter(loop)["adapter"] == 1
+    assert read_record(able.home.adapters).use.trial == "begun"
 
 
 @pytest.mark.req("R-ADAPTER-04")

@@ -10,7 +10,7 @@ from continuon.robot.endpoints import ENDPOINTS, openapi_document
 from continuon.robot.guard_handle import GuardReport
 from continuon.robot.guard_rules import OffReason
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request, advance
-from continuon.robot.supervisor import Gate, Readiness
+from continuon.robot.readiness import Gate, Readiness
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import timing_report
 from continuon.robot.token_store import TokenStore

@@ -11,6 +11,7 @@ import pytest
 
 from continuon.clock import ManualClock
 from continuon.health import Check, HealthReport, Level
+from continuon.home import Home
 from continuon.robot.learner import Learner, LearnerSettings, why_not
 from continuon.robot.modes import Mode, ModeState
 
@@ -38,13 +39,14 @@ class Desk:
     def __init__(self, folder, **settings):
         self.clock, self.loop, self.state = ManualClock(), Loop(), IDLE
         self.clock.now_ns = 10**12
-        self.recording, self.checks, self.folder = False, (), folder
+        self.recording, self.checks, self.home = False, (), Home(folder)
+        self.home.episodes.mkdir(parents=True, exist_ok=True)
         self.episode("one")
         settings = {"command": ENDLESS} | settings
-        self.learner = Learner(folder, folder, LearnerSettings(**settings), self.clock)
+        self.learner = Learner(self.home, LearnerSettings(**settings), self.clock)
 
     def episode(self, name):
-        (self.folder / f"{name}.mcap").touch()
+        (self.home.episodes / f"{name}.mcap").touch()
 
     def report(self):
         return HealthReport(
@@ -77,7 +79,7 @@ def desk(tmp_path):
 @pytest.mark.req("R-LEARNER-01")
 def test_without_being_asked_for_nothing_learns(tmp_path):
     desk = Desk(tmp_path)
-    desk.learner = Learner(tmp_path, tmp_path, None, desk.clock)
+    desk.learner = Learner(desk.home, None, desk.clock)
     assert not desk.watch()
     assert desk.learner.status()["enabled"] is False
 
