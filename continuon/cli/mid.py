@@ -181,11 +181,14 @@ def rollback(
         For the record.
     """
     from continuon.adapter_record import roll_back_adapter
-    from continuon.pipeline.adapters import switch_running
+    from continuon.pipeline.adapters import bases_here, switch_running
 
     home = Home.from_environment()
     record = roll_back_adapter(
-        store or home.adapters, reason=reason, wall_ns=SystemClock().wall_ns()
+        store or home.adapters,
+        reason=reason,
+        wall_ns=SystemClock().wall_ns(),
+        bases=None if store is not None else bases_here(home),
     )
     switched = None if store is not None else switch_running(home)
     return Result(

@@ -144,6 +144,24 @@ COMMANDS = (
     ),
     Command("mid status", "mid:status", "Say which adapter is in use and why"),
     Command("mid rollback", "mid:rollback", "Use the adapter before", ("store",)),
+    Command(
+        "memory merge",
+        "memory:merge",
+        "Merge other robots' memories, if it helps",
+        ("store",),
+    ),
+    Command(
+        "train codebook",
+        "memory:codebook",
+        "Train a codebook of pictures",
+        ("output",),
+    ),
+    Command(
+        "train distil",
+        "memory:distil",
+        "Distil a large policy into a small one",
+        ("output",),
+    ),
     Command("train launch", "learn:launch", "Print the specs of a run in the cloud"),
     Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
     Command(

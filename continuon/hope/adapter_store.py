@@ -150,7 +150,7 @@ def one_learner(store: Path) -> Iterator[None]:
     Raises:
         UsageError: E-HOPE-STORE-006, another one learns there now.
     """
-    path = candidate_path(store).with_name(".lock")
+    path = store / ".learner.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

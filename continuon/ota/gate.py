@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
-from continuon.bundle.manifest import HealthGate
+from continuon.bundle.manifest import HealthGate, Manifest
 
-__all__ = ["GateReport", "Miss", "judge"]
+__all__ = ["GateReport", "Miss", "gate_of", "judge"]
 
 
 @attrs.frozen(kw_only=True)
@@ -21,6 +21,7 @@ class GateReport:
 
     Attributes:
         bundle: the bundle that was on trial.
+        backend: what ran it; its own golden tolerance in the manifest is the bound.
         golden_max_error: largest absolute difference from the golden outputs.
         latency_p99_ms: 99th percentile of one policy step.
         ticks: control ticks that the new policy drove.
@@ -31,6 +32,7 @@ class GateReport:
     """
 
     bundle: str
+    backend: str | None = None
     golden_max_error: float | None = None
     latency_p99_ms: float | None = None
     ticks: int = 0
@@ -55,6 +57,20 @@ class Miss:
     def __str__(self) -> str:
         seen = "not measured" if self.seen is None else f"{self.seen:g}"
         return f"{self.figure} {seen}, allowed {self.allowed}"
+
+
+def gate_of(manifest: Manifest, backend: str | None) -> HealthGate:
+    """Return the bounds of a trial of this bundle with this backend.
+
+    Weights of 16 or 8 bits are another network, and the manifest says by how much each
+    backend may differ: that, and not the one bound of the whole gate, is the golden
+    bound where the backend is known. One that the manifest does not name is held to
+    the gate's own.
+    """
+    for entry in manifest.backends:
+        if entry.name == backend:
+            return attrs.evolve(manifest.health_gate, golden_max_error=entry.tolerance)
+    return manifest.health_gate
 
 
 def judge(gate: HealthGate, report: GateReport) -> tuple[Miss, ...]:

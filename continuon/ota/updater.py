@@ -22,7 +22,7 @@ from continuon.ota.compat import Device, check_fit
 from continuon.ota.disk import plain_io
 from continuon.ota.download import Downloader
 from continuon.ota.entitlement import Entitlement, OpenEntitlement
-from continuon.ota.gate import GateReport, judge
+from continuon.ota.gate import GateReport, gate_of, judge
 from continuon.ota.grant import Ask
 from continuon.ota.installed import Installed
 from continuon.ota.lock_io import hold_lock
@@ -287,7 +287,7 @@ class Updater:
             manifest = self.installed.verify(
                 self.installed.slot_dir(require_active(record))
             ).manifest
-            misses = judge(manifest.health_gate, report)
+            misses = judge(gate_of(manifest, report.backend), report)
             if misses:
                 raise GateMissedError(
                     "E-OTA-GATE-001",

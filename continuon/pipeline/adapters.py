@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "active_bundle",
     "base_weights",
+    "bases_here",
     "car_bounds",
     "compile_adapter",
     "compile_or_drop",
     "finish_promotion",
     "guard_here",
+    "measured_without",
     "require_base_weights",
     "switch_running",
 ]
@@ -37,8 +39,11 @@ _LOOK_NS = 200_000_000
 _BATTERY_AGE_NS = 10_000_000_000
 
 
-def active_bundle(home: Home) -> Deployed | None:
-    """Return the bundle that runs on this home, verified; None where there is none."""
+def active_bundle(home: Home, *, adapters: bool = False) -> Deployed | None:
+    """Return the bundle that runs on this home, verified; None where there is none.
+
+    With `adapters` its `chosen` says which of them drives, and why.
+    """
     from continuon.bundle import load_public_key
     from continuon.ota import Updater
     from continuon.robot.deployed import TRUSTED_KEY, active_policy
@@ -46,7 +51,19 @@ def active_bundle(home: Home) -> Deployed | None:
     key = home.keys / TRUSTED_KEY
     if not key.exists():
         return None
-    return active_policy(Updater(home.model, [load_public_key(key)]), state_names=())
+    return active_policy(
+        Updater(home.model, [load_public_key(key)]),
+        state_names=(),
+        adapters=home.adapters if adapters else None,
+    )
+
+
+def bases_here(home: Home) -> frozenset[str] | None:
+    """Return the names of the parameters that drive here; None without a bundle."""
+    from continuon.edge.derived import base_digests
+
+    active = active_bundle(home)
+    return None if active is None else base_digests(active.directory)
 
 
 def base_weights(home: Home) -> Path | None:
@@ -122,6 +139,32 @@ def compile_adapter(home: Home) -> AdaptedReport:
     if active is None:
         raise _no_bundle(home)
     return derive_policy(active.directory, home.adapters, bundle=active.bundle)
+
+
+def measured_without(home: Home) -> str:
+    """Say that a phase measured the bundle alone, and what became of the adapter.
+
+    A bundle is proven by what was signed; an adapter is proven beside it, by its own
+    gate and trial. An update changes no byte of the store of adapters.
+    """
+    from continuon.adapter_record import read_record
+
+    try:
+        use = read_record(home.adapters).use
+        active = None if use.adapter is None else active_bundle(home, adapters=True)
+        chosen = None if active is None else active.chosen
+    except ContinuonError as error:
+        return f"measured without an adapter; the record of adapters: {error}"
+    if use.adapter is None:
+        return "measured without an adapter: this home has none"
+    name = f"adapter {use.adapter} ({str(use.sha256)[:12]})"
+    if chosen is None:
+        return f"measured without an adapter; {name} stays where it is"
+    if chosen.adapter is None:
+        return f"measured without an adapter; {chosen.why}"
+    return (
+        f"measured without an adapter; adapter {chosen.adapter} stays in use beside it"
+    )
 
 
 def compile_or_drop(home: Home) -> AdaptedReport:

@@ -15,6 +15,7 @@ from continuon.bundle.manifest import HealthGate
 from continuon.bundle.verify import verify_bundle
 from continuon.home import Home
 from continuon.ota import Updater
+from continuon.ota.gate import gate_of
 from continuon.robot.adapted import Chosen, choose_policy
 from continuon.robot.envelope import car_limits
 from continuon.robot.kernel import SafetyLimits
@@ -106,6 +107,6 @@ def active_policy(
         directory=slot,
         backend=backend,
         limits=car_limits(manifest=bundle.safety, state_names=state_names),
-        gate=bundle.manifest.health_gate,
+        gate=gate_of(bundle.manifest, chosen.backend),
         chosen=chosen,
     )

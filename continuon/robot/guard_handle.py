@@ -151,8 +151,13 @@ class GuardHandle:
             return epoch
 
     def forbid(self, *, e_stop: bool = False) -> None:
-        """Take the permission back; the guard turns outputs off at its next poll."""
+        """Take the permission back; the guard turns outputs off at its next poll.
+
+        Before the guard was started there is none to take.
+        """
         with self._permitting:
+            if self._board is None:
+                return
             epoch = self._permit.epoch
             self._write(Permit(epoch=epoch, allowed=False, e_stop=e_stop))
 

@@ -172,6 +172,7 @@ def judge_trial(
     whole = timing_report(rows, period_ns=period_ns, first=requested_tick)
     report = GateReport(
         bundle=bundle,
+        backend=swap.model.get("backend"),
         golden_max_error=swap.model["golden_max_abs_error"],
         latency_p99_ms=soaked.policy_ms.p99,
         ticks=soaked.judged,

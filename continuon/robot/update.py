@@ -16,6 +16,7 @@ from continuon.bundle.manifest import Manifest
 from continuon.bundle.verify import verify_bundle
 from continuon.clock import Clock
 from continuon.errors import ContinuonError, GateMissedError
+from continuon.ota.gate import gate_of
 from continuon.ota.updater import Updater
 from continuon.robot.backends import first_runnable
 from continuon.robot.control import ControlHandle, SwapResult
@@ -159,7 +160,7 @@ def hot_swap_update(
         guard,
         swap,
         bundle=staged.bundle,
-        gate=bundle.manifest.health_gate,
+        gate=gate_of(bundle.manifest, chosen),
         clock=clock,
         **before,
     )

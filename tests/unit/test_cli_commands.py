@@ -517,6 +517,7 @@ REQUIRED = {
     "episodes merge": ["p", "q", "--output-dir", "o", "--episode-id", "e"],
     "episodes delete": ["p"],
     "infer": ["--model-path", "p"],
+    "memory merge": ["p"],
     "train launch": [
         *("--name", "a", "--data-path", "gs://b", "--output-dir", "gs://b/o"),
     ],

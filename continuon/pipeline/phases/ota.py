@@ -16,6 +16,7 @@ from continuon.ota.repository_keys import (
     load_repository_keys,
     new_repository_keys,
 )
+from continuon.pipeline.adapters import measured_without
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
 from continuon.pipeline.phase import Outcome, Progress
@@ -209,7 +210,7 @@ def _again(
         robot.guard,
         swap,
         bundle=offered.bundle_id,
-        gate=offered.manifest.health_gate,
+        gate=active.gate,
         requested_tick=requested_tick,
         trips_before=trips_before,
     )
@@ -265,12 +266,17 @@ def _outcome(
     }
     replace_file(picture, json.dumps(data, default=str).encode())
     return Outcome(
-        figures={**figures, "ticks": timing.ticks, "loop_rate_hz": timing.rate_hz},
+        figures={
+            **figures,
+            "adapter": "none",
+            "ticks": timing.ticks,
+            "loop_rate_hz": timing.rate_hz,
+        },
         outputs=(
             picture,
             context.home.model / "state",
             context.home.model / "slots",
         ),
         origin=robot.origin,
-        notes=tuple(notes),
+        notes=(*notes, measured_without(context.home)),
     )

@@ -18,6 +18,7 @@ from continuon.edge import check_golden, load_policy
 from continuon.errors import UsageError
 from continuon.ota import Updater
 from continuon.ota.gate import GateReport
+from continuon.pipeline.adapters import measured_without
 from continuon.pipeline.bench_robot import LiveRobot, live_robot, make_updater
 from continuon.pipeline.context import Context
 from continuon.pipeline.drive import (
@@ -101,6 +102,7 @@ def _commit(updater: Updater, active: Path, figures: Mapping[str, Any]) -> list[
     done = updater.commit(
         GateReport(
             bundle=active.name,
+            backend="litert",
             golden_max_error=figures["golden_max_abs_error"],
             latency_p99_ms=figures["policy_p99_ms"],
             ticks=figures["autonomous_ticks"],
@@ -159,6 +161,7 @@ def _measure(
     golden = check_golden(load_policy(active, backend="litert"), active)
     figures: dict[str, Any] = {
         "bundle": active.name,
+        "adapter": "none",
         "smoke_inference_ok": golden.ok,
         "golden_max_abs_error": golden.max_abs_error,
     }
@@ -188,8 +191,11 @@ def _measure(
         replace_file(picture, json.dumps(_picture(driven), default=float).encode())
         outputs.append(picture)
         figures |= _distances(driven)
-    notes = tuple(f"{f.code} {f.text}" for f in report.errors)
-    return Outcome(figures=figures, outputs=tuple(outputs), origin=origin, notes=notes)
+    notes = [f"{f.code} {f.text}" for f in report.errors]
+    notes.append(measured_without(context.home))
+    return Outcome(
+        figures=figures, outputs=tuple(outputs), origin=origin, notes=tuple(notes)
+    )
 
 
 def _live(robot: LiveRobot) -> dict[str, Any]:

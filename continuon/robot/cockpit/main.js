@@ -2,7 +2,7 @@
 import { Refusal, ask, token } from "./api.js";
 import { watchCamera } from "./camera.js";
 import { Drive } from "./drive.js";
-import { $, confirmWith, showEpisodes, showHealth, showLoop, showSoftware, tag, toast } from "./panels.js";
+import { $, confirmWith, showEpisodes, showHealth, showLearning, showLoop, showSoftware, tag, toast } from "./panels.js";
 
 const ROLES = { nobody: 0, viewer: 1, operator: 2, owner: 3 };
 const HOLD_MS = 1500;
@@ -51,6 +51,7 @@ function showStatus(status) {
   start.disabled = !may("operator") || !["MANUAL", "TRAINING", "AUTONOMOUS"].includes(status.mode);
   $("drive-state").textContent = driveWords(status);
   showRecording(status.recording ?? null);
+  if (status.adapter && status.learner) showLearning(status.adapter, status.learner);
   showLoop(status.timing, motion === "teleop" ? state.rttMs : null);
   drive.connect(["MANUAL", "TRAINING"].includes(status.mode) && may("operator"));
   drive.follow(motion === "teleop" && may("operator"));

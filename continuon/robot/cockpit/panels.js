@@ -83,6 +83,35 @@ export function showSoftware(status, mayRollBack) {
   $("rollback").hidden = !(mayRollBack && (status.on_trial || status.previous));
 }
 
+const TRIALS = { passed: ["in use", "ok"], due: ["trial due", "warn"], begun: ["on trial", "warn"], set_aside: ["set aside", "warn"], unknown: ["unknown", "bad"], none: ["none", ""] };
+const when = (ns) => (ns ? new Date(ns / 1e6).toLocaleString() : null);
+const short = (text) => (text ? text.slice(0, 12) : null);
+
+function promise(gate) {
+  const figures = gate?.figures;
+  if (!figures) return null;
+  return `held-out error ${figures.mae_before.toFixed(4)} to ${figures.mae_after.toFixed(4)}, actions moved ${figures.action_delta.toFixed(3)}, ${figures.violations} violations (${gate.origin})`;
+}
+
+export function showLearning(adapter, learner) {
+  const [word, level] = TRIALS[adapter.state] ?? [adapter.state, "warn"];
+  tag("adapter-state", word, level);
+  const last = learner.last;
+  const trial = adapter.last_trial;
+  const facts = [
+    ["Adapter", adapter.adapter ? `${adapter.adapter} (${short(adapter.sha256)})` : adapter.set_aside ? `${adapter.set_aside}, of another base` : "none"],
+    ["Base", short(adapter.base_sha256)],
+    ["Since", when(adapter.since_wall_ns)],
+    ["Gate", promise(adapter.gate)],
+    ["Trial", adapter.trial ? `${adapter.trial.ticks} of ${adapter.trial.soak_ticks} ticks` : trial ? [trial.verdict, ...(trial.misses ?? [])].join(": ") : null],
+    ["Why", adapter.adapter ? null : adapter.why],
+    ["Learner", learner.waits_for ? `waits for: ${learner.waits_for}` : learner.state],
+    ["Last run", last ? `${last.outcome.replace("_", " ")}, ${when(last.ended_wall_ns || last.began_wall_ns)}` : null],
+    ["Said", last?.reasons?.length ? last.reasons.join("; ") : null],
+  ].filter(([, value]) => value);
+  $("adapter-facts").replaceChildren(...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
 function verdict(episode) {
   if (episode.torn) return ["torn", "bad"];
   if (!episode.verdict) return ["not judged", ""];
