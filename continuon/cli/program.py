@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ __all__ = ["main", "run"]
 
 def main() -> None:
     """Run the program on the command line that it was started with."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need be no Unicode
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

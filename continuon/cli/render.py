@@ -91,7 +91,7 @@ def colour() -> bool:
 def _write(path: Path, text: str) -> None:
     from continuon.durable import replace_file
 
-    replace_file(path, text.encode())
+    replace_file(path, text.encode(errors="backslashreplace"))
 
 
 def _table(data: Any, indent: str = "") -> str:

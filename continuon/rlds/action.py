@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from continuon.rlds.observation import DialogTurn
+from continuon.rlds.vocabulary import Int64
 
 __all__ = ["Action", "Annotation", "ArmCommand", "Planner", "ToolCall", "UiAction"]
 
@@ -67,7 +68,7 @@ class Action:
 
     command: tuple[float, ...] = ()
     source: str
-    timestamp_ns: int | None = None
+    timestamp_ns: Int64 | None = None
     clock: str = "host"
     arm_commands: tuple[ArmCommand, ...] = ()
     annotation: Annotation | None = None

@@ -27,6 +27,7 @@ from continuon.rlds.vocabulary import (
     Codec,
     ControlRole,
     EndReason,
+    Int64,
     Origin,
     XrMode,
     member,
@@ -154,13 +155,13 @@ class EpisodeMetadata:
     task: str = ""
     tags: tuple[str, ...] = attrs.field(default=(), converter=_strings)
     software: Mapping[str, str] = attrs.field(factory=dict, converter=_table)
-    start_wall_ns: int = 0
+    start_wall_ns: Int64 = 0
     control_rate_hz: float | None = attrs.field(default=None, validator=_is_rate)
     camera_rate_hz: float | None = attrs.field(default=None, validator=_is_rate)
     provenance: Mapping[str, str] = attrs.field(factory=dict, converter=_table)
     capabilities: tuple[str, ...] = attrs.field(default=(), converter=_strings)
     owner: str | None = None
-    duration_ns: int | None = None
+    duration_ns: Int64 | None = None
     safety: Safety = attrs.field(factory=Safety)
     share: Share = attrs.field(factory=Share)
 

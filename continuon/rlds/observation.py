@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from continuon.rlds.vocabulary import Int64
+
 __all__ = [
     "COORDINATION_MODES",
     "COORDINATION_PHASES",
@@ -68,7 +70,7 @@ class Gaze:
     direction: Vector3
     confidence: float
     target_id: str | None = None
-    timestamp_ns: int | None = None
+    timestamp_ns: Int64 | None = None
     clock: str = "host"
 
 
@@ -81,10 +83,10 @@ class Audio:
     """
 
     uri: str
-    sample_rate_hz: int
-    num_channels: int
+    sample_rate_hz: Int64
+    num_channels: Int64
     format: str
-    timestamp_ns: int
+    timestamp_ns: Int64
     clock: str = "host"
     frame_id: str | None = None
     delta_ms_to_frame: float | None = None
@@ -99,12 +101,12 @@ class EgocentricFrame:
     """
 
     uri: str
-    timestamp_ns: int
+    timestamp_ns: Int64
     encoding: str
     clock: str = "host"
-    device_ns: int | None = None
-    width: int = 0
-    height: int = 0
+    device_ns: Int64 | None = None
+    width: Int64 = 0
+    height: Int64 = 0
     depth_unit_m: float | None = None
 
 
@@ -116,7 +118,7 @@ class RobotState:
     `end_effector_twist` is linear m/s then angular rad/s.
     """
 
-    timestamp_nanos: int
+    timestamp_nanos: Int64
     joint_positions: tuple[float, ...]
     joint_velocities: tuple[float, ...] = ()
     joint_efforts: tuple[float, ...] = ()
@@ -124,7 +126,7 @@ class RobotState:
     end_effector_twist: Twist | None = None
     gripper_open: float | None = None
     frame_id: str | None = None
-    wall_time_millis: int | None = None
+    wall_time_millis: Int64 | None = None
     clock: str = "host"
 
 
@@ -149,7 +151,7 @@ class Coordination:
 class Glove:
     """A data glove: flex and force 0 to 1, attitude, acceleration in m/s2."""
 
-    timestamp_nanos: int
+    timestamp_nanos: Int64
     flex: FiveFingers
     fsr: EightPads
     orientation_quat: Quaternion
@@ -174,7 +176,7 @@ class Media:
     kind: str
     uri: str
     title: str | None = None
-    timestamp_ms: int | None = None
+    timestamp_ms: Int64 | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -183,7 +185,7 @@ class DialogTurn:
 
     speaker: str
     text: str
-    timestamp_ns: int | None = None
+    timestamp_ns: Int64 | None = None
     conversation_id: str | None = None
 
 
@@ -191,7 +193,7 @@ class DialogTurn:
 class WorldModel:
     """What a world model made of it; tokens mean nothing without their codebook."""
 
-    latent_tokens: tuple[int, ...] = ()
+    latent_tokens: tuple[Int64, ...] = ()
     codebook_id: str | None = None
     surprise: float | None = None
     belief_state_id: str | None = None
@@ -212,9 +214,9 @@ class Diagnostics:
     """How the links did; None where it was not measured."""
 
     latency_ms: float | None = None
-    glove_drops: int | None = None
-    ble_rssi: int | None = None
-    ble_mtu_bytes: int | None = None
+    glove_drops: Int64 | None = None
+    ble_rssi: Int64 | None = None
+    ble_mtu_bytes: Int64 | None = None
     glove_sample_rate_hz: float | None = None
 
 

@@ -10,6 +10,7 @@ import msgspec
 from continuon.errors import DataError
 from continuon.rlds.action import Action
 from continuon.rlds.observation import Observation
+from continuon.rlds.vocabulary import Int64
 
 __all__ = ["BlobRef", "Step", "blob_refs", "step_from_json", "step_to_json"]
 
@@ -27,8 +28,8 @@ class Step:
         valid: False masks a step whose samples cannot be trusted.
     """
 
-    step_index: int
-    timestamp_ns: int
+    step_index: Int64
+    timestamp_ns: Int64
     clock: str = "host"
     observation: Observation
     action: Action

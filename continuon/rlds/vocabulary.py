@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
 
 from continuon.errors import ContractError
 
@@ -12,6 +14,7 @@ __all__ = [
     "Codec",
     "ControlRole",
     "EndReason",
+    "Int64",
     "Origin",
     "XrMode",
     "member",
@@ -19,6 +22,9 @@ __all__ = [
 ]
 
 _E = TypeVar("_E", bound=StrEnum)
+
+Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What every time and count is: JSON has larger ones, columns and files have not."""
 
 
 class Origin(StrEnum):

@@ -1,6 +1,7 @@
 """Importing the plan's episodes: every version and shape, nothing silently dropped."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -288,3 +289,97 @@ def test_a_lerobot_set_without_its_extra_names_the_install_line(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingPackageError, match=r"continuon\[lerobot\]"):
         import_recording(tmp_path / "set", tmp_path / "out")
+
+
+@pytest.mark.parametrize("odd", [None, 7, "x"])
+def test_entries_of_an_episode_that_are_no_steps_are_named_where_they_stand(
+    tmp_path, odd
+):
+    folder = tmp_path / "ep"
+    folder.mkdir()
+    facts = {"metadata": METADATA, "steps": [step(0), odd, step(1)]}
+    (folder / "episode.json").write_text(json.dumps(facts))
+    report = import_recording(folder, tmp_path / "out")
+    assert (report.steps, report.exit_code) == (2, 3)
+    (loss,) = [loss for loss in report.losses if loss.code == "E-RLDS-LOSS-013"]
+    assert loss.count == 1
+    assert "episode.json, steps[1]" in loss.text
+
+
+@pytest.mark.parametrize("odd", [None, 7, {"a": 1}])
+def test_steps_that_are_no_list_are_a_refusal(tmp_path, odd):
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps({"metadata": METADATA, "steps": odd}))
+    with pytest.raises(DataError) as caught:
+        import_recording(path, tmp_path / "out")
+    assert caught.value.code == "E-RLDS-IMPORT-008"
+
+
+def test_a_damaged_line_is_named_by_its_number(tmp_path):
+    path = directory(tmp_path / "ep", [step(0), '{"observation": ', step(1)])
+    report = import_recording(path, tmp_path / "out")
+    (loss,) = [loss for loss in report.losses if loss.code == "E-RLDS-LOSS-013"]
+    assert "000000.jsonl:2 (" in loss.text
+
+
+def test_half_a_character_is_spelt_out_and_named(tmp_path):
+    """A lone surrogate is legal JSON and no Unicode; the rest is not lost with it."""
+    odd = step(1, note="a\ud800b")
+    odd["observation"] = {**odd["observation"], "video_frame_id": "\udfff"}
+    metadata = METADATA | {"robot_id": "r\ud800", "note": {"\ud801": 1}}
+    path = directory(tmp_path / "ep", [step(0), odd], metadata)
+    report = import_recording(path, tmp_path / "out")
+    assert losses(report) == {"019": 4}
+    episode = plan_in(open_recording(report.episodes[0]))
+    assert episode.metadata.robot_id == "r\\ud800"
+    assert episode.steps[1].step_metadata["source:note"] == "a\\ud800b"
+    assert episode.steps[1].observation.video_frame_id == "\\udfff"
+
+
+@pytest.mark.parametrize(
+    ("block", "field"), [("robot_state", "timestamp_nanos"), ("world_model", "x")]
+)
+def test_a_number_that_no_column_holds_is_kept_as_text(tmp_path, block, field):
+    odd = step(1)
+    table = {field: 2**70} if field != "x" else {"latent_tokens": [2**70]}
+    odd["observation"][block] = table
+    report = import_recording(
+        single(tmp_path / "e.json", [step(0), odd]), tmp_path / "o"
+    )
+    (found,) = plan_in(open_recording(report.episodes[0])).steps[1:]
+    assert getattr(found.observation, block) is None
+    assert str(2**70) in found.step_metadata[f"source:observation.{block}"]
+
+
+@pytest.mark.parametrize("odd", [[], {}, 1, ["real"]])
+def test_an_origin_of_another_kind_is_kept_as_text(tmp_path, odd):
+    path = single(tmp_path / "e.json", [step(0)], METADATA | {"origin": odd})
+    report = import_recording(path, tmp_path / "out")
+    found = open_recording(report.episodes[0]).metadata
+    assert found.provenance["source:origin"] == json.dumps(odd)
+
+
+def test_a_folder_in_the_place_of_steps_is_named(tmp_path):
+    path = directory(tmp_path / "ep", [step(0)])
+    (path / "steps" / "000001.jsonl").mkdir()
+    report = import_recording(path, tmp_path / "out")
+    assert losses(report) == {"003": 1}
+
+
+def test_a_link_that_leads_back_is_not_followed(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name in ("a", "b"):
+        lines(tmp_path / "src" / f"{name}.jsonl", [step(0)])
+    (tmp_path / "src" / "again").symlink_to(tmp_path, target_is_directory=True)
+    report = import_recording(tmp_path / "src", tmp_path / "out")
+    assert len(report.episodes) == 2
+
+
+def test_a_source_whose_name_is_no_unicode_is_imported(tmp_path):
+    folder = tmp_path / os.fsdecode(b"ep-\xff")
+    folder.mkdir()
+    path = directory(folder / "e", [step(0)])
+    path.rename(folder / os.fsdecode(b"e-\xfe"))
+    report = import_recording(folder, tmp_path / "out")
+    found = open_recording(report.episodes[0]).metadata
+    assert found.provenance["source_name"] == "e-\\udcfe"

@@ -17,6 +17,7 @@ from continuon.rlds.episode import (
 )
 from continuon.rlds.file_sink import sha256_of
 from continuon.rlds.importers.locate import Format
+from continuon.rlds.importers.plain_json import spelt_out
 
 __all__ = ["digest_of_files", "imported_metadata"]
 
@@ -77,10 +78,10 @@ def imported_metadata(
         camera_rate_hz=camera_rate_hz,
         provenance={
             "format": kind.value,
-            "source_name": source_name,
+            "source_name": spelt_out(source_name),
             "source_sha256": digest,
             "stamp_source": stamp_source,
-            **(facts or {}),
+            **{spelt_out(k): spelt_out(v) for k, v in (facts or {}).items()},
         },
     )
 

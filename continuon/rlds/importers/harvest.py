@@ -43,6 +43,7 @@ LOSSES: Mapping[str, str] = {
     "E-RLDS-LOSS-016": "samples stamped before the sample that they follow",
     "E-RLDS-LOSS-017": "episodes that broke off while they were written, left out",
     "E-RLDS-LOSS-018": "samples behind the place where a film breaks off, left out",
+    "E-RLDS-LOSS-019": "texts with half a character in them, spelt out as an escape",
 }
 """Code -> what is lost. A source whose every entry is zero imports with exit 0."""
 

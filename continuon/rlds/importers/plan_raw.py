@@ -7,7 +7,6 @@ one step an Example, its observation and action as JSON. Nothing is judged here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import attrs
 from continuon.errors import DataError
 from continuon.rlds.example import parse_example
 from continuon.rlds.importers.harvest import Harvest
+from continuon.rlds.importers.plain_json import parse_plain, spelt_out
 from continuon.rlds.tfrecord import read_records
 
 __all__ = ["RawEpisode", "raw_episodes"]
@@ -40,10 +40,13 @@ class RawEpisode:
     files: tuple[Path, ...]
 
 
-def raw_episodes(root: Path, harvest: Harvest) -> Iterator[RawEpisode]:
-    """Yield the episodes at `root` or up to two levels below, in order of their names.
+def raw_episodes(
+    root: Path, harvest: Harvest, *, levels: int = 2
+) -> Iterator[RawEpisode]:
+    """Yield the episodes at `root` or `levels` below, in order of their names.
 
-    What cannot be read is named in the harvest.
+    What cannot be read is named in the harvest. No link to a folder is followed: it
+    may lead back.
     """
     if root.is_file():
         yield from _file(root, harvest)
@@ -55,21 +58,27 @@ def raw_episodes(root: Path, harvest: Harvest) -> Iterator[RawEpisode]:
     else:
         for entry in sorted(root.iterdir()):
             is_text = entry.suffix in {".json", ".jsonl", ".tfrecord"}
-            if entry.name[0] != "." and (entry.is_dir() or is_text):
-                yield from raw_episodes(entry, harvest)
+            is_folder = entry.is_dir() and not entry.is_symlink() and levels > 0
+            if entry.name[0] != "." and (is_folder or (is_text and entry.is_file())):
+                yield from raw_episodes(entry, harvest, levels=levels - 1)
 
 
 def _folder(root: Path, head: Path, harvest: Harvest) -> Iterator[RawEpisode]:
     facts = _json(head, harvest)
     if not isinstance(facts, dict):
+        if facts is not None:
+            harvest.lose("E-RLDS-LOSS-003", f"{head.name} (no object)")
         return
-    steps = [step for step in facts.pop("steps", []) if isinstance(step, dict)]
+    steps = _steps(facts, head, harvest)
     files = [head]
     for path in sorted((root / "steps").glob("*.json*")):
+        if not path.is_file():
+            harvest.lose("E-RLDS-LOSS-003", f"{path.name} (no file)")
+            continue
         files.append(path)
         steps += _lines(path, harvest)
     yield RawEpisode(
-        name=root.name,
+        name=spelt_out(root.name),
         shape="directory" if head.name == "metadata.json" else "recorder",
         metadata=_metadata(facts),
         steps=tuple(steps),
@@ -84,25 +93,36 @@ def _file(path: Path, harvest: Harvest) -> Iterator[RawEpisode]:
         yield from _records(path, harvest)
         return
     try:
-        facts = json.loads(data)
+        facts, strays = parse_plain(data)
     except (ValueError, RecursionError):
         yield from _json_lines(path, harvest)
         return
-    if not isinstance(facts, dict):
-        return
+    harvest.lose("E-RLDS-LOSS-019", path.name, strays)
     if "observation" in facts and "steps" not in facts:
         facts = {"steps": [facts]}
-    found = facts.pop("steps", [])
-    steps = [step for step in found if isinstance(step, dict)]
-    harvest.lose("E-RLDS-LOSS-013", path.name, len(found) - len(steps))
+    steps = _steps(facts, path, harvest)
     yield RawEpisode(
-        name=path.stem,
+        name=spelt_out(path.stem),
         shape="json",
         metadata=_metadata(facts),
         steps=tuple(steps),
         folder=path.parent,
         files=(path,),
     )
+
+
+def _steps(facts: dict[str, Any], path: Path, harvest: Harvest) -> list[dict[str, Any]]:
+    """Take the steps out of an episode; what is there and is no step is named."""
+    found = facts.pop("steps", None)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        harvest.lose("E-RLDS-LOSS-013", f"{path.name} (its steps are no list)")
+        return []
+    for number, step in enumerate(found):
+        if not isinstance(step, dict):
+            harvest.lose("E-RLDS-LOSS-013", f"{path.name}, steps[{number}]")
+    return [step for step in found if isinstance(step, dict)]
 
 
 def _json_lines(path: Path, harvest: Harvest) -> Iterator[RawEpisode]:
@@ -116,7 +136,7 @@ def _json_lines(path: Path, harvest: Harvest) -> Iterator[RawEpisode]:
             groups.setdefault(str(line.get("episode_id", "")), []).append(line)
     for name, steps in groups.items():
         yield RawEpisode(
-            name=name or path.stem,
+            name=name or spelt_out(path.stem),
             shape="jsonl",
             metadata=dict(heads),
             steps=tuple(steps),
@@ -130,7 +150,8 @@ def _records(path: Path, harvest: Harvest) -> Iterator[RawEpisode]:
     groups: dict[str, list[dict[str, Any]]] = {}
     try:
         for payload in read_records(path):
-            step = _step_of_example(parse_example(payload))
+            step, strays = _step_of_example(parse_example(payload))
+            harvest.lose("E-RLDS-LOSS-019", path.name, strays)
             if step is None:
                 harvest.lose("E-RLDS-LOSS-013", path.name)
             else:
@@ -139,7 +160,7 @@ def _records(path: Path, harvest: Harvest) -> Iterator[RawEpisode]:
         harvest.lose("E-RLDS-LOSS-003", f"{path.name} ({error.what})")
     for name, steps in groups.items():
         yield RawEpisode(
-            name=name or path.stem,
+            name=name or spelt_out(path.stem),
             shape="tfrecord-of-steps",
             metadata={},
             steps=tuple(steps),
@@ -148,8 +169,9 @@ def _records(path: Path, harvest: Harvest) -> Iterator[RawEpisode]:
         )
 
 
-def _step_of_example(features: dict[str, Any]) -> dict[str, Any] | None:
+def _step_of_example(features: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
     step: dict[str, Any] = {}
+    strays = 0
     for key, value in features.items():
         if not len(value):
             continue
@@ -157,15 +179,15 @@ def _step_of_example(features: dict[str, Any]) -> dict[str, Any] | None:
         if not isinstance(first, memoryview | bytes):
             step[key] = first.item() if len(value) == 1 else value.tolist()
             continue
-        text = bytes(first).decode(errors="replace")
         try:
-            step[key] = json.loads(text)
+            step[key], odd = parse_plain(bytes(first))
+            strays += odd
         except (ValueError, RecursionError):
-            step[key] = text
+            step[key] = bytes(first).decode(errors="replace")
     known = isinstance(step.get("observation"), dict) and isinstance(
         step.get("action"), dict
     )
-    return step if known else None
+    return (step if known else None), strays
 
 
 def _metadata(facts: dict[str, Any]) -> dict[str, Any]:
@@ -181,23 +203,28 @@ def _metadata(facts: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(path: Path, harvest: Harvest) -> list[dict[str, Any]]:
     lines = []
-    for line in path.read_bytes().splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if not line.strip():
             continue
+        where = f"{path.name}:{number}"
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
+            value, strays = parse_plain(line)
+        except (ValueError, RecursionError) as error:
+            harvest.lose("E-RLDS-LOSS-013", f"{where} ({str(error)[:50]})")
+            continue
+        harvest.lose("E-RLDS-LOSS-019", where, strays)
         if isinstance(value, dict):
             lines.append(value)
         else:
-            harvest.lose("E-RLDS-LOSS-013", path.name)
+            harvest.lose("E-RLDS-LOSS-013", f"{where} (no object)")
     return lines
 
 
 def _json(path: Path, harvest: Harvest) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        value, strays = parse_plain(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         harvest.lose("E-RLDS-LOSS-003", f"{path.name} ({str(error)[:80]})")
         return None
+    harvest.lose("E-RLDS-LOSS-019", path.name, strays)
+    return value

@@ -45,6 +45,7 @@ _KNOWN_STEP = {
     "clock",
     "episode_id",
 }
+_MAX_MS = 2**63 // 1_000_000
 _TEXTS = ("environment_id", "robot_id", "robot_model", "frame_convention", "owner")
 
 
@@ -235,10 +236,9 @@ def _fitted(key: str, value: Any) -> Any:
             return None
         left = _unknown(value, msgspec.to_builtins(found))
         return None if left else found
-    if key == "start_time_unix_ms" and isinstance(value, int) and value >= 0:
-        return value
-    if key == "duration_ms" and isinstance(value, int) and value >= 0:
-        return value
+    if key in {"start_time_unix_ms", "duration_ms"}:
+        fits = isinstance(value, int) and 0 <= value < _MAX_MS
+        return value if fits else None
     return None
 
 
@@ -247,9 +247,10 @@ def source_origin(raw: Mapping[str, Any]) -> Origin | None:
     said = [raw.get("origin")]
     tags = raw.get("tags")
     if isinstance(tags, list):
-        said += [t.partition(":")[2] for t in tags if str(t).startswith("origin:")]
+        texts = [tag for tag in tags if isinstance(tag, str)]
+        said += [t.partition(":")[2] for t in texts if t.startswith("origin:")]
     for value in said:
-        if value in {member.value for member in Origin}:
+        if isinstance(value, str) and value in {member.value for member in Origin}:
             return Origin(value)
     return None
 

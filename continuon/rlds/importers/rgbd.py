@@ -315,7 +315,7 @@ def _parameters(root: Path, harvest: Harvest) -> tuple[dict[str, str], list[Path
     facts: dict[str, str] = {}
     files = []
     for path in sorted(root.glob("*.json")):
-        if path.stat().st_size > _MAX_PARAMETER_BYTES:
+        if not path.is_file() or path.stat().st_size > _MAX_PARAMETER_BYTES:
             harvest.lose("E-RLDS-LOSS-012", path.name)
             continue
         files.append(path)

@@ -8,7 +8,6 @@ names (one JSON object a record) and one JPEG a record in `images/`.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +15,7 @@ import attrs
 import msgspec
 
 from continuon.errors import DataError
+from continuon.rlds.importers.plain_json import parse_plain
 from continuon.rlds.importers.unpack import is_file_name, is_path
 
 __all__ = ["Tub", "TubRow", "read_tub"]
@@ -177,7 +177,7 @@ def _parse_catalog(name: str, data: bytes) -> list[TubRow]:
         if not line.strip(b" \t\r\x00"):
             continue
         try:
-            fields = json.loads(line)  # as its writer did: NaN is a number to both
+            fields, _ = parse_plain(line)  # as its writer did: NaN is a number to both
         except (ValueError, RecursionError):
             fields = None
         rows.append(TubRow(name, number, fields if isinstance(fields, dict) else None))
