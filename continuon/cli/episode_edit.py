@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["delete", "merge", "split", "trim"]
 
 One = Annotated[Path, Parameter(help="One recording; it is not changed.")]
+_LONGEST_S = 1e9
 
 
 def split(
@@ -81,7 +82,8 @@ def trim(
 
     recording = open_recording(path)
     first = first_frame_ns(recording)
-    if start_s < 0 or (stop_s is not None and not start_s < stop_s):
+    end_s = start_s + _LONGEST_S if stop_s is None else stop_s
+    if not 0 <= start_s < end_s <= 2 * _LONGEST_S:  # neither NaN nor infinity
         raise UsageError(
             "E-RLDS-EDIT-010",
             "a part starts at or after 0 s and ends after its start",

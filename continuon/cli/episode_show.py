@@ -94,6 +94,8 @@ def show(path: One, *, picture: Path | None = None) -> Result:
             replace_file(picture, encode_colour_png(page))
             data["picture"] = str(picture)
             lines.append(f"drawn: {picture}")
+    elif picture is not None:
+        lines.append(f"not drawn, for it has no colour frames: {picture}")
     return Result(data=data, text="\n".join(lines))
 
 
@@ -193,6 +195,13 @@ def view(path: One, *, using: Literal["any", "rerun", "foxglove"] = "any") -> Re
             if found is not None:
                 subprocess.run([found, str(path)], check=False)
                 return Result(data={"viewer": viewer, "path": str(path)})
+    if using == "foxglove":
+        raise UsageError(
+            "E-RLDS-EPISODES-006",
+            "Foxglove is not installed here",
+            seen="neither foxglove-studio nor foxglove on the path",
+            hint=f"open {path} in Foxglove elsewhere, or say --using rerun",
+        )
     raise MissingPackageError.for_extra(
         "rerun-sdk", "viz", purpose="viewing a recording"
     )

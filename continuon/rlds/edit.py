@@ -71,6 +71,13 @@ def cut_points(
                 seen=every_s,
                 allowed=f"0 to {span_s:.3f} s",
             )
+        if span_s / every_s > len(stamps):
+            raise UsageError(
+                "E-RLDS-EDIT-011",
+                "there are fewer frames than parts of this length",
+                seen=f"{every_s} s",
+                allowed=f"{len(stamps)} frames in {span_s:.3f} s",
+            )
         at_s = np.arange(every_s, span_s, every_s).tolist()
     times = [0.0, *at_s, span_s]
     if any(not a < b for a, b in pairwise(times)):

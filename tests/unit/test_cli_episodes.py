@@ -283,3 +283,29 @@ def test_view_opens_what_is_installed_or_says_how_to_install_it(
     assert "foxglove" in ran("episodes", "view", path)
     assert (tmp_path / "opened").read_text().strip() == str(path)
     ran("episodes", "view", path, "--using", "rerun", status=2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trim", "--start-s=nan"),
+        ("trim", "--start-s=inf"),
+        ("trim", "--stop-s=nan"),
+        ("trim", "--stop-s=inf"),
+        ("split", "--every-s=1e-9"),
+        ("split", "--every-s=nan"),
+    ],
+)
+def test_a_part_of_no_length_that_there_is_is_refused(ran, tmp_path, words):
+    name, option = words
+    path = write(tmp_path / "in")
+    out = tmp_path / "parts"
+    ran("episodes", name, path, f"--output-dir={out}", option, status=2)
+    assert not out.exists()
+
+
+def test_a_viewer_that_is_absent_is_named_itself(ran, monkeypatch, tmp_path):
+    path = write(tmp_path / "in")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = ran("episodes", "view", path, "--using=foxglove", status=2)
+    assert "Foxglove is not installed" in said
