@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,22 +40,33 @@ def serve(
     key: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8790,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    forwarded_allow: str | None = None,
     home: HomeDir = None,
 ) -> Result:
-    """Run the grant office until it is told to stop; put TLS in front of it.
+    """Run the grant office until it is told to stop: with TLS, or behind a proxy.
 
     Parameters
     ----------
     key
         The office's private key; default keys/grant.pem of the home.
     host
-        Address to listen on; other than loopback only behind TLS.
+        Address to listen on; other than loopback only with TLS or behind a proxy.
     port
         Of the service.
+    tls_cert
+        Certificate chain as PEM, to answer with TLS itself.
+    tls_key
+        Its private key as PEM.
+    forwarded_allow
+        Addresses of the proxy that ends TLS, with commas between: its word on who asks
+        (X-Forwarded-For) is taken, and nobody else's.
     """
     from continuon.errors import MissingPackageError
     from continuon.ota.service import grant_app
 
+    _check_exposure(host, tls_cert, tls_key, forwarded_allow)
     office = _office(database, home, key=key)
     try:
         import uvicorn
@@ -62,9 +74,61 @@ def serve(
         raise MissingPackageError.for_extra(
             "uvicorn", "pi", purpose="the grant service"
         ) from error
-    say(f"grant office on http://{host}:{port}, key {office.grant_key.public.words}")
-    uvicorn.run(grant_app(office), host=host, port=port, log_level="warning")
+    scheme = "http" if tls_cert is None else "https"
+    words = office.grant_key.public.words
+    say(f"grant office on {scheme}://{host}:{port}, key {words}")
+    uvicorn.run(
+        grant_app(office),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=64,
+        timeout_keep_alive=5,
+        h11_max_incomplete_event_size=16 << 10,
+        proxy_headers=forwarded_allow is not None,
+        forwarded_allow_ips=forwarded_allow or "",
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+    )
     return Result(data={"stopped": True}, text="stopped")
+
+
+def _check_exposure(
+    host: str, tls_cert: Path | None, tls_key: Path | None, forwarded: str | None
+) -> None:
+    """Refuse to send owners' tokens in the clear over a network.
+
+    Raises:
+        UsageError: E-CLI-OFFICE-001 half of a key pair, -002 neither TLS nor a proxy,
+            -003 a proxy that could be anybody.
+    """
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError(
+            "E-CLI-OFFICE-001",
+            "TLS needs a certificate and its key",
+            hint="name both --tls-cert and --tls-key, or neither",
+        )
+    addresses = [] if forwarded is None else forwarded.split(",")
+    for address in addresses:
+        try:
+            ipaddress.ip_network(address.strip())
+        except ValueError as error:
+            raise UsageError(
+                "E-CLI-OFFICE-003",
+                "a trusted proxy is named by its address",
+                seen=address,
+                allowed="IP addresses or networks, with commas between",
+            ) from error
+    if host in {"127.0.0.1", "::1", "localhost"} or tls_cert or addresses:
+        return
+    raise UsageError(
+        "E-CLI-OFFICE-002",
+        "owners' tokens would cross the network unprotected",
+        seen=host,
+        allowed="loopback, or TLS, or a proxy that ends TLS",
+        hint="--tls-cert and --tls-key, or --forwarded-allow with the proxy's address",
+    )
 
 
 def request(

@@ -18,6 +18,7 @@ from continuon.clock import Clock
 from continuon.errors import ContinuonError, DataError, MissingPackageError, TrustError
 from continuon.ota.channel import Channel, channel_path, parse_channel
 from continuon.ota.metadata_io import MetadataDirectory
+from continuon.ota.payload_io import paced
 from continuon.ota.source_io import Source
 
 __all__ = ["RepositoryClient"]
@@ -56,7 +57,7 @@ class RepositoryClient:
                         f"{_BASE}metadata",
                         scratch,
                         f"{_BASE}targets",
-                        fetcher=tuf.fetcher(self.source),
+                        fetcher=tuf.fetcher(self.source, self.clock),
                         bootstrap=None if cached else self.root,
                     )
                     trusted = updater._trusted_set  # noqa: SLF001
@@ -129,7 +130,7 @@ class _Tuf:
         self.Updater: Any = Updater
         self._interface: Any = FetcherInterface
 
-    def fetcher(self, source: Source) -> Any:
+    def fetcher(self, source: Source, clock: Clock) -> Any:
         """Return python-tuf's fetcher over one of our sources."""
         http_error = self.errors.DownloadHTTPError
 
@@ -137,7 +138,8 @@ class _Tuf:
             path = url.removeprefix(_BASE)
             try:
                 with source.open(path) as stream:
-                    return iter(list(_capped(stream.chunks)))
+                    arriving = paced(stream.chunks, path, clock=clock)
+                    return iter(list(_capped(arriving)))
             except DataError as error:
                 if error.code == "E-OTA-FETCH-404":
                     raise http_error(str(error), 404) from error

@@ -20,7 +20,7 @@ from continuon.errors import BudgetError, ContinuonError, TrustError
 from continuon.ota.channel import Channel, Offer
 from continuon.ota.client import RepositoryClient
 from continuon.ota.delta import apply_patch
-from continuon.ota.payload_io import FetchLimits, fetch_payload, payload_path
+from continuon.ota.payload_io import FetchLimits, fetch_payload, paced, payload_path
 from continuon.ota.source_io import Source, open_source
 
 __all__ = ["Cost", "Downloader", "Offered"]
@@ -211,7 +211,8 @@ class Downloader:
         """Return a small file by digest; its length is capped, not signed."""
         parts: list[bytes] = []
         with self.source.open(payload_path(digest)) as stream:
-            for chunk in stream.chunks:
+            arriving = paced(stream.chunks, where, limits=self.limits, clock=self.clock)
+            for chunk in arriving:
                 parts.append(chunk)
                 if sum(map(len, parts)) > MAX_MANIFEST_BYTES:
                     break

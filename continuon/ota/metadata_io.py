@@ -68,8 +68,11 @@ class MetadataDirectory:
         anything is installed; until then a cut leaves the generation before, and so
         that one goes only at the next commit, behind the next flush.
         """
-        fresh = _contents(copy)
-        if fresh == _contents(self.path):
+        fresh, kept = _contents(copy), _contents(self.path)
+        # A full disk can end python-tuf between taking its root away and putting the
+        # next one there. A directory without its root would trust the pinned one again,
+        # and with it keys that were revoked since.
+        if fresh == kept or ("root.json" in kept and "root.json" not in fresh):
             shutil.rmtree(copy)
             return
         previous = self._current()

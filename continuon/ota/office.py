@@ -19,7 +19,7 @@ from typing import Any
 from continuon.bundle.envelope import check_signatures
 from continuon.bundle.keys import SigningKey, VerifyingKey, verifying_key_from_pem
 from continuon.clock import Clock, SystemClock
-from continuon.errors import TrustError, UsageError
+from continuon.errors import BudgetError, TrustError, UsageError
 from continuon.ota.grant import MAX_NAMED, Grant, seal_grant
 from continuon.ota.requests import (
     GrantRequest,
@@ -50,8 +50,12 @@ CREATE TABLE IF NOT EXISTS rollout (
 CREATE TABLE IF NOT EXISTS outcome (
   bundle TEXT NOT NULL, robot_id TEXT NOT NULL, ok INTEGER NOT NULL, code TEXT,
   PRIMARY KEY (bundle, robot_id));
+CREATE TABLE IF NOT EXISTS guess (
+  owner TEXT PRIMARY KEY, wrong INTEGER NOT NULL, since_s INTEGER NOT NULL);
 """
 MAX_CLAIM_TRIES = 5
+MAX_OWNER_GUESSES = 10
+GUESS_WINDOW_S = 3600
 
 
 class GrantOffice:
@@ -129,10 +133,16 @@ class GrantOffice:
     def claim(self, robot_id: str, claim_code: str, owner: str) -> int:
         """Make `owner` the owner; return the owner epoch. A code works once.
 
+        A robot's code bears five wrong tries, whoever makes them; an owner bears ten
+        an hour over all robots, so that nobody works through a fleet.
+
         Raises:
             TrustError: E-OTA-OFFICE-002, a wrong or used code, or too many tries.
+            BudgetError: E-OTA-OFFICE-011, this owner has guessed too often.
+            UsageError: E-OTA-OFFICE-404, no such robot.
         """
         with self._open() as base:
+            self._count_guess(base, owner)
             row = self._robot(base, robot_id)
             wrong = row["claim_hash"] is None or row["tries"] >= MAX_CLAIM_TRIES
             if wrong or not hmac.compare_digest(
@@ -143,6 +153,7 @@ class GrantOffice:
                 )
                 base.commit()
                 raise _refused("002", "that is not the code the robot shows", robot_id)
+            base.execute("DELETE FROM guess WHERE owner = ?", (owner,))
             return self._hand_over(base, robot_id, owner)
 
     def transfer(self, robot_id: str, owner: str, new_owner: str) -> int:
@@ -248,6 +259,26 @@ class GrantOffice:
             return self._rollout(base, bundle)
 
     # -- inside
+
+    def _count_guess(self, base: sqlite3.Connection, owner: str) -> None:
+        """Count a claim before it is judged; a right one is taken off again."""
+        now_s = self.clock.wall_ns() // 10**9
+        row = base.execute("SELECT * FROM guess WHERE owner = ?", (owner,)).fetchone()
+        fresh = row is None or not 0 <= now_s - row["since_s"] < GUESS_WINDOW_S
+        wrong, since_s = (0, now_s) if fresh else (row["wrong"], row["since_s"])
+        if wrong >= MAX_OWNER_GUESSES:
+            raise BudgetError(
+                "E-OTA-OFFICE-011",
+                "this owner has tried too many codes",
+                allowed=f"{MAX_OWNER_GUESSES} in {GUESS_WINDOW_S} s",
+                hint=f"try again in {since_s + GUESS_WINDOW_S - now_s} s",
+                exit_code=1,
+            )
+        base.execute(
+            "INSERT OR REPLACE INTO guess (owner, wrong, since_s) VALUES (?, ?, ?)",
+            (owner, wrong + 1, since_s),
+        )
+        base.commit()
 
     def _read(
         self, base: sqlite3.Connection, data: bytes

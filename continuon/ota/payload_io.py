@@ -8,6 +8,7 @@ that is slower than a bound (slow retrieval).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -16,7 +17,7 @@ from continuon.clock import Clock, SystemClock
 from continuon.errors import BudgetError, DataError, TrustError
 from continuon.ota.source_io import Source
 
-__all__ = ["FetchLimits", "Fetched", "fetch_payload", "payload_path"]
+__all__ = ["FetchLimits", "Fetched", "fetch_payload", "paced", "payload_path"]
 
 PART_SUFFIX = ".part"
 _BLOCK_BYTES = 1 << 20
@@ -122,11 +123,31 @@ def fetch_payload(
     return Fetched(fetched, resumed)
 
 
+def paced(
+    chunks: Iterator[bytes],
+    where: str,
+    *,
+    limits: FetchLimits | None = None,
+    clock: Clock | None = None,
+) -> Iterator[bytes]:
+    """Yield chunks as long as they come fast enough.
+
+    Raises:
+        BudgetError: E-OTA-FETCH-003.
+    """
+    pace = _Pace(limits or FetchLimits(), clock or SystemClock())
+    for chunk in chunks:
+        pace.count(len(chunk), where)
+        yield chunk
+
+
 def _continue(part: Path, hasher: hashlib._Hash, size_bytes: int) -> int:
     """Feed an earlier part to `hasher` and return its length; drop one too long."""
+    if part.is_symlink():
+        part.unlink()
     if not part.exists():
         return 0
-    if part.is_symlink() or part.stat().st_size > size_bytes:
+    if part.stat().st_size > size_bytes:
         part.unlink()
         return 0
     have = 0

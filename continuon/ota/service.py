@@ -8,7 +8,8 @@
     GET  /v1/rollouts/BUNDLE             by anybody
 
 Owners come with `Authorization: Bearer TOKEN`, of which the office keeps a digest.
-Nothing else authenticates anybody.
+Nothing else authenticates anybody. An address may ask 30 times at once and then every
+two seconds; a body has 64 KiB and ten seconds to arrive.
 """
 
 from __future__ import annotations
@@ -19,17 +20,26 @@ from typing import Any
 import attrs
 
 from continuon.bundle.canonical import parse_strict
-from continuon.errors import ContinuonError, MissingPackageError, UsageError
+from continuon.clock import Clock
+from continuon.errors import (
+    BudgetError,
+    ContinuonError,
+    MissingPackageError,
+    UsageError,
+)
 from continuon.ota.office import GrantOffice
 from continuon.ota.requests import MAX_REQUEST_BYTES
+from continuon.ota.throttle import Throttle, network_of
 
 __all__ = ["grant_app"]
 
-_STATUS = {"trust": 403, "contract": 400, "data": 400, "usage": 400}
+BODY_TIMEOUT_S = 10.0
+_STATUS = {"trust": 403, "contract": 400, "data": 400, "usage": 400, "budget": 429}
 
 
-def grant_app(office: GrantOffice) -> Any:
-    """Return the ASGI application of an office."""
+def grant_app(office: GrantOffice, *, throttle: Throttle | None = None) -> Any:
+    """Return the ASGI application of an office; `throttle` bounds each address."""
+    bucket = throttle or Throttle()
     try:
         from starlette.applications import Starlette
         from starlette.concurrency import run_in_threadpool
@@ -45,11 +55,13 @@ def grant_app(office: GrantOffice) -> Any:
     ) -> Callable[[Any], Awaitable[Any]]:
         async def answer(request: Any) -> Any:
             try:
+                _count(bucket, request, office.clock)
                 return await handler(request)
             except ContinuonError as error:
                 missing = error.code.endswith("-404")
                 status = 404 if missing else _STATUS.get(error.family, 500)
-                return JSONResponse(error.as_dict(), status_code=status)
+                later = {"Retry-After": "60"} if status == 429 else None
+                return JSONResponse(error.as_dict(), status_code=status, headers=later)
 
         return answer
 
@@ -104,17 +116,39 @@ def grant_app(office: GrantOffice) -> Any:
     )
 
 
+def _count(bucket: Throttle, request: Any, clock: Clock) -> None:
+    who = network_of(request.client.host if request.client else "")
+    wait_s = bucket.take(who, clock.monotonic_ns())
+    if wait_s > 0:
+        raise BudgetError(
+            "E-OTA-OFFICE-012",
+            "this address asks too often",
+            hint=f"try again in {wait_s:.0f} s",
+            exit_code=1,
+        )
+
+
 async def _body(request: Any) -> bytes:
-    parts: list[bytes] = []
-    async for part in request.stream():
-        parts.append(part)
-        if sum(map(len, parts)) > MAX_REQUEST_BYTES:
-            raise UsageError(
-                "E-OTA-OFFICE-009",
-                "the request is too large",
-                allowed=f"{MAX_REQUEST_BYTES} bytes",
-            )
-    return b"".join(parts)
+    import anyio
+
+    data = bytearray()
+    try:
+        with anyio.fail_after(BODY_TIMEOUT_S):
+            async for part in request.stream():
+                data += part
+                if len(data) > MAX_REQUEST_BYTES:
+                    raise UsageError(
+                        "E-OTA-OFFICE-009",
+                        "the request is too large",
+                        allowed=f"{MAX_REQUEST_BYTES} bytes",
+                    )
+    except TimeoutError as error:
+        raise UsageError(
+            "E-OTA-OFFICE-009",
+            "the request takes too long to arrive",
+            allowed=f"{BODY_TIMEOUT_S:g} s",
+        ) from error
+    return bytes(data)
 
 
 def _text(data: bytes, name: str) -> str:

@@ -161,10 +161,16 @@ def _start_of(status: int, headers: Mapping[str, str], offset: int, url: str) ->
 
 
 def _chunks(response: object, url: str) -> Iterator[bytes]:
+    """Yield what has arrived, as it arrives.
+
+    `stream` and `read` wait until a whole chunk is there, which a server that drips
+    one byte every half minute can drag out for months, unseen by any bound on the pace.
+    """
     import urllib3
 
     try:
-        yield from response.stream(CHUNK_BYTES)  # type: ignore[attr-defined]
+        while chunk := response.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+            yield chunk
     except urllib3.exceptions.HTTPError as error:
         raise unreachable(url, str(error)) from error
 

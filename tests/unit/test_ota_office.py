@@ -9,9 +9,9 @@ import pytest
 
 from continuon.bundle import generate_key
 from continuon.clock import ManualClock
-from continuon.errors import ContractError, TrustError, UsageError
+from continuon.errors import BudgetError, ContractError, TrustError, UsageError
 from continuon.ota.grant import Ask, open_grant
-from continuon.ota.office import MAX_CLAIM_TRIES, GrantOffice
+from continuon.ota.office import MAX_CLAIM_TRIES, MAX_OWNER_GUESSES, GrantOffice
 from continuon.ota.record import Failure, Record
 from continuon.ota.requests import (
     GrantRequest,
@@ -25,6 +25,7 @@ from continuon.ota.requests import (
 from continuon.ota.robot_files import RobotFiles
 from continuon.ota.rollout import Rollout, in_rollout, should_halt
 from continuon.ota.service import grant_app
+from continuon.ota.throttle import Throttle, network_of
 
 NOW_S = 1_790_000_000
 DAY_S = 86_400
@@ -100,6 +101,20 @@ def test_a_claim_code_works_once_and_cannot_be_guessed(office):
     with pytest.raises(TrustError, match="OFFICE-001"):
         office.register("robot-7", ROBOT.public, "AGAIN222")
     assert len(new_claim_code()) == 8
+
+
+def test_an_owner_cannot_work_through_a_fleet_of_codes(office):
+    for number in range(MAX_OWNER_GUESSES):
+        office.register(f"r{number}", generate_key().public, "ABCD2345")
+        with pytest.raises(TrustError, match="OFFICE-002"):
+            office.claim(f"r{number}", "WRONG", "eve")
+    with pytest.raises(BudgetError, match="OFFICE-011"):
+        office.claim("robot-7", "ABCDEFGH", "eve")
+    assert office.claim("robot-7", "ABCDEFGH", "ada") == 1
+    office.clock.advance_ns(3600 * 10**9)
+    assert office.claim("r1", "ABCD2345", "eve") == 1
+    with pytest.raises(UsageError, match="OFFICE-404"):
+        office.claim("none", "ABCD2345", "eve")
 
 
 def test_only_the_robot_itself_can_ask(owned):
@@ -214,6 +229,111 @@ def test_the_companion_apps_way_from_claim_to_grant(office, web):
             web.post("/v1/robots/robot-7/claim", content=body, headers=ada).status_code
             == 400
         )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_address_that_asks_too_often_waits(office):
+    testclient = pytest.importorskip("starlette.testclient")
+    app = grant_app(office, throttle=Throttle(burst=3, per_minute=60))
+    web = testclient.TestClient(app)
+    codes = [web.get(f"/v1/rollouts/{BUNDLE}").status_code for _ in range(4)]
+    assert codes == [404, 404, 404, 429]
+    refused = web.post("/v1/robots", content=b"")
+    assert refused.json()["code"] == "E-OTA-OFFICE-012"
+    assert refused.headers["retry-after"] == "60"
+    office.clock.advance_ns(10**9)
+    assert web.get(f"/v1/rollouts/{BUNDLE}").status_code == 404
+
+
+def test_a_throttle_forgets_the_oldest_and_counts_a_network_as_one():
+    throttle = Throttle(burst=1, per_minute=60, most=2)
+    assert [throttle.take(who, 0) for who in "aab"] == [0.0, 1.0, 0.0]
+    assert throttle.take("b", 500_000_000) == 0.5
+    assert throttle.take("c", 500_000_000) == 0.0
+    assert throttle.take("a", 500_000_000) == 0.0, "a was forgotten"
+    assert throttle.take("c", 0) > 0, "a clock that steps back gives nothing"
+    assert (
+        network_of("2001:db8::1") == network_of("2001:db8::ffff:1") != network_of("::1")
+    )
+    assert network_of("10.0.0.1") == "10.0.0.1" != network_of("testclient")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--host", "0.0.0.0"], "OFFICE-002"),
+        (["--tls-cert", "c.pem"], "OFFICE-001"),
+        (["--host", "0.0.0.0", "--forwarded-allow", "*"], "OFFICE-003"),
+    ],
+)
+def test_the_office_never_shows_tokens_to_a_network(words, code, capsys):
+    from continuon.cli.program import run
+
+    assert run(["ota", "serve", *words]) == 2
+    assert f"E-CLI-{code}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_office_answers_with_tls(tmp_path):
+    pytest.importorskip("uvicorn")
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    from continuon.bundle import new_key
+
+    new_key(tmp_path / "keys" / "grant.pem")
+    cert, secret = tls_pair(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = [sys.executable, "-c", "from continuon.cli import main; main()"]
+    words = ["ota", "serve", "--port", str(port), "--home", str(tmp_path)]
+    tls = ["--tls-cert", str(cert), "--tls-key", str(secret)]
+    server = subprocess.Popen([*program, *words, *tls], stderr=subprocess.PIPE)
+    try:
+        for _ in range(1000):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None, server.stderr.read()
+            threading.Event().wait(0.02)
+        context = ssl.create_default_context(cafile=str(cert))
+        url = f"https://localhost:{port}/v1/rollouts/{BUNDLE}"
+        with pytest.raises(urllib.error.HTTPError) as answer:
+            urllib.request.urlopen(url, context=context, timeout=10)
+        assert answer.value.code == 404
+        assert "server" not in answer.value.headers
+        answer.value.close()
+    finally:
+        server.terminate()
+        server.communicate(timeout=10)
+
+
+def tls_pair(folder):
+    """Write a certificate for localhost that signs itself, and its key."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    day = timedelta(days=1)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    made = made.public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(now - day).not_valid_after(now + day)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    certificate = made.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    plain = serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "tls.pem").write_bytes(secret)
+    return folder / "cert.pem", folder / "tls.pem"
 
 
 @pytest.mark.req("R-OTA-19")

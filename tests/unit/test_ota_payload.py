@@ -1,5 +1,7 @@
 import contextlib
 import hashlib
+import socket
+import threading
 
 import pytest
 
@@ -48,6 +50,44 @@ def test_a_broken_download_continues_where_it_stopped(tmp_path):
     assert (got.resumed_bytes, got.fetched_bytes) == (5500, len(DATA) - 5500)
     assert target.read_bytes() == DATA
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-OTA-12")
+def test_a_web_server_that_drips_is_seen_before_a_whole_chunk_has_come(tmp_path):
+    pytest.importorskip("urllib3")
+    done = threading.Event()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+    def drip(server):
+        peer, _ = server.accept()
+        with peer, contextlib.suppress(OSError):
+            peer.recv(1 << 16)
+            peer.sendall(head)
+            while not done.wait(0.01):
+                peer.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        limits = FetchLimits(min_bytes_per_s=512.0, window_s=0.2)
+        try:
+            with pytest.raises(BudgetError, match="FETCH-003"):
+                fetch_payload(
+                    open_source(url), DIGEST, 10**6, tmp_path / "file", limits=limits
+                )
+        finally:
+            done.set()
+            thread.join()
+
+
+@pytest.mark.req("R-OTA-12")
+def test_a_part_that_is_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "file.part").symlink_to(tmp_path / "elsewhere")
+    fetch_payload(Scripted(), DIGEST, len(DATA), tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.req("R-OTA-12")

@@ -570,3 +570,22 @@ def test_a_switch_that_a_power_cut_takes_back_still_leads_to_whole_metadata(tmp_
     write("version 3")
     assert (tmp_path / ".current").readlink() == kept
     assert len(list(tmp_path.glob(".gen-*"))) <= 2
+
+
+@pytest.mark.req("R-OTA-10")
+def test_a_copy_that_lost_its_root_is_never_committed(tmp_path):
+    """A full disk can end python-tuf between taking the root away and replacing it."""
+    directory = MetadataDirectory(tmp_path)
+    with directory.working_copy() as copy:
+        (copy / "root.json").write_text("second root")
+
+    def half_done():
+        with directory.working_copy() as copy:
+            (copy / "root.json").unlink()
+            (copy / "timestamp.json").write_text("newer")
+            raise OSError(28, "full")
+
+    with pytest.raises(OSError, match="full"):
+        half_done()
+    assert (tmp_path / "root.json").read_text() == "second root"
+    assert directory.names() == ("root.json",)
