@@ -2,31 +2,30 @@
 
     python -m continuon._specs.learn.bench [--short]
 
-Three tables: one control step of the `pi5` preset by backend, over the time that
-reading its parameters and moving its state must take on this machine; one training step
-over that of a GRU of equal size; and the tasks of `tasks.py`, parity and recall, beside
-a GRU and attention. CPU time of one thread, the least of several runs.
+Two tables: one control step of the `pi5` preset by backend, over the time that reading
+its parameters and moving its state must take on this machine; and one training update
+of HOPE and of the peers of `peers.py`, by length. CPU time of one thread, the least of
+several runs. (What they learn: `tasks.py`, `drift.py`.)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from continuon import hope
-from continuon._specs.learn import tasks
+from continuon._specs.learn.peers import Peer, hope_peer, peers, scalars
 from continuon.edge import load_policy
 from continuon.export import compile_checkpoint
 
@@ -37,12 +36,13 @@ def main() -> None:
     """Run the tables and print them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
-    short = parser.parse_args().short
+    parser.add_argument("--no-step", action="store_true")
+    asked = parser.parse_args()
+    short = asked.short
     tables = {
         "short": short,
-        "step": step_table(ticks=100 if short else 400),
-        "training": training_table((64,) if short else (64, 256)),
-        "tasks": tasks.table(seeds=1 if short else 3, steps=300 if short else 600),
+        "step": None if asked.no_step else step_table(ticks=100 if short else 400),
+        "training": training_table((64,) if short else (64, 256, 1024), layers=2),
     }
     print(json.dumps(tables, indent=1))
 
@@ -100,123 +100,53 @@ def step_table(*, ticks: int) -> dict[str, Any]:
     return rows
 
 
-def gru(seed: int, inputs: int, width: int, outputs: int) -> dict[str, Any]:
-    """Return parameters of a one-layer GRU (Cho et al., 2014) with linear ends."""
-    rng = np.random.default_rng(seed)
+def training_table(
+    lengths: tuple[int, ...], *, layers: int, ticks_a_batch: int = 4096
+) -> dict[str, Any]:
+    """Return tokens a second of one update of each peer, CPU time of one thread.
 
-    def dense(rows: int, columns: int) -> Any:
-        values = rng.standard_normal((rows, columns)) / math.sqrt(rows)
-        return jnp.asarray(values, jnp.float32)
-
-    return {
-        "in": dense(inputs, width),
-        "x": dense(width, 3 * width),
-        "h": dense(width, 3 * width),
-        "out": dense(width, outputs),
-    }
-
-
-def run_gru(params: Any, x: Any) -> Any:
-    """Return [B, T, outputs] for [B, T, inputs], from a zero state."""
-    given = (x @ params["in"]) @ params["x"]
-
-    def tick(state: Any, now: Any) -> Any:
-        reset, update, new = jnp.split(now, 3, -1)
-        own_reset, own_update, own_new = jnp.split(state @ params["h"], 3, -1)
-        keep = jax.nn.sigmoid(update + own_update)
-        fresh = jnp.tanh(new + jax.nn.sigmoid(reset + own_reset) * own_new)
-        state = keep * state + (1.0 - keep) * fresh
-        return state, state
-
-    start = jnp.zeros((x.shape[0], params["h"].shape[0]))
-    states = jax.lax.scan(tick, start, jnp.moveaxis(given, 1, 0))[1]
-    return jnp.moveaxis(states, 0, 1) @ params["out"]
+    Every length gets batches of as many tokens, so a cost that is linear in T shows as
+    a rate that does not fall with T.
+    """
+    made = peers(8, 2, layers=layers, online=True)
+    made["hope_no_slow_writes"] = hope_peer(8, 2, layers=layers)
+    rows: dict[str, Any] = {"ticks_a_batch": ticks_a_batch}
+    for name, peer in made.items():
+        params = peer.init(0)
+        row: dict[str, Any] = {"parameters": scalars(params)}
+        for ticks in lengths:
+            rng = np.random.default_rng(ticks)
+            shape = (ticks_a_batch // ticks, ticks)
+            x = jnp.asarray(rng.standard_normal((*shape, 8)), jnp.float32)
+            y = jnp.asarray(rng.uniform(-1, 1, (*shape, 2)), jnp.float32)
+            begun = time.process_time()
+            update = updater(peer, params)
+            update(x, y)
+            row[f"T{ticks}_compile_s"] = round(time.process_time() - begun, 1)
+            seconds = least_s(lambda u=update, x=x, y=y: u(x, y), 4)
+            row[f"T{ticks}_tokens_per_s"] = round(ticks_a_batch / seconds)
+        rows[name] = row
+        print(json.dumps({name: row}), file=sys.stderr, flush=True)
+    return rows
 
 
-def blind(layers: int = 1) -> hope.HopeConfig:
-    """Return a small HOPE that is fed one number a tick."""
-    return hope.preset(
-        "seed",
-        image_height=0,
-        image_width=0,
-        proprio=("x",),
-        action=("y",),
-        layers=layers,
-    )
-
-
-def run_hope(config: hope.HopeConfig) -> Callable[[Any, Any], Any]:
-    """Return a function like `run_gru`; the output is the head's action."""
-
-    def run(params: Any, x: Any) -> Any:
-        state = hope.init_state(config, x.shape[0])
-        return hope.sequence(params, config, state, {"proprio": x}, remat=False)[
-            1
-        ].action
-
-    return run
-
-
-def fit(
-    run: Any, params: Any, *, steps: int, make: Any, rate: float
-) -> tuple[Any, Any]:
-    """Minimise the squared error by Adam; return the parameters and one more step."""
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+def updater(peer: Peer, params: Any) -> Callable[[Any, Any], None]:
+    """Return one Adam update of the squared error, compiled, that waits for its end."""
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
+    state = optimiser.init(params)
 
     @jax.jit
     def update(params: Any, state: Any, x: Any, y: Any) -> Any:
         def loss_of(candidate: Any) -> Any:
-            return jnp.mean(jnp.square(run(candidate, x) - y))
+            return jnp.mean(jnp.square(peer.run(candidate, x) - y))
 
-        loss, slope = jax.value_and_grad(loss_of)(params)
-        change, state = optimiser.update(slope, state, params)
-        return optax.apply_updates(params, change), state, loss
+        change, state = optimiser.update(jax.grad(loss_of)(params), state, params)
+        return optax.apply_updates(params, change), state
 
-    state = optimiser.init(params)
-    for step in range(steps):
-        params, state, _ = update(params, state, *make(step))
+    def once(x: Any, y: Any) -> None:
+        jax.block_until_ready(update(params, state, x, y))
 
-    def once() -> None:
-        jax.block_until_ready(update(params, state, *make(0)))
-
-    return params, once
-
-
-def bits(ticks: int, seed: int) -> Callable[[int], Any]:
-    """Return batches of random signs and their running product: parity."""
-
-    def make(step: int) -> Any:
-        rng = np.random.default_rng([seed, step, ticks])
-        x = rng.choice(np.float32([-1.0, 1.0]), (16, ticks, 1))
-        return x, np.cumprod(x, 1)
-
-    return make
-
-
-def models(seed: int) -> dict[str, tuple[Any, Any]]:
-    """Return HOPE and a GRU of as many parameters."""
-    config = attrs.evolve(blind(), online=False)
-    params = hope.init(seed, config)
-    count = hope.count_parameters(params)
-    width = round((-2 + math.sqrt(4 + 24 * count)) / 12)
-    return {
-        "hope": (run_hope(config), params),
-        "gru": (run_gru, gru(seed, 1, width, 1)),
-    }
-
-
-def training_table(lengths: tuple[int, ...]) -> dict[str, Any]:
-    """Time one update of HOPE over one of the GRU, and say how many parameters."""
-    rows = {}
-    for ticks in lengths:
-        times = {}
-        for name, (run, params) in models(0).items():
-            _, once = fit(run, params, steps=2, make=bits(ticks, 0), rate=1e-3)
-            times[name] = 1e3 * least_s(once, 5)
-            leaves = {k: v for k, v in params.items() if k != "frozen"}
-            times[f"{name}_parameters"] = sum(v.size for v in jax.tree.leaves(leaves))
-        rows[f"T{ticks}"] = {**times, "hope_over_gru": times["hope"] / times["gru"]}
-    return rows
+    return once
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""The small tasks ask what they say, and the peers are of one size."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from continuon._specs.learn import tasks
+from continuon._specs.learn.peers import peers, scalars
+
+
+def tokens_of(task, ticks=tasks.TICKS):
+    x, answers, asked = tasks.batch(task, 3, 0, ticks)
+    assert x.shape == (tasks.BATCH, ticks, tasks.ALPHABET)
+    assert answers.max() < tasks.KEYS
+    return x.argmax(-1), answers, asked
+
+
+@pytest.mark.parametrize(("task", "modulus"), [("parity", 2), ("modular", 5)])
+def test_a_state_is_told_at_every_tick_from_all_digits_so_far(task, modulus):
+    tokens, answers, asked = tokens_of(task)
+    state = 0
+    for tick in range(tasks.TICKS):
+        state = (state + tokens[0, tick]) % modulus
+        assert answers[0, tick] == state
+    assert asked.all()
+
+
+def test_each_key_that_is_asked_for_was_told_with_its_answer():
+    tokens, answers, asked = tokens_of("mqar")
+    told = 2 * tasks.PAIRS
+    for row in range(tasks.BATCH):
+        pairs = dict(tokens[row, :told].reshape(-1, 2))
+        places = np.flatnonzero(asked[row])
+        assert len(places) == tasks.PAIRS
+        assert places.min() >= told
+        for place in places:
+            key = tokens[row, place]
+            assert pairs[key] == tasks.KEYS + answers[row, place]
+
+
+def test_a_distant_value_is_asked_for_past_others_that_do_not_count():
+    tokens, answers, asked = tokens_of("distant", 128)
+    assert (asked.sum(1) == tasks.ASKING).all()
+    assert (tokens[asked > 0] == tasks.BLANK).all()
+    assert (answers[:, -1] == tokens[:, 0] - tasks.KEYS).all()
+    assert (answers[:, -1:] != tokens[:, 1:120] - tasks.KEYS).any()
+
+
+def test_peers_have_as_many_parameters_as_hope_to_a_twentieth():
+    made = peers(tasks.ALPHABET, tasks.KEYS)
+    counts = {
+        name: scalars(jax.eval_shape(lambda peer=peer: peer.init(0)))
+        for name, peer in made.items()
+        if name != "hope"
+    }
+    ours = scalars(made["hope"].init(0))
+    assert all(abs(count / ours - 1) < 0.05 for count in counts.values()), counts
