@@ -74,7 +74,7 @@ def distant(rng: Any, ticks: int) -> Rows:
     """Return one value that counts, many that do not, and the question."""
     told = rng.integers(0, KEYS, (BATCH, 1))
     tokens = KEYS + rng.integers(0, KEYS, (BATCH, ticks))
-    tokens[:, 0] = told[:, 0]
+    tokens[:, 0] = KEYS + told[:, 0]
     tokens[:, -ASKING:] = BLANK
     asked = np.zeros(tokens.shape)
     asked[:, -ASKING:] = 1.0
