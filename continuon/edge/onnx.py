@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from continuon.edge.spec import STATE_PREFIX, PolicySpec, check_names
+from continuon.edge.signature import check_names
+from continuon.edge.spec import STATE_PREFIX, PolicySpec
 from continuon.errors import DataError, MissingPackageError
 
 __all__ = ["OnnxEngine"]

@@ -122,12 +122,13 @@ def load_policy(directory: Path, *, backend: Backend = "litert") -> Policy:
             allowed=", ".join(get_args(Backend)),
         )
     spec = read_spec(directory)
-    path = spec.artifact(directory, backend)
+    path, entry = spec.artifact(directory, backend), spec.entry(backend)
     engine: Engine
     if backend.startswith("litert"):
         from continuon.edge.litert import LiteRtEngine
 
-        engine = LiteRtEngine(path, spec)
+        assert entry is not None
+        engine = LiteRtEngine(path, spec, entry)
     elif backend == "onnxruntime":
         from continuon.edge.onnx import OnnxEngine
 

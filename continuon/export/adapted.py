@@ -45,6 +45,7 @@ from continuon.errors import (
 )
 from continuon.export.compile import TOLERANCE
 from continuon.export.files import file_sha256
+from continuon.export.lean_lowering import lower_lean
 from continuon.export.litert import to_litert
 from continuon.export.lowering import lower, rollout
 from continuon.export.records import golden_record, spec_record, to_json
@@ -180,9 +181,9 @@ def _write(
         )
     plain = jax.tree.map(np.asarray, merge_adapter(base.params, adapter))
     merged = attrs.evolve(base, params=plain)
-    lowered, missing = lower(merged), {}
+    lowered, lean, missing = lower(merged), lower_lean(merged), {}
     try:
-        replace_file(folder / LITERT, to_litert(lowered))
+        replace_file(folder / LITERT, to_litert(lean.step, lean.fold))
     except MissingPackageError as error:
         missing["litert"] = str(error.what)
     metadata = {"derived_from": base.sha256}
@@ -200,6 +201,7 @@ def _write(
         variants=made,
         name=spec.name,
         control_rate_hz=spec.control_rate_hz,
+        fold_every=lean.every,
     )
     replace_file(folder / SPEC_FILE, to_json(facts))
     return activity, missing

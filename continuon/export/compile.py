@@ -12,6 +12,7 @@ import numpy as np
 
 from continuon.durable import replace_file
 from continuon.export.files import file_sha256
+from continuon.export.lean_lowering import lower_lean
 from continuon.export.litert import to_litert
 from continuon.export.lowering import Lowered, check_exportable, lower, rollout
 from continuon.export.observations import golden_inputs
@@ -117,7 +118,8 @@ def compile_checkpoint(
     origin = "synthetic" if golden_observations is None else golden_origin
     lowered = lower(loaded)
     outputs = rollout(lowered, inputs)
-    litert, stablehlo = to_litert(lowered), to_stablehlo(lowered)
+    lean = lower_lean(loaded)
+    litert, stablehlo = to_litert(lean.step, lean.fold), to_stablehlo(lowered)
     extras = _extras(loaded, lowered, litert, wanted)
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "spec.json").unlink(missing_ok=True)
@@ -147,6 +149,7 @@ def compile_checkpoint(
         variants=made,
         name=name,
         control_rate_hz=control_rate_hz,
+        fold_every=lean.every,
     )
     replace_file(output_dir / "spec.json", to_json(spec))
     runnable = [v.backend for v in made if v.tolerance and v.backend != "stablehlo"]

@@ -16,7 +16,7 @@ from continuon.hope.config import HopeConfig
 from continuon.hope.model import step
 from continuon.hope.state import init_state
 
-__all__ = ["Lowered", "check_exportable", "lower", "rollout"]
+__all__ = ["Lowered", "check_exportable", "lower", "rollout", "senses"]
 
 STATE_PREFIX = "state/"
 Array = np.ndarray[Any, Any]
@@ -67,29 +67,35 @@ def check_exportable(config: HopeConfig) -> None:
         )
 
 
+def senses(config: HopeConfig) -> dict[str, Array]:
+    """Return zeros of what a robot feeds at each tick, batch 1, by name."""
+    zeros: dict[str, Array] = {}
+    if config.has_image:
+        zeros["image"] = np.zeros((1, *config.image_shape), np.uint8)
+    if config.proprio:
+        zeros["proprio"] = np.zeros((1, len(config.proprio)), np.float32)
+    if config.use_previous_action:
+        zeros["previous_action"] = np.zeros((1, len(config.action)), np.float32)
+    return zeros
+
+
 def lower(checkpoint: Checkpoint) -> Lowered:
     """Return the step of a checkpoint; see `check_exportable` for what is refused."""
     config = checkpoint.config
     check_exportable(config)
     params = jax.tree.map(jnp.asarray, checkpoint.params)
-    senses: dict[str, Array] = {}
-    if config.has_image:
-        senses["image"] = np.zeros((1, *config.image_shape), np.uint8)
-    if config.proprio:
-        senses["proprio"] = np.zeros((1, len(config.proprio)), np.float32)
-    if config.use_previous_action:
-        senses["previous_action"] = np.zeros((1, len(config.action)), np.float32)
+    sensed = senses(config)
     state = flatten(init_state(config, 1))
 
     def function(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        obs = dict(zip(senses, arrays, strict=False))
-        before = unflatten(dict(zip(state, arrays[len(senses) :], strict=True)))
+        obs = dict(zip(sensed, arrays, strict=False))
+        before = unflatten(dict(zip(state, arrays[len(sensed) :], strict=True)))
         after, output = step(params, config, before, obs)
         flat = _flat(after)
         return (output.action, output.surprise, *(flat[name] for name in state))
 
     named = {STATE_PREFIX + name: value for name, value in state.items()}
-    return Lowered(function, senses | named, ("action", "surprise", *named))
+    return Lowered(function, sensed | named, ("action", "surprise", *named))
 
 
 def rollout(lowered: Lowered, observations: dict[str, Array]) -> dict[str, Array]:

@@ -53,8 +53,12 @@ def spec_record(
     variants: Sequence[Variant],
     name: str,
     control_rate_hz: float,
+    fold_every: int,
 ) -> dict[str, Any]:
-    """Return spec.json for the files that already stand in `directory`."""
+    """Return spec.json for the files that already stand in `directory`.
+
+    `fold_every` is the lean step's: see `continuon.export.lean_lowering.Lean`.
+    """
     config = loaded.config
     return {
         "version": VERSION,
@@ -84,6 +88,7 @@ def spec_record(
                 # a runtime on another machine may round otherwise: the golden file's
                 # own, wider tolerance serves there for float32
                 "tolerance": None if made.precision == "fp32" else made.tolerance,
+                "fold_every": fold_every if made.path.endswith(".tflite") else 0,
             }
             for made in variants
         ],
