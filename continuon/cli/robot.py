@@ -25,6 +25,7 @@ def serve(
     pairing: bool = False,
     policy: Path | None = None,
     seed: int = 0,
+    microphone: str | None = None,
     learner: bool = False,
     learner_without: tuple[str, ...] = (),
 ) -> Result:
@@ -50,6 +51,9 @@ def serve(
         What `continuon compile` wrote, unverified; default the active slot's bundle.
     seed
         Of the simulated world.
+    microphone
+        Record its sound with every episode, which people nearby should know: ALSA's
+        name, `default` or `plughw:1`. Without it no sound is recorded.
     learner
         Learn adapters while the robot is idle; so does
         CONTINUON_ENABLE_BACKGROUND_TRAINER=1.
@@ -73,6 +77,7 @@ def serve(
         artifact_dir=policy,
         seed=seed,
         port=port,
+        microphone=microphone,
         learner=LearnerSettings(without=learner_without) if wanted else None,
     )
     code = run_service(settings)

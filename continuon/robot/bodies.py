@@ -30,11 +30,13 @@ class Body:
         word: what a person called it.
         rig: builds its rig in any process; only the guard may touch the servos.
         close: ends what was started for it.
+        microphone: ALSA's name of the one whose sound goes with its episodes.
     """
 
     word: str
     rig: Factory
     close: Callable[[], object]
+    microphone: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -43,9 +45,12 @@ class Body:
         self.close()
 
 
-def open_body(rig: str | Factory, *, seed: int = 0) -> Body:
+def open_body(
+    rig: str | Factory, *, seed: int = 0, microphone: str | None = None
+) -> Body:
     """Return the body that a word or a factory stands for.
 
+    `microphone` names one beside it: a person asks for it, no rig has one of itself.
     "sim" starts a simulated world in a process of its own; it ends with `close` or with
     this process.
 
@@ -53,13 +58,18 @@ def open_body(rig: str | Factory, *, seed: int = 0) -> Body:
         UsageError: E-ROBOT-BODY-001, no such word.
     """
     if isinstance(rig, Factory):
-        return Body(word=rig.target, rig=rig, close=_nothing)
+        return Body(word=rig.target, rig=rig, close=_nothing, microphone=microphone)
     if rig == "pi":
-        return Body(word=rig, rig=Factory(target=_PI), close=_nothing)
+        return Body(
+            word=rig,
+            rig=Factory(target=_PI),
+            close=_nothing,
+            microphone=microphone,
+        )
     if rig == "sim":
         world = Factory(target=_START_SIM, kwargs={"seed": seed}).build()
         attach = Factory(target=_ATTACH_SIM, kwargs={"handle": world.path})
-        return Body(word=rig, rig=attach, close=world.close)
+        return Body(word=rig, rig=attach, close=world.close, microphone=microphone)
     raise UsageError(
         "E-ROBOT-BODY-001",
         "there is no such rig",

@@ -63,6 +63,7 @@ class ServiceSettings:
         artifact_dir, backend: a policy at hand, unverified, to begin with; None begins
             with the active slot of the home, or without a policy where there is none.
         seed: of the simulated world.
+        microphone: ALSA's name of the one whose sound goes with episodes, if any.
         learner: how adapters are learnt while the robot is idle; None learns nothing.
     """
 
@@ -77,6 +78,7 @@ class ServiceSettings:
     seed: int = 0
     state_names: tuple[str, ...] = ("speed_mps",)
     fifo_priority: int = 50
+    microphone: str | None = None
     learner: LearnerSettings | None = None
 
 
@@ -145,7 +147,12 @@ def _body_and_server(settings: ServiceSettings) -> Iterator[tuple[Body, Any, Any
     Importing them takes most of a second, and so does a simulated world: both at once.
     """
     with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(open_body, settings.rig, seed=settings.seed)
+        opening = pool.submit(
+            open_body,
+            settings.rig,
+            seed=settings.seed,
+            microphone=settings.microphone,
+        )
         try:
             import uvicorn
 

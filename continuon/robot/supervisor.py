@@ -111,8 +111,9 @@ class Supervisor:
             raise
         self._started_ns = self.clock.monotonic_ns()
         self.viewfinder = Viewfinder(self.control.feed_path)
+        path, ear = self.control.feed_path, self._body.microphone
         self._recordings = Recordings(
-            self.home, self.control.feed_path, robot_id=self._name, clock=self.clock
+            self.home, path, robot_id=self._name, clock=self.clock, microphone=ear
         )
         self._learner.recall()
         self.keeper.boot()

@@ -194,3 +194,5 @@ def test_only_known_words_name_a_body():
     with pytest.raises(UsageError, match="E-ROBOT-BODY-001"):
         open_body("tank")
     assert isinstance(open_body("pi"), Body)
+    assert open_body("pi").microphone is None
+    assert open_body("pi", microphone="plughw:1").microphone == "plughw:1"
