@@ -17,7 +17,7 @@ nox.options.reuse_venv = "yes"
 EDGE = ("pi", "ota", "data")
 TRAIN = ("train",)
 EXPORT = ("pi", "ota", "train", "export", "onnx")
-FOREIGN = ("lerobot", "ros", "viz", "arrayrecord")
+FOREIGN = ("depth", "lerobot", "ros", "viz", "arrayrecord")
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 

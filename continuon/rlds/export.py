@@ -24,7 +24,6 @@ from continuon.rlds.episode import (
     DEPTH,
     RGB,
     STATE,
-    Codec,
     EpisodeMetadata,
 )
 from continuon.rlds.export_manifest import MANIFEST, Packed, Signer, write_manifest
@@ -38,7 +37,7 @@ from continuon.rlds.recording import Recording, Stream, open_recording
 from continuon.rlds.redact import FindBoxes, Redactor
 from continuon.rlds.rewrite import write_recording
 from continuon.rlds.sample_queue import Payload, Sample
-from continuon.rlds.scrub import bare_jpeg, bare_png
+from continuon.rlds.scrub import bare_picture
 from continuon.rlds.sharing_level import LEAVES, SharingLevel, check_may_leave
 from continuon.rlds.steps import nearest, recordings_in
 from continuon.rlds.tfds_write import Skipped
@@ -331,8 +330,7 @@ class _Copy:
         changed = self._pictures.get((name, row))
         if changed is not None:
             return changed
-        is_jpeg = stream.spec.codec is Codec.JPEG
-        return (bare_jpeg if is_jpeg else bare_png)(stream.blob(row))
+        return bare_picture(stream.blob(row), stream.spec.codec)
 
     def _redact(self, redactor: Redactor) -> None:
         """Make every picture anew in which something was found."""

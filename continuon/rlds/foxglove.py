@@ -54,6 +54,7 @@ _FORMATS = {
     Codec.JPEG: b"jpeg",
     Codec.PNG: b"png",
     Codec.PNG16: b"png",
+    Codec.DEPTH_LZ4: b"continuon/depth-lz4",
     Codec.BLOB: b"blob",
 }
 

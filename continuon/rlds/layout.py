@@ -109,7 +109,7 @@ def _schema(spec: StreamSpec) -> tuple[str, str, bytes]:
             return AUDIO_SCHEMA_NAME, "protobuf", audio_descriptor_set()
         case Codec.BLOB:
             return foxglove.BLOB_SCHEMA_NAME, "protobuf", foxglove.blob_descriptor_set()
-        case Codec.JPEG | Codec.PNG | Codec.PNG16:
+        case Codec.JPEG | Codec.PNG | Codec.PNG16 | Codec.DEPTH_LZ4:
             descriptor = foxglove.image_descriptor_set()
             return foxglove.IMAGE_SCHEMA_NAME, "protobuf", descriptor
 

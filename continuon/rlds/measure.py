@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError
+from continuon.rlds.depth_codecs import depth_size
+from continuon.rlds.depth_lz4 import check_depth_lz4
 from continuon.rlds.episode import ACTION, DEPTH, RGB, STATE, Codec
 from continuon.rlds.images import jpeg_size, png_size
 from continuon.rlds.png8 import COLOUR_KINDS
@@ -63,30 +65,43 @@ def image_problems(stream: Stream) -> Iterator[tuple[str, int, str]]:
 
     Headers, sizes and end markers are read; pixels are not decoded.
     """
-    is_jpeg = stream.spec.codec is Codec.JPEG
-    end = b"\xff\xd9" if is_jpeg else b"IEND\xae\x42\x60\x82"
-    pixels = COLOUR_KINDS if stream.spec.codec is Codec.PNG else DEPTH_KINDS
+    codec = stream.spec.codec
     wanted = (stream.spec.width, stream.spec.height)
     for row, view in enumerate(stream.blobs.views()):
         if not len(view):
             yield "IMAGE-001", row, "0 bytes"
             continue
         try:
-            size = _size(view, is_jpeg=is_jpeg)
+            size, problem = _size(view, codec), _problem(view, codec)
         except DataError as error:
             yield "IMAGE-002", row, error.what
             continue
-        if not bytes(view[-len(end) - 8 :]).rstrip(b"\x00").endswith(end):
-            yield "IMAGE-002", row, "no end marker"
-        elif not is_jpeg and png_header(bytes(view[:64])).pixel not in pixels:
-            yield "IMAGE-002", row, f"a PNG of another kind than {stream.spec.codec}"
+        if problem is not None:
+            yield "IMAGE-002", row, problem
         wanted = (wanted[0] or size[0], wanted[1] or size[1])
         if size != wanted:
             yield "IMAGE-003", row, f"{size} for {wanted}"
 
 
-def _size(view: memoryview, *, is_jpeg: bool) -> tuple[int, int]:
-    if not is_jpeg:
+def _problem(view: memoryview, codec: Codec) -> str | None:
+    """Return what a picture with a legal header lacks, None where it lacks nothing."""
+    if codec is Codec.DEPTH_LZ4:
+        check_depth_lz4(bytes(view))
+        return None
+    is_jpeg = codec is Codec.JPEG
+    end = b"\xff\xd9" if is_jpeg else b"IEND\xae\x42\x60\x82"
+    if not bytes(view[-len(end) - 8 :]).rstrip(b"\x00").endswith(end):
+        return "no end marker"
+    pixels = COLOUR_KINDS if codec is Codec.PNG else DEPTH_KINDS
+    if not is_jpeg and png_header(bytes(view[:64])).pixel not in pixels:
+        return f"a PNG of another kind than {codec}"
+    return None
+
+
+def _size(view: memoryview, codec: Codec) -> tuple[int, int]:
+    if codec is Codec.DEPTH_LZ4:
+        return depth_size(bytes(view[:64]))
+    if codec is not Codec.JPEG:
         return png_size(bytes(view[:64]))
     try:
         return jpeg_size(bytes(view[:2048]))
@@ -151,8 +166,7 @@ def _frame_size(stream: Stream | None) -> list[int] | None:
         return None
     if stream.spec.width and stream.spec.height:
         return [stream.spec.width, stream.spec.height]
-    is_jpeg = stream.spec.codec is Codec.JPEG
     try:
-        return list(_size(stream.blobs.view(0), is_jpeg=is_jpeg))
+        return list(_size(stream.blobs.view(0), stream.spec.codec))
     except DataError:
         return None

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from continuon.errors import DataError
 from continuon.rlds.canvas import GLYPH_HEIGHT, GLYPH_WIDTH, Canvas, Colour
-from continuon.rlds.images import decode_colour, decode_depth_png, policy_image
+from continuon.rlds.depth_codecs import decode_depth
+from continuon.rlds.images import decode_colour, policy_image
 from continuon.rlds.steps import UNKNOWN_NS, EpisodeSteps
 
 __all__ = ["contact_sheet", "overview_picture", "overview_text"]
@@ -61,7 +62,7 @@ def contact_sheet(
 
 def _depth_picture(blob: bytes, height: int, width: int) -> NDArray[np.uint8]:
     try:
-        counts = decode_depth_png(blob).astype(np.float64)
+        counts = decode_depth(blob).astype(np.float64)
     except DataError:
         return np.full((height, width, 3), (200, 0, 0), np.uint8)
     known = counts > 0

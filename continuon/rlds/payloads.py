@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import ContractError
+from continuon.rlds.depth_codecs import DEPTH_CODECS
 from continuon.rlds.episode import ACTION, Codec, StreamSpec
 from continuon.rlds.images import jpeg_size, png_size
 from continuon.rlds.sample_queue import Payload
@@ -22,11 +23,11 @@ def image_payload(
 
     Raises:
         ContractError: the image does not fit the stream.
-        DataError: the bytes are no JPEG or PNG.
+        DataError: the bytes are not of the stream's codec.
     """
     payload: Payload
     if isinstance(image, bytes):
-        size = jpeg_size(image) if spec.codec is Codec.JPEG else png_size(image)
+        size = _encoded_size(spec.codec, image)
         payload = image
     else:
         _check_pixels(spec, image)
@@ -103,8 +104,14 @@ def check_time(stream: str, capture_ns: int) -> None:
         )
 
 
+def _encoded_size(codec: Codec, image: bytes) -> tuple[int, int]:
+    if codec.is_depth:
+        return DEPTH_CODECS[codec].size(image)
+    return jpeg_size(image) if codec is Codec.JPEG else png_size(image)
+
+
 def _check_pixels(spec: StreamSpec, image: NDArray[np.generic]) -> None:
-    colour = spec.codec is not Codec.PNG16
+    colour = not spec.codec.is_depth
     dtype = np.dtype(np.uint8 if colour else np.uint16)
     channels = image.shape[2:] == (3,) if colour else image.ndim == 2
     if image.dtype != dtype or not channels or image.size == 0:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError
+from continuon.rlds.depth_codecs import decode_depth, depth_size
 from continuon.rlds.images import (
     colour_size,
     decode_colour_into,
     decode_colour_small,
-    decode_depth_png,
-    png_size,
 )
 from continuon.rlds.raw_depth import raw_counts
 from continuon.rlds.wire import Buffer
@@ -57,7 +56,7 @@ def decode_depths(
     *,
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.uint16]:
-    """Return depth PNGs of one size as uint16 [n, height, width, 1], in `out`.
+    """Return depth pictures of one size as uint16 [n, height, width, 1], in `out`.
 
     With `size` (height, width) each pixel is that of the source under its middle: a
     count that was measured, never a mean over an edge or a hole.
@@ -67,11 +66,11 @@ def decode_depths(
     """
     if not blobs:
         return np.empty((0, 0, 0, 1), np.uint16)
-    width, height = png_size(bytes(blobs[0][:64]))
+    width, height = depth_size(bytes(blobs[0][:64]))
     if out is None:
         out = np.empty((len(blobs), *(size or (height, width)), 1), np.uint16)
     for row, blob in enumerate(blobs):
-        depth = decode_depth_png(bytes(blob), native=False)
+        depth = decode_depth(bytes(blob))
         if depth.shape != (height, width):
             raise _two_sizes(depth.shape, (height, width))
         _put_depth(depth, out[row, :, :, 0], size)

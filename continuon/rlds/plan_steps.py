@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from continuon.rlds.action import Action
+from continuon.rlds.depth_codecs import depth_pngs
 from continuon.rlds.episode import (
     ACTION,
     DEPTH,
@@ -75,7 +76,7 @@ def plan_of(recording: Recording) -> tuple[PlanEpisode, tuple[str, ...]]:
     steps = tuple(_steps(recording, aligned, clock))
     pictures = {RGB: aligned.image}
     if aligned.depth is not None:
-        pictures[DEPTH] = aligned.depth
+        pictures[DEPTH] = depth_pngs(aligned.depth)
     episode = PlanEpisode(
         metadata=_metadata(recording.metadata, specs, aligned),
         streams=specs,

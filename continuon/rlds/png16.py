@@ -35,7 +35,9 @@ def encode_depth_png(depth: NDArray[np.uint16]) -> bytes:
         )
     height, width = depth.shape
     rows = _rows(height, 1 + 2 * width)
-    rows[:, 1:] = depth.astype(">u2").view(np.uint8).reshape(height, 2 * width)
+    rows[:, 1:] = (
+        depth.astype(">u2", order="C").view(np.uint8).reshape(height, 2 * width)
+    )
     return write_png(rows, width=width, bits=16, colour=0)
 
 

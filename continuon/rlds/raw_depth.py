@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError
-from continuon.rlds.png16 import decode_depth_png, encode_depth_png
+from continuon.rlds.depth_codecs import decode_depth
+from continuon.rlds.png16 import encode_depth_png
 from continuon.rlds.wire import Buffer
 
-__all__ = ["RawDepths", "counts_of_png", "is_raw_depth", "raw_counts"]
+__all__ = ["RawDepths", "counts_of", "is_raw_depth", "raw_counts"]
 
 
 def is_raw_depth(tensor: Mapping[str, Any]) -> bool:
@@ -26,13 +27,13 @@ def is_raw_depth(tensor: Mapping[str, Any]) -> bool:
     return kind == ("uint16", "bytes") and len(shape) == 3 and int(shape[2]) == 1
 
 
-def counts_of_png(png: bytes) -> bytes:
-    """Return a depth PNG's counts, little-endian, row by row.
+def counts_of(picture: bytes) -> bytes:
+    """Return the counts of a depth picture of any codec, little-endian, row by row.
 
     Raises:
-        DataError: torn, damaged, or another kind of PNG than 16-bit grey.
+        DataError: of no known codec, torn or damaged.
     """
-    return decode_depth_png(png, native=False).astype("<u2").tobytes()
+    return decode_depth(picture).astype("<u2").tobytes()
 
 
 def raw_counts(blob: Buffer, height: int, width: int) -> NDArray[np.uint16]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from continuon.clock import ClockOffset
 from continuon.errors import ContractError, DataError, UsageError
+from continuon.rlds.depth_codecs import encode_depth
 from continuon.rlds.episode import (
     AUDIO,
     DEPTH,
@@ -31,7 +32,7 @@ from continuon.rlds.episode import (
 )
 from continuon.rlds.episode_log import EpisodeLog
 from continuon.rlds.file_sink import FileSink, sha256_of
-from continuon.rlds.images import encode_colour_png, encode_depth_png, encode_jpeg
+from continuon.rlds.images import encode_colour_png, encode_jpeg
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX, Opening, clock_channel
 from continuon.rlds.payloads import (
     check_time,
@@ -44,6 +45,8 @@ from continuon.rlds.sample_queue import Lane, Payload, SampleQueue
 from continuon.rlds.sound import audio_payload
 
 __all__ = ["EpisodeRecorder", "RecordingSummary"]
+
+_PICTURES = tuple(c for c in Codec if c in {Codec.JPEG, Codec.PNG} or c.is_depth)
 
 
 @attrs.frozen(kw_only=True)
@@ -211,10 +214,10 @@ class EpisodeRecorder:
 
         Raises:
             ContractError: the image does not fit the stream.
-            DataError: the bytes are no JPEG or PNG.
+            DataError: the bytes are not of the stream's codec.
             UsageError: no such stream, or the recorder is not open.
         """
-        spec = self._spec(stream, Codec.JPEG, Codec.PNG, Codec.PNG16)
+        spec = self._spec(stream, *_PICTURES)
         return self._submit(stream, image_payload(spec, image), capture_ns, device_ns)
 
     def vector(
@@ -359,8 +362,8 @@ class EpisodeRecorder:
             )
 
     def _encoder(self, codec: Codec) -> Encode:
-        if codec is Codec.PNG16:
-            return lambda image: encode_depth_png(image.view(np.uint16))
+        if codec.is_depth:
+            return lambda image: encode_depth(image.view(np.uint16), codec)
         if codec is Codec.PNG:
             return lambda image: encode_colour_png(image.view(np.uint8))
         quality = self._jpeg_quality

@@ -13,11 +13,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.rlds.depth_codecs import decode_depth, depth_codec_of, encode_depth
 from continuon.rlds.images import (
     decode_colour,
-    decode_depth_png,
     encode_colour_png,
-    encode_depth_png,
     encode_jpeg,
 )
 from continuon.rlds.png_file import is_png
@@ -64,13 +63,13 @@ class Redactor:
         """Return a depth picture with the boxes unknown; `size` is the colour's."""
         if not boxes:
             return blob
-        depth = decode_depth_png(blob).copy()
+        depth = decode_depth(blob).astype(np.uint16)
         across, down = depth.shape[1] / size[0], depth.shape[0] / size[1]
         for box in boxes:
             rows = slice(int(box.top * down), int(np.ceil(box.bottom * down)))
             columns = slice(int(box.left * across), int(np.ceil(box.right * across)))
             depth[rows, columns] = 0
-        return encode_depth_png(depth)
+        return encode_depth(depth, depth_codec_of(blob))
 
 
 def pixelate(pixels: NDArray[np.uint8], box: Box) -> None:

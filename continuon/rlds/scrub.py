@@ -6,8 +6,10 @@ import zlib
 from collections.abc import Callable
 
 from continuon.errors import DataError
+from continuon.rlds.depth_lz4 import decode_depth_lz4, encode_depth_lz4
+from continuon.rlds.vocabulary import Codec
 
-__all__ = ["Scrub", "bare_jpeg", "bare_png"]
+__all__ = ["Scrub", "bare_jpeg", "bare_picture", "bare_png"]
 
 Scrub = Callable[[bytes], bytes]
 
@@ -18,6 +20,19 @@ _KEPT_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD})
 _KEPT_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
 _PALETTE = 3
 """The PNG colour type that cannot be read without its palette."""
+
+
+def bare_picture(data: bytes, codec: Codec) -> bytes:
+    """Return a picture of a stream of this codec without what its pixels need not.
+
+    A depth-lz4 frame is packed anew: between its blocks there may be idle bytes.
+
+    Raises:
+        DataError: it cannot be followed to its end.
+    """
+    if codec is Codec.DEPTH_LZ4:
+        return encode_depth_lz4(decode_depth_lz4(data))
+    return (bare_jpeg if codec is Codec.JPEG else bare_png)(data)
 
 
 def bare_jpeg(data: bytes) -> bytes:

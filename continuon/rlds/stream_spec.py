@@ -116,7 +116,7 @@ class StreamSpec:
     @property
     def is_image(self) -> bool:
         """True for streams of encoded pictures."""
-        return self.codec in {Codec.JPEG, Codec.PNG, Codec.PNG16}
+        return self.codec in {Codec.JPEG, Codec.PNG} or self.codec.is_depth
 
     @property
     def is_vector(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from continuon.errors import DataError
-from continuon.rlds.png16 import decode_depth_png
+from continuon.rlds.depth_codecs import decode_depth, depth_pngs
 from continuon.rlds.raw_depth import RawDepths
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps, steps_of
@@ -72,10 +72,10 @@ def _same_depth(steps: EpisodeSteps, rows: slice, part: EpisodeSteps) -> bool:
         return steps.depth is part.depth
     if isinstance(part.depth, RawDepths):
         return all(
-            np.array_equal(decode_depth_png(bytes(png)), part.depth.counts(at))
-            for at, png in enumerate(buffers(steps.depth[rows]))
+            np.array_equal(decode_depth(bytes(picture)), part.depth.counts(at))
+            for at, picture in enumerate(buffers(steps.depth[rows]))
         )
-    return _same_blobs(steps.depth[rows], part.depth)
+    return _same_blobs(depth_pngs(steps.depth[rows]), part.depth)
 
 
 def _same_blobs(ours: Sequence[bytes], theirs: Sequence[bytes]) -> bool:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from continuon.rlds.depth_codecs import depth_pngs, depth_size
 from continuon.rlds.episode import metadata_to_json
 from continuon.rlds.example import Feature
-from continuon.rlds.images import colour_size, png_size
+from continuon.rlds.images import colour_size
 from continuon.rlds.png_file import is_png
-from continuon.rlds.raw_depth import counts_of_png
+from continuon.rlds.raw_depth import counts_of
 from continuon.rlds.recording import buffers
 from continuon.rlds.steps import EpisodeSteps
 
@@ -28,7 +29,7 @@ def shape_of(steps: EpisodeSteps, *, depth_form: str = "png") -> EpisodeShape:
 
     `depth_form` is `png`, or `raw` for bare counts: see `continuon.rlds.raw_depth`.
     """
-    depth = None if steps.depth is None else list(png_size(steps.depth[0]))
+    depth = None if steps.depth is None else list(depth_size(steps.depth[0]))
     return {
         "rgb_size": list(colour_size(steps.image[0])),
         "rgb_format": "png" if is_png(steps.image[0]) else "jpeg",
@@ -124,10 +125,11 @@ def episode_features(
     if steps.state_names:
         features["steps/observation/state"] = steps.state[rows]
     if steps.depth is not None:
-        pictures = buffers(steps.depth[rows])
-        if depth_form == "raw":
-            pictures = [counts_of_png(bytes(picture)) for picture in pictures]
-        features["steps/observation/depth"] = pictures
+        features["steps/observation/depth"] = (
+            [counts_of(bytes(picture)) for picture in steps.depth[rows]]
+            if depth_form == "raw"
+            else buffers(depth_pngs(steps.depth[rows]))
+        )
     for name, skew in steps.skew_ns.items():
         features[f"steps/skew_ns/{name}"] = skew[rows]
     return features

@@ -52,7 +52,7 @@ MAX_SKEW_MS = 5.0
 MIN_CAMERA_DT_NS = 8_000_000
 _CODECS = {
     RGB: frozenset({Codec.JPEG, Codec.PNG}),
-    DEPTH: frozenset({Codec.PNG16}),
+    DEPTH: frozenset({Codec.PNG16, Codec.DEPTH_LZ4}),
     AUDIO: frozenset({Codec.AUDIO}),
 }
 _MAX_SILENT_SHARE = 0.05

@@ -65,17 +65,23 @@ class ActionSource(StrEnum):
 class Codec(StrEnum):
     """How one sample of a stream is stored.
 
-    `png` is 8-bit colour without loss, `audio` 16-bit samples of one channel, a
-    document one JSON object, a blob anything.
+    `png` is 8-bit colour without loss, `png16` and `depth-lz4` depth, `audio` 16-bit
+    samples of one channel, a document one JSON object, a blob anything.
     """
 
     JPEG = "jpeg"
     PNG = "png"
     PNG16 = "png16"
+    DEPTH_LZ4 = "depth-lz4"
     AUDIO = "audio"
     VECTOR = "vector"
     DOCUMENT = "document"
     BLOB = "blob"
+
+    @property
+    def is_depth(self) -> bool:
+        """True for pictures of uint16 [height, width]."""
+        return self in {Codec.PNG16, Codec.DEPTH_LZ4}
 
 
 class EndReason(StrEnum):

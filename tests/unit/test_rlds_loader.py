@@ -108,7 +108,7 @@ def test_only_the_columns_asked_for_are_read(data, monkeypatch):
         pytest.fail("a picture was decoded")
 
     monkeypatch.setattr("continuon.rlds.picture_columns.decode_colour_into", refuse)
-    monkeypatch.setattr("continuon.rlds.picture_columns.decode_depth_png", refuse)
+    monkeypatch.setattr("continuon.rlds.picture_columns.decode_depth", refuse)
     for where in ("log", "tfds"):
         source = open_windows(data / where, length=2, columns=("action", "valid"))
         assert set(source[0]) == {"action", "valid"}

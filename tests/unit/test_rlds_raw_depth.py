@@ -13,7 +13,7 @@ from continuon.rlds.images import decode_depth_png, encode_depth_png
 from continuon.rlds.picture_columns import decode_depths, raw_depths
 from continuon.rlds.raw_depth import (
     RawDepths,
-    counts_of_png,
+    counts_of,
     is_raw_depth,
     raw_counts,
 )
@@ -29,7 +29,7 @@ pictures = arrays.arrays(
 @pytest.mark.req("R-EPISODE-50")
 @given(depth=pictures)
 def test_counts_survive_both_forms(depth):
-    blob = counts_of_png(encode_depth_png(depth))
+    blob = counts_of(encode_depth_png(depth))
     np.testing.assert_array_equal(raw_counts(blob, *depth.shape), depth)
     held = RawDepths([memoryview(blob)], depth.shape)
     np.testing.assert_array_equal(decode_depth_png(held[0]), depth)
@@ -40,7 +40,7 @@ def test_counts_survive_both_forms(depth):
 @given(depth=pictures, height=st.integers(1, 12), width=st.integers(1, 12))
 def test_a_small_picture_is_the_same_from_either_form(depth, height, width):
     png = encode_depth_png(depth)
-    blob = memoryview(counts_of_png(png))
+    blob = memoryview(counts_of(png))
     np.testing.assert_array_equal(
         raw_depths([blob], shape=depth.shape, size=(height, width)),
         decode_depths([png], size=(height, width)),

@@ -295,10 +295,10 @@ def test_a_disk_without_room_for_one_record_leaves_nothing_behind(
 
 @pytest.mark.req("R-EPISODE-15")
 def test_an_encoder_that_fails_ends_the_episode_and_is_named(tmp_path, monkeypatch):
-    def broken(image):
+    def broken(image, codec):
         raise DataError("E-TEST-CODEC-001", "codec broke")
 
-    monkeypatch.setattr("continuon.rlds.recorder.encode_depth_png", broken)
+    monkeypatch.setattr("continuon.rlds.recorder.encode_depth", broken)
     with pytest.raises(DataError, match=r"E-RLDS-RECORD-006.*codec broke"):
         record(tmp_path)
     assert open_recording(tmp_path / "e1.mcap").end_reason is EndReason.FAULT

@@ -20,6 +20,7 @@ import numpy as np
 
 import continuon
 from continuon.errors import DataError
+from continuon.rlds.depth_codecs import depth_size
 from continuon.rlds.episode import metadata_to_json
 from continuon.rlds.exporters.lerobot_rows import (
     FEATURES_OF_ROWS,
@@ -29,7 +30,7 @@ from continuon.rlds.exporters.lerobot_rows import (
     tasks_table,
 )
 from continuon.rlds.exporters.report import FormatReport, Omission, build_beside
-from continuon.rlds.images import colour_size, png_size
+from continuon.rlds.images import colour_size
 from continuon.rlds.importers.lerobot_tables import parquet
 from continuon.rlds.measure import median_step_ns
 from continuon.rlds.recording import open_recording
@@ -153,7 +154,7 @@ def _features(steps: EpisodeSteps) -> dict[str, Any]:
         _MAIN: {"dtype": "image", "shape": [height, width, 3], "names": axes}
     }
     if steps.depth is not None:
-        width, height = png_size(steps.depth[0])
+        width, height = depth_size(steps.depth[0])
         shape = [height, width, 1]
         features[_DEPTH] = {"dtype": "image", "shape": shape, "names": axes}
     for key, names in (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.rlds.depth_codecs import depth_pngs
 from continuon.rlds.images import decode_colour
 from continuon.rlds.steps import EpisodeSteps
 
@@ -53,7 +54,7 @@ def row_table(
     main, deep = pictures
     columns: dict[str, Any] = {main: _images(steps.image)}
     if steps.depth is not None:
-        columns[deep] = _images(steps.depth)
+        columns[deep] = _images(depth_pngs(steps.depth))
     for key, values in (
         ("observation.state", steps.state),
         ("action", steps.action),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import continuon
 from continuon.errors import DataError, MissingPackageError
+from continuon.rlds.depth_codecs import depth_pngs
 from continuon.rlds.episode import metadata_to_json
 from continuon.rlds.exporters.report import FormatReport, Omission, build_beside
 from continuon.rlds.recording import Recording, Stream, open_recording
@@ -129,16 +130,17 @@ def _write_stream(rerun: Any, target: Any, name: str, stream: Stream) -> None:
         rows = rows.partition(np.full(len(stream), len(spec.names)))
         target.send_columns(path, indexes=times, columns=rows)
         return
-    blobs = [bytes(blob) for blob in stream.blobs]
+    pictures = depth_pngs(stream.blobs) if spec.codec.is_depth else stream.blobs
+    blobs = [bytes(blob) for blob in pictures]
     if spec.codec is Codec.DOCUMENT:
         texts = [blob.decode() for blob in blobs]
         rows = rerun.TextDocument.columns(
             text=texts, media_type=["application/json"] * len(texts)
         )
-    elif spec.codec is Codec.PNG16:
+    elif spec.codec.is_depth:
         rows = rerun.EncodedDepthImage.columns(
             blob=blobs,
-            media_type=[_MEDIA[spec.codec]] * len(blobs),
+            media_type=["image/png"] * len(blobs),
             meter=[1.0 / spec.depth_unit_m] * len(blobs),
         )
     else:

@@ -132,7 +132,8 @@ def stream_names(topics: dict[str, Topic], options: ImportOptions) -> dict[str, 
     order = sorted(topics, key=lambda name: (name != options.camera, name))
     for topic in order:
         codec = topics[topic].codec
-        main = {Codec.PNG16: DEPTH, Codec.PNG: RGB, Codec.JPEG: RGB}.get(codec)
+        colour = RGB if codec in {Codec.JPEG, Codec.PNG} else None
+        main = DEPTH if codec.is_depth else colour
         taken = (*names.values(), RGB, DEPTH, STATE, ACTION)
         if main is not None and main not in names.values():
             names[topic] = main
@@ -197,7 +198,7 @@ def stream_specs(
     for name, topic in topics.items():
         clock = HEADER_CLOCK if plan.offset_ns and topic.delays else "host"
         stream = plan.streams[name]
-        is_deep = topic.codec is Codec.PNG16
+        is_deep = topic.codec.is_depth
         if counts.get(stream):
             specs.append(
                 StreamSpec(

@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from continuon.errors import DataError
+from continuon.rlds.depth_codecs import decode_depth, depth_codec_of
 from continuon.rlds.episode import Codec, EndReason, EpisodeMetadata, StreamSpec
-from continuon.rlds.images import decode_colour, decode_depth_png
+from continuon.rlds.images import decode_colour
 from continuon.rlds.importers.harvest import Harvest
 from continuon.rlds.importers.write import ImportedEpisode, Reading
 from continuon.rlds.png_file import is_png
@@ -68,13 +69,12 @@ def _readings(streams: Sequence[SourceStream]) -> Iterator[Reading]:
 
 def is_whole_picture(data: bytes, codec: Codec) -> bool:
     """Return whether bytes are a picture of this codec that decodes to its end."""
-    if is_png(data) != (codec is not Codec.JPEG):
-        return False
     try:
-        if codec is Codec.PNG16:
-            decode_depth_png(data)
-        else:
-            decode_colour(data)
+        if codec.is_depth:
+            return depth_codec_of(data) is codec and decode_depth(data).size > 0
+        if is_png(data) != (codec is not Codec.JPEG):
+            return False
+        decode_colour(data)
     except DataError:
         return False
     return True

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.rlds.depth_lz4 import is_depth_lz4
 from continuon.rlds.vocabulary import Codec
 
 __all__ = [
@@ -94,12 +95,14 @@ def picture_of(message: Any) -> Picture | None:
 
 
 def encoded_picture(data: bytes) -> Picture | None:
-    """Return an encoded picture by its first bytes; None where it is neither kind."""
+    """Return an encoded picture by its first bytes; None where none is known."""
     if data[:2] == b"\xff\xd8":
         return Picture(Codec.JPEG, data, None)
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 33:
         deep = data[24:26] == b"\x10\x00"
         return Picture(Codec.PNG16 if deep else Codec.PNG, data, None)
+    if is_depth_lz4(data):
+        return Picture(Codec.DEPTH_LZ4, data, None)
     return None
 
 
