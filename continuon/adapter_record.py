@@ -144,21 +144,27 @@ def roll_back_adapter(
     Raises:
         UsageError: E-HOPE-STORE-004, there is nothing before.
     """
+    if not _record_path(store).exists():
+        raise _bare(store)  # and leave no lock behind in a home that has no adapter
     with changing(store):
         record = read_record(store)
         gone = record.use if bases is None else fitting(record, bases)
         if not record.below or gone.adapter is None:
-            raise UsageError(
-                "E-HOPE-STORE-004",
-                "there is no adapter to roll back: the bare network is in use",
-                where=store,
-            )
+            raise _bare(store)
         kept = [use for use in (*record.below, record.use) if use != gone]
         now = kept[-1] if bases is None else fitting(_of(kept, record), bases)
         entry = TrailEntry(adapter=now.adapter, reason=reason, wall_ns=wall_ns)
         after = attrs.evolve(_of(kept, record), trail=(*record.trail, entry))
         write_record(store, after)
         return after
+
+
+def _bare(store: Path) -> UsageError:
+    return UsageError(
+        "E-HOPE-STORE-004",
+        "there is no adapter to roll back: the bare network is in use",
+        where=store,
+    )
 
 
 def mark_trial(store: Path, adapter: int, trial: Trial) -> AdapterRecord:

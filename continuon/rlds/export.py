@@ -24,6 +24,7 @@ from continuon.rlds.episode import (
     DEPTH,
     RGB,
     STATE,
+    Codec,
     EpisodeMetadata,
 )
 from continuon.rlds.export_manifest import MANIFEST, Packed, Signer, write_manifest
@@ -221,7 +222,11 @@ def _pack(
 
 
 def _check_streams(recording: Recording) -> None:
-    unknown = sorted(set(recording.streams) - _STREAMS)
+    unknown = sorted(
+        name
+        for name, stream in recording.streams.items()
+        if name not in _STREAMS or (name == AUDIO) != (stream.spec.codec is Codec.AUDIO)
+    )
     if unknown:
         raise DataError(
             "E-RLDS-EXPORT-005",

@@ -8,7 +8,13 @@ import attrs
 import numpy as np
 import pytest
 
-from continuon._specs.learn.examples import HEIGHT, TINY, WIDTH, stripe_episodes
+from continuon._specs.learn.examples import (
+    HEIGHT,
+    TINY,
+    WIDTH,
+    record_episode,
+    stripe_episodes,
+)
 from continuon.clock import ManualClock
 from continuon.errors import BudgetError, DataError, MissingPackageError, UsageError
 from continuon.learn.mid_gate import (
@@ -369,19 +375,20 @@ def test_the_command_is_off_unless_asked_for(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_command_learns_from_recordings_and_says_what_it_did(
-    base, tmp_path, monkeypatch, capsys
+    base, tmp_path, capsys
 ):
     import json
 
     from continuon.cli.program import run
-    from continuon.learn import mid
 
-    monkeypatch.setattr(mid, "load_arrays", lambda *a, **k: stripe_episodes(8, seed=3))
+    for index, episode in enumerate(stripe_episodes(8, seed=3)):
+        record_episode(tmp_path / "episodes", episode, start_wall_ns=1 + index)
     path = tmp_path / "base.hope"
     from continuon import hope
 
     hope.save_checkpoint(path, base.config, base.params, metadata={})
     words = ["mid", "run", "--enable", "--checkpoint", str(path), "--json"]
+    words += ["--rlds-dir", str(tmp_path / "episodes")]
     words += ["--store", str(tmp_path / "store"), "--max-steps", "3", "--rank", "2"]
     for name in SENSORS:
         words += ["--without", name]
