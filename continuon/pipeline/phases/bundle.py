@@ -135,12 +135,19 @@ def _ensure_key(home: Home) -> KeyFiles | None:
 
 
 def _gate(context: Context) -> HealthGate:
+    """Return the bounds of a first release.
+
+    It replaces a seed that wants to stand still: that the two want different things is
+    what training is for, so the shadow run refuses only what is no action at all.
+    """
     return HealthGate(
         golden_max_error=1e-3,
         latency_p99_ms=20.0,
         soak_ticks=context.soak_ticks,
         timeout_s=60.0,
         max_veto_fraction=0.25,
+        max_shadow_mean=2.0,
+        max_shadow_peak=2.0,
     )
 
 
