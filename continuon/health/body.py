@@ -9,10 +9,11 @@ from continuon.health.levels import Level, regrade, worst
 from continuon.health.report import Check
 from continuon.health.thresholds import bounds
 from continuon.rig.pca9685 import Pca9685Servos
-from continuon.rig.protocols import Rig, ThermalReading
+from continuon.rig.protocols import BatteryReading, Rig, ThermalReading
 
 __all__ = [
     "absent",
+    "battery_check",
     "check_battery",
     "check_servos",
     "check_supply",
@@ -114,6 +115,26 @@ def check_battery(
         reading = rig.battery.read()
     except ContinuonError as error:
         return _failed("battery", error, origin)
+    return battery_check(
+        reading,
+        limits,
+        origin=origin,
+        age_s=(rig.clock.monotonic_ns() - reading.capture_ns) / 1e9,
+        max_age_s=max_age_s,
+        before=before,
+    )
+
+
+def battery_check(
+    reading: BatteryReading,
+    limits: dict[str, Any],
+    *,
+    origin: str,
+    age_s: float,
+    max_age_s: float,
+    before: Level | None = None,
+) -> Check:
+    """Grade a reading that is `age_s` old by its voltage a cell."""
     cell_v = reading.volts / (reading.cells or limits["cells"])
     level = regrade(cell_v, bounds(limits, "cell_v", above=False), before=before)
     figures: dict[str, Any] = {"battery_v": round(reading.volts, 3)}
@@ -123,8 +144,9 @@ def check_battery(
         figures["battery_fraction"] = round(reading.fraction, 3)
     return Check(
         name="battery",
-        level=_aged(rig, level, reading.capture_ns, max_age_s),
-        text=f"{reading.volts:.2f} V, {cell_v:.2f} V a cell",
+        level=worst([level, Level.STALE]) if age_s > max_age_s else level,
+        text=f"{reading.volts:.2f} V, {cell_v:.2f} V a cell"
+        + (f", {reading.fraction:.0%} charged" if reading.fraction is not None else ""),
         figures=figures,
         origin=origin,
         hint=None if level is Level.OK else "charge the battery",

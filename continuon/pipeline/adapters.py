@@ -22,6 +22,7 @@ __all__ = [
     "active_bundle",
     "base_weights",
     "bases_here",
+    "battery_here",
     "car_bounds",
     "compile_adapter",
     "compile_or_drop",
@@ -101,13 +102,13 @@ def guard_here(
     """
     from continuon.learn.mid_guard import MidGuard
 
-    # A gauge shares its bus with the servo board, whose guard comes first.
+    home = Home.from_environment()
     held: list[tuple[int, float | None]] = []
 
     def battery() -> float | None:
         now_ns = clock.monotonic_ns()
         if not held or now_ns - held[-1][0] > _BATTERY_AGE_NS:
-            held[:] = [(now_ns, _battery())]
+            held[:] = [(now_ns, battery_here(home))]
         return held[-1][1]
 
     return MidGuard.of(limits, clock=clock, battery=battery, waived=without, root=root)
@@ -244,15 +245,38 @@ def _verdict(client: RobotClient, adapter: int) -> dict[str, Any]:
     return {"trial": "begun"}
 
 
-def _battery() -> float | None:
-    """Return the charge, None where no gauge answers or its reading is impossible."""
-    from continuon.rig.pi import PiRig
+def battery_here(home: Home) -> float | None:
+    """Return the charge in 0..1, None where no gauge answers or its reading is wrong.
 
+    A gauge shares its bus with the servo board. Where a service runs on this home, its
+    guard alone may use the bus, and is asked.
+    """
+    from continuon.rig.pi import PiRig
+    from continuon.robot.client import RobotClient
+
+    try:
+        client = RobotClient.find(home)
+    except HardwareError:
+        client = None
+    if client is not None:
+        try:
+            return _charge_told(client.ask("/health"))
+        except HardwareError:
+            return None
     with PiRig() as rig:
         try:
             return None if rig.battery is None else rig.battery.read().fraction
         except HardwareError:
             return None
+
+
+def _charge_told(report: dict[str, Any]) -> float | None:
+    """Return the charge in a service's report, None where it is not known now."""
+    for check in report["checks"]:
+        if check["name"] == "battery" and check["level"] not in ("UNKNOWN", "STALE"):
+            charge = check["figures"].get("battery_fraction")
+            return None if charge is None else float(charge)
+    return None
 
 
 def _no_bundle(home: Home) -> UsageError:

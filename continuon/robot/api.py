@@ -151,14 +151,16 @@ class Api:
         return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
     def _metrics(self) -> str:
-        robot = self._robot
+        robot, now_ns = self._robot, self._clock.monotonic_ns()
         return metrics_text(
             state=robot.keeper.state,
             guard=robot.guard.report(),
             timing=robot.timing(),
             ticks=robot.control.log.count,
             parts=robot.readiness().parts,
-            camera=robot.viewfinder.facts(self._clock.monotonic_ns()),
+            camera=robot.viewfinder.facts(now_ns),
+            supply=robot.guard.supply(),
+            now_ns=now_ns,
             recording=robot.recordings.current(),
             episodes=robot.recordings.finished,
         )

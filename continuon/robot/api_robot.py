@@ -11,6 +11,7 @@ from continuon.robot.guard_handle import GuardReport
 from continuon.robot.modes import Actor, ModeState
 from continuon.robot.readiness import Readiness
 from continuon.robot.recordings import Wish
+from continuon.robot.supply import Supply
 from continuon.robot.timing import TimingReport
 from continuon.robot.viewfinder import Viewfinder
 
@@ -20,6 +21,10 @@ __all__ = ["Robot"]
 class _Guard(Protocol):
     def report(self) -> GuardReport:
         """Return the guard's own account."""
+        ...
+
+    def supply(self) -> Supply | None:
+        """Return what it saw of the battery last."""
         ...
 
 

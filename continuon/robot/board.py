@@ -1,7 +1,7 @@
 """The shared memory between control loop, supervisor and guard.
 
-Three records: `command` (written by the control loop), `permit` (by the supervisor) and
-`status` (by the guard). Nobody writes another's record.
+Four records: `command` (written by the control loop), `permit` (by the supervisor),
+`status` and `supply` (by the guard). Nobody writes another's record.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import attrs
 
 from continuon.errors import DataError
 from continuon.robot.seqlock import Seqlock
+from continuon.robot.supply import SUPPLY_FORMAT, Supply, pack_supply, unpack_supply
 
 __all__ = ["CHANNELS", "Board", "Command", "GuardStatus", "Permit"]
 
 CHANNELS = 16
-_MAGIC = b"continuon-board1"
+_MAGIC = b"continuon-board2"
 _COMMAND = struct.Struct(f"<qqqI{CHANNELS}f")
 _PERMIT = struct.Struct("<qqII")
 _STATUS = struct.Struct(f"<10qII{CHANNELS}f")
 _SIZE = 4096
-_COMMAND_AT, _PERMIT_AT, _STATUS_AT = 64, 512, 1024
+_COMMAND_AT, _PERMIT_AT, _STATUS_AT, _SUPPLY_AT = 64, 512, 1024, 2048
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +98,7 @@ class GuardStatus:
 
 
 class Board:
-    """The three records in a file that several processes map.
+    """The four records in a file that several processes map.
 
     Build one with `create` or `open`; `close` unmaps it, `remove` deletes the file.
     """
@@ -108,6 +109,7 @@ class Board:
         self._command = Seqlock(memory, _COMMAND_AT, _COMMAND)
         self._permit = Seqlock(memory, _PERMIT_AT, _PERMIT)
         self._status = Seqlock(memory, _STATUS_AT, _STATUS)
+        self._supply = Seqlock(memory, _SUPPLY_AT, SUPPLY_FORMAT)
 
     @classmethod
     def create(cls, path: Path) -> Board:
@@ -201,6 +203,15 @@ class Board:
         values = dict(zip(names, fields, strict=False))
         values["driving"] = bool(values["driving"])
         return GuardStatus(**values, read_back_us=tuple(fields[len(names) :]))
+
+    def write_supply(self, supply: Supply) -> None:
+        """Publish what the battery's gauge said."""
+        self._supply.write(*pack_supply(supply))
+
+    def read_supply(self) -> Supply | None:
+        """Return what the gauge said last; None if the guard never looked."""
+        fields = self._supply.read()
+        return None if fields is None else unpack_supply(fields)
 
     def close(self) -> None:
         """Unmap; may be called twice."""

@@ -22,6 +22,7 @@ from continuon.clock import Clock, SystemClock
 from continuon.errors import ContractError
 from continuon.robot.board import CHANNELS, Board, GuardStatus
 from continuon.robot.factory import Factory
+from continuon.robot.guard_gauge import GuardGauge
 from continuon.robot.guard_rules import (
     BY_ITSELF,
     REASONS,
@@ -52,15 +53,22 @@ class Guard:
         board: the shared records.
         clock: the host's clock.
         limits: bounds that no command may widen.
+        gauge: looks at the battery on the same bus; None where nobody asks for it.
     """
 
     def __init__(
-        self, servos: Servos, board: Board, clock: Clock, limits: GuardLimits
+        self,
+        servos: Servos,
+        board: Board,
+        clock: Clock,
+        limits: GuardLimits,
+        gauge: GuardGauge | None = None,
     ) -> None:
         self._servos = servos
         self._board = board
         self._clock = clock
         self._limits = limits
+        self._gauge = gauge
         self._memory = GuardMemory()
         self._driven: set[int] = set()
         self._tripped_since_ns = 0
@@ -99,6 +107,7 @@ class Guard:
         elif act is Act.OFF:
             self._turn_off()
         self._publish(now_ns)
+        self._look_at_battery(act)
 
     def stop(self, reason: OffReason) -> bool:
         """Turn every output off for good; returns whether that was proven."""
@@ -153,6 +162,16 @@ class Guard:
         )
         if proven:
             self._tripped_since_ns = 0
+
+    def _look_at_battery(self, act: Act) -> None:
+        """Look where no stop waits: right after an update, or while all is off."""
+        memory = self._memory
+        updated = act is Act.APPLY and memory.driving and memory.bus_errors == 0
+        if self._gauge is None or not (updated or memory.proven_off):
+            return
+        seen = self._gauge.look(driving=memory.driving)
+        if seen is not None:
+            self._board.write_supply(seen)
 
     def _count(self, **more: int) -> None:
         now = {name: getattr(self.status, name) + n for name, n in more.items()}
@@ -235,7 +254,8 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda seen, _frame: flags.append(seen))
     clock = SystemClock()
     try:
-        servos = servos_of(Factory.from_dict(json.loads(args.rig)).build())
+        rig = Factory.from_dict(json.loads(args.rig)).build()
+        servos = servos_of(rig)
     except OSError as error:
         print(f"guard: no outputs to guard: {error}", file=sys.stderr)
         return 4
@@ -243,7 +263,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if stop_outputs(servos, clock) else 4
     make_real_time(Wishes(priority=60))
     limits = GuardLimits(heartbeat_timeout_ns=round(args.heartbeat_ms * 1e6))
-    guard = Guard(servos, Board.open(args.board), clock, limits)
+    gauge = GuardGauge(rig, clock)
+    guard = Guard(servos, Board.open(args.board), clock, limits, gauge)
 
     def why_end() -> OffReason | None:
         if flags:

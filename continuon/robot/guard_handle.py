@@ -19,6 +19,7 @@ from continuon.errors import HardwareError
 from continuon.robot.board import Board, GuardStatus, Permit
 from continuon.robot.factory import Factory
 from continuon.robot.guard_rules import REASONS, OffReason
+from continuon.robot.supply import Supply
 
 __all__ = ["GuardHandle", "GuardReport", "shared_memory_folder"]
 
@@ -175,6 +176,10 @@ class GuardHandle:
     def status(self) -> GuardStatus | None:
         """Return what the guard wrote last; None before its first poll."""
         return self._opened().read_status()
+
+    def supply(self) -> Supply | None:
+        """Return what it saw of the battery last; None before its first look."""
+        return self._opened().read_supply()
 
     def report(self) -> GuardReport:
         """Return the guard's own account.

@@ -304,9 +304,13 @@ def _names_digest(names: frozenset[str]) -> str:
 
 
 def _alarm(report: HealthReport) -> str | None:
-    """Return the first check of the machine that is critical or fell silent."""
+    """Return the first check of the machine that is critical or fell silent.
+
+    A battery that is only low ends learning too: what is left of it is for driving.
+    """
     bad = (Level.CRITICAL, Level.STALE)
     for check in report.checks:
-        if check.level in bad and check.name not in ("camera", "loop"):
+        low = check.name == "battery" and check.level is Level.WARN
+        if (check.level in bad or low) and check.name not in ("camera", "loop"):
             return f"{check.name}: {check.text}"
     return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from continuon.robot.guard_handle import GuardReport
 from continuon.robot.modes import Mode, ModeState
+from continuon.robot.supply import Supply
 from continuon.robot.timing import TimingReport
 from continuon.robot.viewfinder import CameraFacts
 
@@ -23,6 +24,8 @@ def metrics_text(
     ticks: int,
     parts: Mapping[str, bool],
     camera: CameraFacts | None = None,
+    supply: Supply | None = None,
+    now_ns: int = 0,
     recording: Mapping[str, Any] | None = None,
     episodes: int = 0,
 ) -> str:
@@ -35,6 +38,8 @@ def metrics_text(
         ticks: the loop's, since its start.
         parts: the service's processes, and whether each is well.
         camera: what the loop saw of the camera; None while it is not known.
+        supply: what the guard saw of the battery.
+        now_ns: by which its age is told, host monotonic.
         recording: what is known of the episode under way; None while there is none.
         episodes: that ended since the service started.
     """
@@ -67,6 +72,7 @@ def metrics_text(
         ("episodes_total", "counter", "Episodes that ended.", episodes),
         ("recording", "gauge", "1 while an episode is open.", recording is not None),
         *_camera(camera),
+        *_battery(supply, now_ns),
     )
     for name, kind, text, value in single:
         if value is not None:
@@ -92,6 +98,20 @@ def metrics_text(
         if known:
             _family(out, f"continuon_{name}_seconds", "gauge", text, known)
     return "\n".join(out) + "\n"
+
+
+def _battery(
+    supply: Supply | None, now_ns: int
+) -> tuple[tuple[str, str, str, float | None], ...]:
+    if supply is None or supply.volts is None:
+        return ()
+    age_s = (now_ns - supply.capture_ns) / 1e9
+    return (
+        ("battery_age_seconds", "gauge", "Since the gauge was read.", age_s),
+        ("battery_volts", "gauge", "Of the whole battery.", supply.volts),
+        ("battery_amperes", "gauge", "Negative: discharging.", supply.amps),
+        ("battery_charge_ratio", "gauge", "Charge in 0..1.", supply.fraction),
+    )
 
 
 def _camera(

@@ -301,6 +301,7 @@ class Supervisor:
             parts=self.readiness().parts,
             timing=self.timing(),
             camera=self.viewfinder.facts(self.clock.monotonic_ns()),
+            supply=self.guard.supply(),
         )
 
     def software_status(self) -> dict[str, Any]:

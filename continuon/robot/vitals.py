@@ -1,19 +1,21 @@
 """What a running robot knows of its own health, without touching the guard's bus.
 
 Only what can be measured while the guard owns the bus is here: the processes, the loop,
-the camera, heat, disk and memory. `continuon health` looks at the rest, with the
-service stopped.
+the camera, the battery as the guard saw it, heat, disk and memory. `continuon health`
+looks at the rest, with the service stopped.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from continuon.health import Check, HealthReport, Level
-from continuon.health.body import check_thermal
+from continuon.health.body import battery_check, check_thermal
 from continuon.health.host import check_disk, check_memory, check_pressure
 from continuon.health.thresholds import load_thresholds
-from continuon.rig.protocols import Rig
+from continuon.rig.protocols import BatteryReading, Rig
+from continuon.robot.supply import GaugeState, Supply
 from continuon.robot.timing import TimingReport
 from continuon.robot.viewfinder import CameraFacts
 
@@ -33,6 +35,7 @@ def read_vitals(
     parts: dict[str, bool],
     timing: TimingReport,
     camera: CameraFacts | None,
+    supply: Supply | None,
 ) -> HealthReport:
     """Return the checks of a running robot.
 
@@ -42,9 +45,11 @@ def read_vitals(
         parts: the service's processes, and whether each is well.
         timing: what the loop's newest ticks say.
         camera: what the loop saw of the camera.
+        supply: what the guard saw of the battery.
     """
     limits = load_thresholds()
     checks = [_processes(parts), _loop(timing), _camera(rig, camera)]
+    checks.append(_battery(rig, supply, limits))
     if rig.thermal is not None:
         heat = check_thermal(rig, limits["thermal"], max_age_s=_THERMAL_AGE_S)
         checks.append(heat)
@@ -115,3 +120,39 @@ def _camera(rig: Rig, camera: CameraFacts | None) -> Check:
         origin=rig.origin,
         hint=None if is_fresh else "check its cable, then `continuon rig scan`",
     )
+
+
+def _battery(
+    rig: Rig, supply: Supply | None, limits: dict[str, dict[str, Any]]
+) -> Check:
+    if supply is None or supply.state is not GaugeState.READ or supply.volts is None:
+        return Check(
+            name="battery",
+            level=Level.UNKNOWN,
+            text=_why_no_battery(supply),
+            origin=rig.origin,
+            hint="add a gauge in the supply (INA219 at 0x41 or above, MAX17048), then "
+            "start the service again",
+        )
+    reading = BatteryReading(
+        volts=supply.volts,
+        amps=supply.amps,
+        fraction=supply.fraction,
+        capture_ns=supply.capture_ns,
+        cells=supply.cells,
+    )
+    return battery_check(
+        reading,
+        limits["battery"],
+        origin=rig.origin,
+        age_s=(rig.clock.monotonic_ns() - supply.capture_ns) / 1e9,
+        max_age_s=limits["freshness"]["max_age_s"],
+    )
+
+
+def _why_no_battery(supply: Supply | None) -> str:
+    if supply is None:
+        return "the guard has not looked yet"
+    if supply.state is GaugeState.ABSENT:
+        return f"no battery gauge. {supply.reason}".removesuffix(". ")
+    return supply.reason or "its gauge gave no figure"

@@ -86,6 +86,10 @@ class LiveHandle:
         """Set the SoC's temperature; NaN returns to the model's."""
         self._change(celsius=float(celsius))
 
+    def drain_battery(self, volts: float) -> None:
+        """Set the battery's voltage; NaN returns to the model's."""
+        self._change(battery_v=float(volts))
+
     def reset(self, *, start: float = 0.0, lateral_m: float = 0.0) -> None:
         """Put the car at a share of the track's length, at rest."""
         shared = SharedWorld.open(self.path)

@@ -238,7 +238,7 @@ class LiveRig:
             self.chip,
             self.calibration,
             clock=self.clock,
-            volts=lambda: 8.1 + 0.05 * self._amps(),
+            volts=self._volts,
             amps=self._amps,
             sleep_s=time.sleep,
             faults=self._bus_faults,
@@ -277,6 +277,10 @@ class LiveRig:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _volts(self) -> float:
+        asked_v = self._shared.read_control().battery_v
+        return 8.1 + 0.05 * self._amps() if math.isnan(asked_v) else asked_v
 
     def _amps(self) -> float:
         return -0.7 - 2.5 * abs(self.world.truth.motor)

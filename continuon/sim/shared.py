@@ -56,7 +56,10 @@ class Truth:
 
 @attrs.frozen
 class Control:
-    """What users ask of the live world; `bus_fault` is 0 none, 1 NACK, 2 stall."""
+    """What users ask of the live world; `bus_fault` is 0 none, 1 NACK, 2 stall.
+
+    `celsius` and `battery_v` are the model's own where they are NaN.
+    """
 
     disturbance: float = 0.0
     celsius: float = float("nan")
@@ -68,6 +71,7 @@ class Control:
     resets: int = 0
     reset_s_m: float = 0.0
     reset_lateral_m: float = 0.0
+    battery_v: float = float("nan")
 
 
 class Record:
@@ -110,8 +114,9 @@ class SharedWorld:
         count = len(attrs.fields(Truth))
         self._truth = Record(memory, PAGE + _TRUTH_AT, f"{count}d")
         # disturbance, thermal celsius (NaN: the model's), unplugged, camera hangs,
-        # world hangs, bus fault, stop, resets asked for, reset's place and offset
-        self._control = Record(memory, PAGE + _CONTROL_AT, "ddBBBBBQdd")
+        # world hangs, bus fault, stop, resets asked for, reset's place and offset,
+        # battery volts (NaN: the model's)
+        self._control = Record(memory, PAGE + _CONTROL_AT, "ddBBBBBQddd")
         self._camera = Record(memory, PAGE + _CAMERA_AT, "qqqq")
         self._state = Record(memory, PAGE + _STATE_AT, "qqqq")
         pixels = self.width * self.height

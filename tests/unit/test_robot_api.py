@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from continuon.clock import ManualClock
+from continuon.clock import ManualClock, SystemClock
 from continuon.errors import ContractError, HardwareError
 from continuon.robot.access import Role, Token, hash_token
 from continuon.robot.endpoints import ENDPOINTS, openapi_document
@@ -11,6 +11,7 @@ from continuon.robot.guard_handle import GuardReport
 from continuon.robot.guard_rules import OffReason
 from continuon.robot.modes import Actor, Mode, ModeState, Motion, Request, advance
 from continuon.robot.readiness import Gate, Readiness
+from continuon.robot.supply import GaugeState, Supply
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import timing_report
 from continuon.robot.token_store import TokenStore
@@ -31,7 +32,7 @@ class FakeRobot:
         self.commands = []
         self.asked = []
         self.ready = True
-        self.broken = None
+        self.broken = self.battery = None
         self.frame, self.rolled, self.taken = 7, [], 0
         self.wishes, self.ends, self.judged = [], [], []
 
@@ -46,6 +47,9 @@ class FakeRobot:
     @property
     def control(self):
         return self
+
+    def supply(self):
+        return self.battery
 
     def report(self):
         return GuardReport(
@@ -313,8 +317,21 @@ def test_metrics_show_only_what_was_measured(client):
     assert "continuon_tick_lateness_seconds" not in text
     assert "continuon_loop_rate_hz" not in text
     assert "nan" not in text.lower()
+    assert "continuon_battery" not in text
     for line in text.splitlines():
         assert line.startswith("#") or float(line.rsplit(" ", 1)[1]) >= 0
+
+
+@pytest.mark.req("R-API-05", "R-GUARD-09")
+def test_metrics_tell_the_battery_and_how_old_that_is(client, robot):
+    robot.battery = Supply(
+        state=GaugeState.READ, capture_ns=SystemClock().monotonic_ns(), volts=7.4
+    )
+    text = client().get("/metrics").text
+    assert "continuon_battery_volts 7.4" in text
+    age_s = float(re.search(r"\ncontinuon_battery_age_seconds (\S+)", text)[1])
+    assert 0.0 <= age_s < 60.0
+    assert "continuon_battery_charge_ratio" not in text
 
 
 def test_the_openapi_document_names_every_endpoint(client):

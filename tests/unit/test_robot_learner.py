@@ -126,6 +126,11 @@ def test_only_an_idle_robot_that_records_nothing_may_learn():
             "pressure",
         ),
         (lambda d: setattr(d, "checks", (check("thermal", Level.STALE),)), "thermal"),
+        (lambda d: setattr(d, "checks", (check("battery", Level.WARN),)), "battery"),
+        (
+            lambda d: setattr(d, "checks", (check("battery", Level.CRITICAL),)),
+            "battery",
+        ),
     ],
 )
 def test_each_sign_alone_ends_it_and_the_reason_is_kept(desk, harm, word):

@@ -402,6 +402,7 @@ def test_vitals_are_graded_and_what_is_absent_is_not_fine(
         "parts": {"guard": True, "recorder": True},
         "timing": timing(0.1),
         "camera": CameraFacts(frames=9, failures=0, age_ns=MS),
+        "supply": None,
     }
     report = read_vitals(FakeRig(), tmp_path, **facts | changes)
     assert report.origin == "simulated"

@@ -51,7 +51,20 @@ export function showLoop(timing, rttMs) {
   );
 }
 
+// The charge beside the mode; a battery that is not known says so, and is not green.
+function showBattery(check) {
+  const node = $("battery");
+  node.hidden = !check;
+  if (!check) return;
+  const { battery_fraction: charge, battery_v: volts } = check.figures;
+  const known = charge === undefined ? (volts === undefined ? "unknown" : `${volts.toFixed(1)} V`) : `${Math.round(100 * charge)} %`;
+  node.textContent = `battery ${known}`;
+  node.dataset.level = LEVELS[check.level];
+  node.title = check.text;
+}
+
 export function showHealth(report) {
+  showBattery(report.checks.find((check) => check.name === "battery"));
   tag("health-verdict", report.verdict, LEVELS[report.verdict]);
   $("checks").replaceChildren(
     ...report.checks.map((check) =>
