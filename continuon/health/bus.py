@@ -60,6 +60,7 @@ def check_bus(
             "bus_retries": retries,
             "bus_failures": failures,
             "bus_slowest_ms": round(slowest_ms, 3),
+            "bus_max_hang_ms": bus.max_hang_ms or "the adapter's own",
         },
         origin=rig.origin,
         hint=None

@@ -57,6 +57,11 @@ _CAUSES = {
         "a chip holds SDA or SCL low: power-cycle the servo board",
     ),
 }
+# The kernel lets a hung call hold its caller for this long: a second, unless it is told
+# otherwise (i2c-dev, in units of 10 ms; i2c-designware and i2c-bcm2835 heed it). A whole
+# update takes 6 ms.
+I2C_TIMEOUT = 0x0702
+MAX_HANG_MS = 100
 _TRANSIENT = frozenset({errno.EREMOTEIO, errno.EIO, errno.EAGAIN})
 
 
@@ -85,6 +90,8 @@ class I2cBus:
         calls, retries, failures: how many there were; a failure is a call that no
             second try saved.
         slowest_ns: the longest call.
+        max_hang_ms: after how long the kernel gives a hung call up; None before the
+            first call, and where it does not take the limit.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class I2cBus:
     ) -> None:
         self.path = f"/dev/i2c-{bus}" if isinstance(bus, int) else bus
         self.calls = self.retries = self.failures = self.slowest_ns = 0
+        self.max_hang_ms: int | None = None
         self._now_ns = now_ns
         self._connect = connect
         self._bus: Any = None
@@ -191,6 +199,7 @@ class I2cBus:
                 self._bus = connect(self.path)
             except OSError as error:
                 raise bus_error(error, path=self.path) from error
+            self._limit_hangs(smbus2)
         self.calls += 1
         begin_ns = self._now_ns()
         try:
@@ -207,6 +216,16 @@ class I2cBus:
                 self.retries += 1
         finally:
             self.slowest_ns = max(self.slowest_ns, self._now_ns() - begin_ns)
+
+    def _limit_hangs(self, smbus2: Any) -> None:
+        """Have the kernel give up early: who waits for a hung call can stop nothing."""
+        try:
+            smbus2.smbus2.ioctl(self._bus.fd, I2C_TIMEOUT, MAX_HANG_MS // 10)
+        except OSError:
+            # The adapter keeps its own second; the bus check of `health` shows it.
+            self.max_hang_ms = None
+        else:
+            self.max_hang_ms = MAX_HANG_MS
 
 
 def _smbus2() -> Any:

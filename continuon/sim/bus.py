@@ -22,9 +22,11 @@ from continuon.errors import MissingPackageError
 __all__ = ["Chip", "Message", "SimulatedBus", "TornTransferError", "connect"]
 
 I2C_SLAVE, I2C_SLAVE_FORCE, I2C_FUNCS, I2C_RDWR = 0x703, 0x706, 0x705, 0x707
-I2C_PEC, I2C_SMBUS = 0x708, 0x720
+I2C_PEC, I2C_SMBUS, I2C_TIMEOUT = 0x708, 0x720, 0x702
 I2C_M_RD = 1
 FUNCTIONS = 0x1 | 0x0EFF0008  # plain I2C and the kernel's SMBus emulation
+# A second by default, and what the kernel needs on top (seen on a Pi 5).
+HANG_S = 1.02
 _QUICK, _BYTE, _BYTE_DATA, _WORD_DATA, _PROC_CALL = range(5)
 _BLOCK_DATA, _I2C_BLOCK_BROKEN, _I2C_BLOCK = 5, 6, 8
 
@@ -79,6 +81,7 @@ class SimulatedBus:
 
     Attributes:
         transfers: how many there were, each from START to STOP.
+        hang_s: for how long a call that hangs holds its caller.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class SimulatedBus:
         self.chips = list(chips)
         self.faults = faults
         self.transfers = 0
+        self.hang_s = HANG_S
 
     def transfer(self, messages: Sequence[Message]) -> list[bytes]:
         """Do one START..STOP and return an answer for each read message.
@@ -250,6 +254,8 @@ class _Kernel:
             self._smbus(bus, self._address.get(descriptor, 0), argument)
         elif request == I2C_RDWR:
             self._combined(bus, argument)
+        elif request == I2C_TIMEOUT:
+            bus.hang_s = argument * 0.01 + 0.02
         elif request != I2C_PEC:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         return 0

@@ -29,7 +29,6 @@ from continuon.sim.track import Track, TrackPosition, make_track
 __all__ = ["LiveCamera", "LiveRig", "LiveState", "LiveWorld"]
 
 NACK, STALL, RESET = 1, 2, 3
-STALL_S = 1.02
 
 
 class LiveCamera:
@@ -294,7 +293,7 @@ class LiveRig:
         if fault == NACK:
             raise OSError(errno.EREMOTEIO, os.strerror(errno.EREMOTEIO))
         if fault == STALL:
-            time.sleep(STALL_S)
+            time.sleep(self.bus.hang_s)
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 

@@ -49,6 +49,37 @@ def test_an_impossible_charge_reading_is_an_error(cell_v, charge):
     assert caught.value.code == "E-RIG-MAX-002"
 
 
+@pytest.mark.req("R-RIG-25")
+def test_the_kernel_is_told_to_give_hung_calls_up_early():
+    simulated = SimulatedBus("/dev/i2c-test-hang", [fuel()])
+    bus = I2cBus(simulated.path, connect=lambda _: connect(simulated))
+    assert bus.max_hang_ms is None
+    assert simulated.hang_s > 1.0
+    Max17048(bus, clock=CLOCK).read()
+    assert bus.max_hang_ms == 100
+    assert simulated.hang_s < 0.15
+
+
+@pytest.mark.req("R-RIG-25")
+def test_an_adapter_that_keeps_its_own_second_is_used_and_said_to(monkeypatch):
+    import smbus2
+
+    simulated = SimulatedBus("/dev/i2c-test-hang", [fuel()])
+    bus = I2cBus(simulated.path, connect=lambda _: connect(simulated))
+    connect(simulated).close()
+    taken = smbus2.smbus2.ioctl
+
+    def refuses(descriptor, request, argument=0):
+        if request == 0x0702:
+            raise OSError(25, "inappropriate ioctl")
+        return taken(descriptor, request, argument)
+
+    monkeypatch.setattr(smbus2.smbus2, "ioctl", refuses)
+    Max17048(bus, clock=CLOCK).read()
+    assert bus.max_hang_ms is None
+    assert simulated.hang_s > 1.0
+
+
 @pytest.mark.req("R-RIG-17")
 def test_another_chip_at_a_gauges_address_is_no_gauge():
     with pytest.raises(HardwareError) as caught:
