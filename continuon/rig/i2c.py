@@ -57,9 +57,9 @@ _CAUSES = {
         "a chip holds SDA or SCL low: power-cycle the servo board",
     ),
 }
-# The kernel lets a hung call hold its caller for this long: a second, unless it is told
-# otherwise (i2c-dev, in units of 10 ms; i2c-designware and i2c-bcm2835 heed it). A whole
-# update takes 6 ms.
+# The kernel lets a hung call hold its caller for a second, unless it is told otherwise
+# (i2c-dev, in units of 10 ms; i2c-designware and i2c-bcm2835 heed it). A whole update
+# takes 6 ms.
 I2C_TIMEOUT = 0x0702
 MAX_HANG_MS = 100
 _TRANSIENT = frozenset({errno.EREMOTEIO, errno.EIO, errno.EAGAIN})
