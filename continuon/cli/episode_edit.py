@@ -107,7 +107,7 @@ def merge(paths: Sequence[Path], *, output_dir: Path, episode_id: str) -> Result
     episode_id
         Its name.
     """
-    from continuon.rlds.edit import join_recordings
+    from continuon.rlds.join import join_recordings
     from continuon.rlds.recording import open_recording
 
     opened = [open_recording(path) for path in paths]

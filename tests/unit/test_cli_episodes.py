@@ -8,8 +8,8 @@ from continuon._specs.episode.drafts import legal_draft, legal_metadata, write_d
 from continuon._specs.episode.plan_drafts import legal_plan
 from continuon.cli.program import run
 from continuon.errors import DataError, UsageError
-from continuon.rlds.edit import Span, cut_points, cut_recording, join_recordings
-from continuon.rlds.episode import EndReason, Share
+from continuon.rlds.edit import Span, cut_points, cut_recording
+from continuon.rlds.episode import EndReason
 from continuon.rlds.images import decode_colour_png, encode_jpeg
 from continuon.rlds.overview import overview_picture, overview_text
 from continuon.rlds.plan_dir import write_plan
@@ -79,54 +79,6 @@ def test_the_parts_of_a_split_are_together_the_steps_of_the_whole(tmp_path, cuts
     for part in opened:
         assert part.metadata.provenance["edited_from"] == "a"
         assert validate_recording(part.path).ok
-
-
-@pytest.mark.req("R-EPISODE-90")
-def test_a_split_joined_again_is_the_whole(tmp_path):
-    whole = open_recording(write(tmp_path / "in"))
-    parts = [
-        cut_recording(whole, span, tmp_path / "out", episode_id=f"p{i}")
-        for i, span in enumerate(cut_points(whole, every_s=0.15))
-    ]
-    assert len(parts) == 3
-    opened = [open_recording(part.path) for part in parts]
-    with pytest.raises(DataError, match="EDIT-008"):
-        join_recordings(opened[::-1], tmp_path / "x", episode_id="x")
-    far = write(tmp_path / "in", name="b", at_ns=10**9)
-    joined = join_recordings(
-        [whole, open_recording(far)], tmp_path / "out", episode_id="ab"
-    )
-    both = align(open_recording(joined.path))
-    steps = align(whole)
-    np.testing.assert_array_equal(both.action[:12], steps.action)
-    np.testing.assert_array_equal(both.stamp_ns[12:], steps.stamp_ns + 10**9)
-    assert joined.end_reason is EndReason.COMPLETE
-    assert joined.drops == dict.fromkeys(whole.streams, 0)
-
-
-@pytest.mark.req("R-EPISODE-91")
-def test_recordings_of_another_boot_are_joined_by_the_wall_clock(tmp_path):
-    one = open_recording(write(tmp_path / "in"))
-    two = open_recording(write(tmp_path / "in", name="b", wall_s=60))
-    joined = join_recordings([one, two], tmp_path / "out", episode_id="ab")
-    steps = align(open_recording(joined.path))
-    assert steps.stamp_ns[12] - steps.stamp_ns[0] == 60 * 10**9
-    with pytest.raises(DataError, match="EDIT-008"):
-        join_recordings([two, one], tmp_path / "out", episode_id="ba")
-
-
-@pytest.mark.req("R-EPISODE-91")
-@pytest.mark.parametrize(
-    "changes",
-    [{"robot_id": "car-2"}, {"origin": "real"}, {"share": Share(pii_cleared=True)}],
-)
-def test_another_setup_or_origin_is_not_joined(tmp_path, changes):
-    one = open_recording(write(tmp_path / "in"))
-    two = open_recording(write(tmp_path / "in", name="b", wall_s=60, **changes))
-    with pytest.raises(DataError, match=f"EDIT-007.*{next(iter(changes))}"):
-        join_recordings([one, two], tmp_path / "out", episode_id="ab")
-    with pytest.raises(UsageError, match="EDIT-005"):
-        join_recordings([one], tmp_path / "out", episode_id="ab")
 
 
 @pytest.mark.req("R-EPISODE-90")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from continuon._specs.episode.plan_drafts import legal_plan
 from continuon.cli.program import run as program
 from continuon.errors import DataError
-from continuon.rlds.edit import Span, cut_points, cut_recording, join_recordings
+from continuon.rlds.edit import Span, cut_points, cut_recording
 from continuon.rlds.episode import EndReason
+from continuon.rlds.join import join_recordings
 from continuon.rlds.observation import Media
 from continuon.rlds.plan_edit import cut_plan, join_plans
 from continuon.rlds.plan_record import plan_in, record_plan
