@@ -7,6 +7,7 @@ A reader at any moment, and after any crash, sees the old file or the new.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,8 @@ def replace_file(path: Path, *parts: bytes | memoryview, mode: int = 0o644) -> N
             last step failed, the flush of the folder: then it may hold either.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _write(part, parts, mode)

@@ -126,6 +126,7 @@ def delete(paths: Sequence[Path], *, yes: bool = False) -> Result:
     """
     from continuon.durable import sync_directory
 
+    paths = list(dict.fromkeys(paths))
     for path in paths:
         if path.is_dir():
             raise UsageError(

@@ -14,6 +14,7 @@ from continuon.cli.episodes import recordings
 from continuon.cli.progress import Counter
 from continuon.cli.render import Result
 from continuon.errors import MissingPackageError, UsageError
+from continuon.home import Home
 
 if TYPE_CHECKING:
     from continuon.rlds.recording import Recording
@@ -35,7 +36,6 @@ def show(path: One, *, picture: Path | None = None) -> Result:
         Write a PNG page with a contact sheet, the actions, the state and the timing.
     """
     from continuon.rlds.recording import open_recording
-    from continuon.rlds.steps import align
     from continuon.rlds.validate import validate_recording
 
     _check_one(path)
@@ -80,23 +80,41 @@ def show(path: One, *, picture: Path | None = None) -> Result:
         lines.append(
             f"  plan     {plan['steps']:>6} steps   {', '.join(plan['blocks'])}"
         )
-    if report.figures.get("steps"):
-        from continuon.rlds.overview import overview_picture, overview_text
-
-        steps = align(recording)
-        lines.append(overview_text(steps, width=_columns()))
-        if picture is not None:
-            from continuon.durable import replace_file
-            from continuon.rlds.images import encode_colour_png
-
-            title = f"{meta.episode_id}  {meta.origin}  {len(steps)} steps"
-            page = overview_picture(steps, f"{title}  ended {recording.end_reason}")
-            replace_file(picture, encode_colour_png(page))
-            data["picture"] = str(picture)
-            lines.append(f"drawn: {picture}")
-    elif picture is not None:
-        lines.append(f"not drawn, for it has no colour frames: {picture}")
+    lines += _drawn(recording, picture)
+    if picture is not None:
+        data["picture"] = str(picture)
     return Result(data=data, text="\n".join(lines))
+
+
+def _drawn(recording: Recording, picture: Path | None) -> list[str]:
+    """Return the curves for a terminal; writes the page where one was asked for."""
+    from continuon.rlds.overview import overview_picture, overview_text
+    from continuon.rlds.overview_streams import stream_picture, stream_text
+    from continuon.rlds.steps import align
+
+    name = f"{recording.metadata.episode_id}  {recording.metadata.origin}"
+    how = f"ended {recording.end_reason}"
+    frames = recording.streams.get("rgb")
+    if frames is not None and len(frames):
+        steps = align(recording)
+        lines = [overview_text(steps, width=_columns())]
+        title = f"{name}  {len(steps)} steps  {how}"
+    else:
+        steps = None
+        lines = [stream_text(recording, width=_columns())]
+        title = f"{name}  no colour frames  {how}"
+    if picture is not None:
+        from continuon.durable import replace_file
+        from continuon.rlds.images import encode_colour_png
+
+        page = (
+            stream_picture(recording, title)
+            if steps is None
+            else overview_picture(steps, title)
+        )
+        replace_file(picture, encode_colour_png(page))
+        lines.append(f"drawn: {picture}")
+    return lines
 
 
 def _surprise(recording: Recording) -> dict[str, Any] | None:
@@ -137,13 +155,14 @@ def _plan_facts(recording: Recording) -> dict[str, Any] | None:
     }
 
 
-def stats(path: Path) -> Result:
+def stats(path: Path | None = None) -> Result:
     """Measure the numbers of recordings together: no picture is read.
 
     Parameters
     ----------
     path
-        A recording, a folder of them, or a TFDS directory.
+        A recording, a folder of them, or a TFDS directory; default rlds/episodes below
+        the home.
     """
     from continuon.rlds.statistics import episode_statistics, merge
     from continuon.rlds.steps import read_steps
@@ -151,7 +170,8 @@ def stats(path: Path) -> Result:
     parts: dict[tuple[str, tuple[str, ...]], list[ColumnStatistics]] = {}
     episodes = steps_count = valid = 0
     with Counter("measuring") as progress:
-        for steps in read_steps(path, verify=False):
+        source = path or Home.from_environment().episodes
+        for steps in read_steps(source, verify=False):
             episodes, steps_count = episodes + 1, steps_count + len(steps)
             valid += int(steps.valid.sum())
             for name, column in episode_statistics(steps).items():

@@ -17,6 +17,7 @@ from continuon.home import Home
 if TYPE_CHECKING:
     from continuon.rlds.exporters.report import FormatReport
     from continuon.rlds.findings import EpisodeReport
+    from continuon.rlds.recording import Recording
 
 __all__ = [
     "convert",
@@ -27,7 +28,12 @@ __all__ = [
     "validate",
 ]
 
-Source = Annotated[Path, Parameter(help="A recording or a folder of recordings.")]
+Source = Annotated[
+    Path | None,
+    Parameter(
+        help="A recording or a folder of them; default rlds/episodes below the home."
+    ),
+]
 
 
 def import_(
@@ -121,6 +127,7 @@ def list_(folder: Path | None = None) -> Result:
                     "origin": str(meta.origin),
                     "task": meta.task,
                     "end": str(recording.end_reason),
+                    "duration_s": _duration_s(recording),
                     "samples": {k: len(v) for k, v in recording.streams.items()},
                     "drops": dict(recording.drops),
                     "bytes": path.stat().st_size,
@@ -134,14 +141,15 @@ def list_(folder: Path | None = None) -> Result:
 
 
 def validate(
-    path: Source, *, profile: Literal["strict", "lenient"] = "strict"
+    path: Source = None, *, profile: Literal["strict", "lenient"] = "strict"
 ) -> Result:
     """Judge recordings by the contract; exit status 3 if any breaks it.
 
     Parameters
     ----------
     path
-        Recordings: one, a folder of them, a directory of the plan, or a TFDS directory.
+        Recordings: one, a folder of them, a directory of the plan, or a TFDS directory;
+        default rlds/episodes below the home.
     profile
         `strict` for our own recordings, `lenient` for what others wrote.
     """
@@ -149,6 +157,7 @@ def validate(
     from continuon.rlds.plan_validate import validate_plan
     from continuon.rlds.validate import validate_recording
 
+    path = path or Home.from_environment().episodes
     if path.is_dir() and not any(path.glob("*.mcap")):
         from continuon.rlds.tfds_read import find_tfds
 
@@ -185,12 +194,17 @@ def _judged(reports: Sequence[EpisodeReport], lines: list[str]) -> Result:
     return Result(data=reports, text="\n".join(lines), exit_code=3 if bad else 0)
 
 
-def recover(path: Source) -> Result:
+def recover(path: Source = None) -> Result:
     """Save what torn recordings hold and say what was lost; exit status 3 on a loss."""
     from continuon.rlds.recovery import recover_recordings
 
-    report = recover_recordings(path)
-    return Result(data=report, exit_code=report.exit_code)
+    report = recover_recordings(path or Home.from_environment().episodes)
+    lines = [
+        f"{found.outcome.value:<14} {found.source}  {found.text}"
+        for found in report.episodes
+    ]
+    text = "\n".join(lines) or "every recording is whole; nothing to do"
+    return Result(data=report, text=text, exit_code=report.exit_code)
 
 
 def convert(
@@ -261,11 +275,26 @@ def _write_as(to: str, source: Path, target: Path) -> Result:
     return Result(data=report, exit_code=report.exit_code)
 
 
+def _duration_s(recording: Recording) -> float:
+    """Return seconds from the first sample to the last; 0 where there is none."""
+    times = [s.capture_ns for s in recording.streams.values() if len(s)]
+    if not times:
+        return 0.0
+    return float(max(t.max() for t in times) - min(t.min() for t in times)) / 1e9
+
+
 def _line(row: dict[str, Any]) -> str:
     if "error" in row:
         error = row["error"]
         return f"{Path(row['path']).stem:<28} {error['code']} {error['what']}"
-    return f"{row['episode_id']:<28} {row['origin']:<10} {row['samples']} {row['end']}"
+    frames = row["samples"].get("rgb", row["samples"].get("steps", 0))
+    dropped = sum(row["drops"].values())
+    return (
+        f"{row['episode_id']:<28} {row['origin']:<10} {row['duration_s']:7.1f} s "
+        f"{frames:>6} frames {row['bytes'] / 2**20:8.1f} MiB  {row['end']}"
+        + (f"  {dropped} dropped" if dropped else "")
+        + (f"  {row['task']}" if row["task"] else "")
+    )
 
 
 def recordings(path: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from continuon.errors import UsageError
 __all__ = ["Common", "check_at_least_one", "layer", "split_common"]
 
 CONFIG_NAME = "continuon.toml"
-END_OF_OPTIONS, JSON = "--", "--json"
+END_OF_OPTIONS, JSON, STDOUT = "--", "--json", "-"
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +43,8 @@ def split_common(tokens: Sequence[str]) -> tuple[Common, list[str]]:
     """Take the common options out of the command line; the rest keeps its order.
 
     `--json` may be followed by a path when that ends in `.json` or when the command is
-    `health`, whose plan says `--json PATH`; `--json=PATH` always names one.
+    `health`, whose plan says `--json PATH`; `--json=PATH` always names one. A path of
+    `-` is standard output, as without one.
     """
     found: dict[str, Any] = {}
     rest: list[str] = []
@@ -55,16 +56,37 @@ def split_common(tokens: Sequence[str]) -> tuple[Common, list[str]]:
         if token == JSON:
             found["json"] = True
             takes = rest[:1] == ["health"] and bool(queue) and queue[0][:1] != "-"
-            if queue and (takes or queue[0].endswith(".json")):
-                found["json_path"] = Path(queue.pop(0))
+            if queue and queue[0] == STDOUT:
+                queue.pop(0)
+            elif queue and (takes or queue[0].endswith(".json")):
+                found["json_path"] = _json_path(queue.pop(0))
         elif token.startswith(f"{JSON}="):
             found["json"] = True
-            found["json_path"] = Path(token.removeprefix(f"{JSON}="))
+            named = token.removeprefix(f"{JSON}=")
+            if named != STDOUT:
+                found["json_path"] = _json_path(named)
         elif token in ("--dry-run", "--show-config", "--debug", "--quiet"):
             found[token[2:].replace("-", "_")] = True
         else:
             rest.append(token)
     return Common(**found), rest
+
+
+def _json_path(text: str) -> Path:
+    """Return where a report goes; refused before anything is done, not after.
+
+    Raises:
+        UsageError: E-CLI-JSON-001.
+    """
+    path = Path(text)
+    if not text or path.is_dir():
+        raise UsageError(
+            "E-CLI-JSON-001",
+            "--json names a folder, and the report is a file",
+            where=path,
+            allowed="a file, or nothing for standard output",
+        )
+    return path
 
 
 def layer(

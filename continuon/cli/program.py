@@ -40,7 +40,10 @@ def run(argv: Sequence[str]) -> int:
         from continuon.ota.tuf_cli import main as tuf_main
 
         return tuf_main(list(argv[1:]))
-    common, tokens = split_common(argv)
+    try:
+        common, tokens = split_common(argv)
+    except UsageError as error:
+        return emit_error(error, Common(json=True))
     try:
         return _dispatch(common, tokens)
     except ContinuonError as error:

@@ -33,7 +33,12 @@ class Result:
 
 
 def plain(value: Any) -> Any:
-    """Return a value in terms of JSON: arrays become lists, NaN becomes null."""
+    """Return a value in terms of JSON: arrays become lists, NaN becomes null.
+
+    What has an `as_dict` of its own says there what its report holds.
+    """
+    if hasattr(value, "as_dict"):
+        return plain(value.as_dict())
     if attrs.has(type(value)):
         fields = attrs.fields(type(value))
         return {f.name.lstrip("_"): plain(getattr(value, f.name)) for f in fields}
@@ -54,7 +59,7 @@ def emit(result: Result, common: Common) -> int:
     """Print a result the way that was asked for and return the exit code."""
     if common.json:
         text = json.dumps(plain(result.data), indent=1, ensure_ascii=False)
-        if common.json_path is None or str(common.json_path) == "-":
+        if common.json_path is None:
             print(text)
         else:
             _write(common.json_path, text + "\n")

@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.clock import ClockOffset
 from continuon.errors import DataError, UsageError
 from continuon.rlds.edited import (
     Part,
@@ -147,7 +148,8 @@ def _offsets(
     recordings: Sequence[Recording], shifts: Sequence[int]
 ) -> Iterator[Sample]:
     """Yield clock offsets in order, those that several recordings hold once."""
-    clock, seen = clock_channel(specs_of(recordings[0])), set()
+    clock = clock_channel(specs_of(recordings[0]))
+    seen: set[ClockOffset] = set()
     for recording, shift in zip(recordings, shifts, strict=True):
         for offset in recording.clock_offsets:
             moved = attrs.evolve(

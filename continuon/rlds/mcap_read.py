@@ -94,15 +94,20 @@ class McapContents:
     statistics_count: int | None = None
     is_finished: bool = False
     damage: str | None = None
+    where: object = None
 
 
 def scan_mcap(
-    data: memoryview, *, verify: bool = True, until_chunk: bool = False
+    data: memoryview,
+    *,
+    verify: bool = True,
+    until_chunk: bool = False,
+    where: object = None,
 ) -> McapContents:
     """Walk an MCAP file and return what is in it, up to the first damage.
 
     Never raises on damage: `damage` and `is_finished` say how far the file is whole.
-    `until_chunk` stops where the samples begin.
+    `until_chunk` stops where the samples begin; `where` names the file in an error.
 
     Raises:
         DataError: not an MCAP file at all, or one that is compressed.
@@ -111,10 +116,12 @@ def scan_mcap(
         raise DataError(
             "E-RLDS-MCAP-001",
             "not an MCAP file",
+            where=where,
             seen=bytes(data[: len(MAGIC)]).hex(),
             allowed=MAGIC.hex(),
+            hint="`continuon import` takes others' recordings, told by content",
         )
-    found = McapContents()
+    found = McapContents(where=where)
     position, size = len(MAGIC), len(data)
     in_data, has_footer = True, False
     try:
@@ -217,6 +224,7 @@ def _take_chunk(
         raise DataError(
             "E-RLDS-MCAP-002",
             "a chunk of this file is compressed",
+            where=found.where,
             seen=compression,
             allowed="no compression",
             hint="mcap compress --compression none IN -o OUT, then again",

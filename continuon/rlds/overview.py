@@ -14,9 +14,22 @@ from continuon.rlds.depth_codecs import decode_depth
 from continuon.rlds.images import decode_colour, policy_image
 from continuon.rlds.steps import UNKNOWN_NS, EpisodeSteps
 
-__all__ = ["contact_sheet", "overview_picture", "overview_text"]
+__all__ = [
+    "INK",
+    "MARGIN",
+    "PAPER",
+    "PLOT_STEP",
+    "Plot",
+    "contact_sheet",
+    "draw_plot",
+    "legend_width",
+    "overview_picture",
+    "overview_text",
+    "spark_lines",
+    "split_plot",
+]
 
-_PAPER, _INK, _GREY, _MASKED = (
+PAPER, INK, _GREY, _MASKED = (
     (250, 250, 248),
     (20, 20, 24),
     (215, 215, 212),
@@ -31,7 +44,9 @@ _PENS: tuple[Colour, ...] = (
     (86, 180, 233),
 )
 """Okabe and Ito's colours, which most colour-blind people tell apart (2008)."""
-_MARGIN, _PLOT_HEIGHT, _COLUMNS = 12, 90, 6
+MARGIN, _PLOT_HEIGHT, _COLUMNS = 12, 90, 6
+PLOT_STEP = _PLOT_HEIGHT + 40
+"""Pixels from the top of one plot to that of the next."""
 _RAMP = " .:-=+*#%@"
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -86,44 +101,41 @@ def overview_picture(steps: EpisodeSteps, title: str) -> NDArray[np.uint8]:
     )
     plots = list(_plots(steps))
     rows = -(-len(sheet) // _COLUMNS) * (1 if steps.depth is None else 2)
-    width = 2 * _MARGIN + _COLUMNS * (small_width + 4)
-    top = _MARGIN + 3 * GLYPH_HEIGHT
-    height = (
-        top + rows * (small_height + 18) + len(plots) * (_PLOT_HEIGHT + 40) + _MARGIN
-    )
-    page = Canvas(width, height, _PAPER)
-    page.text(_MARGIN, _MARGIN, title, _INK, scale=2)
+    width = 2 * MARGIN + _COLUMNS * (small_width + 4)
+    width = max(width, *map(legend_width, plots))
+    top = MARGIN + 3 * GLYPH_HEIGHT
+    height = top + rows * (small_height + 18) + len(plots) * PLOT_STEP + MARGIN
+    page = Canvas(width, height, PAPER)
+    page.text(MARGIN, MARGIN, title, INK, scale=2)
     start = int(steps.stamp_ns[0])
     for number, (row, colour, depth) in enumerate(sheet):
         line, column = divmod(number, _COLUMNS)
-        left = _MARGIN + column * (small_width + 4)
+        left = MARGIN + column * (small_width + 4)
         at = top + line * (small_height + 18) * (1 if depth is None else 2)
         seconds = (int(steps.stamp_ns[row]) - start) / 1e9
         mark = "" if steps.valid[row] else "  MASKED"
-        page.text(left, at + 2, f"{row}  {seconds:.2f} s{mark}", _INK)
+        page.text(left, at + 2, f"{row}  {seconds:.2f} s{mark}", INK)
         page.picture(left, at + 16, colour)
         if depth is not None:
             page.picture(left, at + 20 + small_height, depth)
     at = top + rows * (small_height + 18) + 6
     for plot in plots:
-        _plot(page, at, plot, steps.valid)
-        at += _PLOT_HEIGHT + 40
+        draw_plot(page, at, plot, steps.valid)
+        at += PLOT_STEP
     return page.pixels
 
 
-_Plot = tuple[str, Sequence[str], NDArray[np.float64]]
+Plot = tuple[str, Sequence[str], NDArray[np.float64]]
 """Title, names, and values [T, names]."""
 
 
-def _plots(steps: EpisodeSteps) -> Iterator[_Plot]:
+def _plots(steps: EpisodeSteps) -> Iterator[Plot]:
     """Yield everything that is drawn over time."""
     groups = [("action", steps.action_names, steps.action)]
     if steps.state_names:
         groups.append(("state", steps.state_names, steps.state))
     for kind, names, table in groups:
-        for first in range(0, len(names), len(_PENS)):
-            some = slice(first, first + len(_PENS))
-            yield kind, names[some], table[:, some].astype(np.float64)
+        yield from split_plot((kind, names, table.astype(np.float64)))
     gaps = np.diff(steps.stamp_ns, prepend=steps.stamp_ns[:1])[:, None] / 1e6
     gaps[:1] = np.nan
     yield "frame to frame, ms", ("dt",), gaps
@@ -136,15 +148,23 @@ def _plots(steps: EpisodeSteps) -> Iterator[_Plot]:
         yield "distance to the frame, ms", tuple(skews), np.stack([*skews.values()], 1)
 
 
-def _plot(page: Canvas, top: int, plot: _Plot, valid: NDArray[np.bool_]) -> None:
-    title, names, values = plot
+def split_plot(plot: Plot) -> Iterator[Plot]:
+    """Yield a plot in parts of as many curves as there are colours."""
+    title, names, table = plot
+    for first in range(0, len(names), len(_PENS)):
+        some = slice(first, first + len(_PENS))
+        yield title, names[some], table[:, some]
+
+
+def draw_plot(page: Canvas, top: int, plot: Plot, valid: NDArray[np.bool_]) -> None:
+    """Draw one plot over the page's width; what is not valid, bool [T], is tinted."""
+    _, names, values = plot
     low, high = _limits(values)
-    width = page.width - 2 * _MARGIN
-    box = (_MARGIN, top + 18, width, _PLOT_HEIGHT)
-    least, most = _extent(values)
-    heading = f"{title}  [{least:.4g} .. {most:.4g}]"
-    page.text(_MARGIN, top + 4, heading, _INK)
-    at = _MARGIN + GLYPH_WIDTH * 2 * (len(heading) + 3)
+    width = page.width - 2 * MARGIN
+    box = (MARGIN, top + 18, width, _PLOT_HEIGHT)
+    heading = _heading(plot)
+    page.text(MARGIN, top + 4, heading, INK)
+    at = MARGIN + GLYPH_WIDTH * 2 * (len(heading) + 3)
     for number, name in enumerate(names):
         page.text(at, top + 4, name, _PENS[number % len(_PENS)])
         at += GLYPH_WIDTH * 2 * (len(name) + 2)
@@ -158,6 +178,17 @@ def _plot(page: Canvas, top: int, plot: _Plot, valid: NDArray[np.bool_]) -> None
         page.rectangle(box[0], box[1] + zero, width, 1, _GREY)
     for number, column in enumerate(values.T):
         page.curve(box, column, (low, high), _PENS[number % len(_PENS)])
+
+
+def legend_width(plot: Plot) -> int:
+    """Return the pixels that the line above a plot needs, margins included."""
+    names = sum(len(name) + 2 for name in plot[1])
+    return 2 * MARGIN + GLYPH_WIDTH * 2 * (len(_heading(plot)) + 3 + names)
+
+
+def _heading(plot: Plot) -> str:
+    least, most = _extent(plot[2])
+    return f"{plot[0]}  [{least:.4g} .. {most:.4g}]"
 
 
 def _extent(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -179,18 +210,24 @@ def overview_text(steps: EpisodeSteps, *, width: int = 72) -> str:
     lines.append("  ".join(f"{row:<{across - 1}}" for row, _, _ in sheet))
     shades = [_shaded(colour) for _, colour, _ in sheet]
     lines += [" ".join(parts) for parts in zip(*shades, strict=True)]
-    for title, names, values in _plots(steps):
-        lines.append(title)
-        label = max(len(name) for name in names)
-        room = max(width - label - 24, 8)
-        for name, column in zip(names, values.T, strict=True):
-            low, high = _extent(column)
-            lines.append(
-                f"  {name:<{label}} {_spark(column, room)} {low:9.4g} .. {high:.4g}"
-            )
+    for plot in _plots(steps):
+        lines += spark_lines(plot, width)
     masked = int((~steps.valid).sum())
     lines.append(f"{len(steps)} steps, {masked} masked")
     return "\n".join(lines)
+
+
+def spark_lines(plot: Plot, width: int) -> list[str]:
+    """Return a plot as lines of text: its title, then bars and range of each curve."""
+    title, names, values = plot
+    label = max(len(name) for name in names)
+    room = max(width - label - 24, 8)
+    lines = [title]
+    for name, column in zip(names, values.T, strict=True):
+        low, high = _extent(column)
+        bars = _spark(column, room)
+        lines.append(f"  {name:<{label}} {bars} {low:9.4g} .. {high:.4g}")
+    return lines
 
 
 def _shaded(image: NDArray[np.uint8]) -> list[str]:

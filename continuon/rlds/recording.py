@@ -160,7 +160,7 @@ def open_recording(path: Path, *, verify: bool = True) -> Recording:
             hint="continuon episodes recover saves what is whole in it",
         )
     data = map_file(path)
-    contents = scan_mcap(data, verify=verify)
+    contents = scan_mcap(data, verify=verify, where=path)
     if not contents.is_finished:
         raise DataError(
             "E-RLDS-RECORDING-005",
@@ -203,7 +203,7 @@ def opening_of(path: Path) -> Opening:
     Raises:
         DataError: absent, no MCAP file, or damaged before its first sample.
     """
-    contents = scan_mcap(map_file(path), verify=False, until_chunk=True)
+    contents = scan_mcap(map_file(path), verify=False, until_chunk=True, where=path)
     return read_opening(contents, where=path)
 
 
@@ -221,7 +221,14 @@ def map_file(path: Path) -> memoryview:
     try:
         with path.open("rb") as file:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except IsADirectoryError as error:
+        raise DataError(
+            "E-RLDS-FILE-005",
+            "this is a folder, and one recording was to be read",
+            where=path,
+            hint=f"`continuon episodes list {path}` names what is in it",
+        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             "E-RLDS-FILE-003", "there is no such file", where=path
         ) from error

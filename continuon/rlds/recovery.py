@@ -122,7 +122,7 @@ def _is_torn(path: Path) -> bool:
     if not path.stat().st_size:
         return True
     try:
-        return not scan_mcap(map_file(path), verify=False).is_finished
+        return not scan_mcap(map_file(path), verify=False, where=path).is_finished
     except DataError as error:
         return error.code != _COMPRESSED
 
@@ -144,7 +144,7 @@ def _recover_file(source: Path) -> RecoveredEpisode:
 
 
 def _replace_torn(source: Path) -> RecoveredEpisode:
-    contents = scan_mcap(map_file(source))
+    contents = scan_mcap(map_file(source), where=source)
     if contents.is_finished:
         return RecoveredEpisode(
             source=source, path=source, outcome=Outcome.WHOLE, text="nothing to do"
@@ -166,7 +166,7 @@ def _finish_part(
     sink = FileSink(part, create=False)
     try:
         data = map_file(part)
-        contents = scan_mcap(data)
+        contents = scan_mcap(data, where=source)
         streams = read_opening(contents, where=source).streams
         names = {number: spec.name for number, spec in enumerate(streams, start=1)}
         saved, lost = _tally(contents, names)

@@ -164,7 +164,7 @@ def test_delete_asks_and_takes_nothing_but_recordings(tmp_path, ran, monkeypatch
     ran("episodes", "delete", path, status=4)
     assert path.exists()
     terminal.answer = "y\n"
-    ran("episodes", "delete", path)
+    ran("episodes", "delete", path, path)  # named twice is deleted once
     assert not path.exists()
     assert other.exists()
 
@@ -209,6 +209,15 @@ def test_stats_are_of_all_recordings_together(tmp_path, ran):
     assert "2 episodes, 20 steps, 20 valid" in said
     assert "steering" in said
     assert "mean       0.5" in said
+
+
+@pytest.mark.req("R-EPISODE-92")
+def test_without_a_path_the_recordings_of_the_home_are_meant(tmp_path, ran):
+    write(tmp_path / "home" / "rlds" / "episodes")
+    assert "12 frames" in ran("episodes", "list")
+    assert "1 episodes, 12 steps" in ran("episodes", "stats")
+    assert "1 of 1 episodes keep" in ran("episodes", "validate")
+    assert "nothing to do" in ran("episodes", "recover")
 
 
 @pytest.mark.req("R-EPISODE-92")

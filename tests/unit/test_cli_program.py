@@ -205,6 +205,33 @@ def test_health_takes_the_path_after_json():
     assert rest == ["greet", "ada"]
 
 
+@pytest.mark.parametrize(
+    "argv", [["greet", "ada", "--json", "-"], ["greet", "ada", "--json=-"]]
+)
+def test_a_dash_is_standard_output_and_nothing_else_is_printed_there(argv, capsys):
+    assert program.run(argv) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "ada"
+
+
+@pytest.mark.parametrize("named", ["", "there"])
+def test_a_folder_for_the_report_is_refused_before_anything_is_done(
+    tmp_path, capsys, named
+):
+    (tmp_path / "there").mkdir()
+    assert program.run(["greet", "stranger", f"--json={named}"]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["error"]["code"] == "E-CLI-JSON-001"
+    assert captured.err.count("\n") == 1
+
+
+def test_a_report_says_in_json_what_its_as_dict_says():
+    class Report:
+        def as_dict(self):
+            return {"lost": (1, 2), "exit_code": 3}
+
+    assert plain([Report()]) == [{"lost": [1, 2], "exit_code": 3}]
+
+
 def test_every_command_in_the_table_exists_and_says_what_it_does():
     for command in COMMANDS:
         module, _, name = command.target.partition(":")

@@ -438,8 +438,14 @@ def test_another_programs_uncompressed_mcap_is_read_but_is_no_episode(tmp_path):
 def test_what_is_no_mcap_is_refused_with_its_code(tmp_path, content, code):
     path = tmp_path / "x.mcap"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=code):
+    with pytest.raises(DataError, match=code) as caught:
         open_recording(path)
+    assert caught.value.where == str(path)
+
+
+def test_a_folder_is_no_recording_and_said_to_be_one(tmp_path):
+    with pytest.raises(DataError, match="E-RLDS-FILE-005"):
+        open_recording(tmp_path)
 
 
 def test_a_recording_that_does_not_exist_is_named(tmp_path):
