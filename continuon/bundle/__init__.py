@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from continuon.bundle.keyfiles_io import (
         KeyFiles,
         load_private_key,
-        load_public_key,
         new_key,
     )
     from continuon.bundle.keys import SigningKey, VerifyingKey, generate_key
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from continuon.bundle.manifest_codec import dump_manifest, parse_manifest
     from continuon.bundle.manifest_legacy import legacy_view
     from continuon.bundle.placeholder import hef_placeholder
+    from continuon.bundle.public_key_io import load_public_key
     from continuon.bundle.safety import (
         CAR_BASE_RULES,
         ChannelLimit,
@@ -59,12 +59,13 @@ __all__ = [
 
 _HOMES = {
     "build": ("BundleInfo", "build_bundle"),
-    "keyfiles_io": ("KeyFiles", "load_private_key", "load_public_key", "new_key"),
+    "keyfiles_io": ("KeyFiles", "load_private_key", "new_key"),
     "keys": ("SigningKey", "VerifyingKey", "generate_key"),
     "manifest": ("Compat", "HealthGate", "Manifest"),
     "manifest_codec": ("dump_manifest", "parse_manifest"),
     "manifest_legacy": ("legacy_view",),
     "placeholder": ("hef_placeholder",),
+    "public_key_io": ("load_public_key",),
     "safety": ("CAR_BASE_RULES", "ChannelLimit", "SafetyManifest", "merge_safety"),
     "semver": ("SemVer", "parse_version"),
     "sign": ("SignedBundle", "sign_bundle"),

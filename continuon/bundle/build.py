@@ -220,8 +220,8 @@ def _copy_artifacts(source: Path, target: Path) -> Iterator[Artifact]:
             path=path,
             role=role,
             backend=backend,
-            bytes=facts[path].bytes,
-            sha256=hash_file(target / path, expected_bytes=facts[path].bytes),
+            bytes=facts[path],
+            sha256=hash_file(target / path, expected_bytes=facts[path]),
         )
 
 

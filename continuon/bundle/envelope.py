@@ -7,11 +7,9 @@ names an unknown key is no vote.
 
 from __future__ import annotations
 
-import base64
+import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from continuon.bundle.keys import SigningKey, VerifyingKey, canonical_base64
 from continuon.errors import TrustError, UsageError
@@ -22,8 +20,7 @@ MAX_SIGNATURES = 16
 _SIGNATURE_KEYS = frozenset({"sig", "keyid"})
 
 
-@attrs.frozen
-class Envelope:
+class Envelope(NamedTuple):
     """A payload with its signatures as (key id or None, signature bytes)."""
 
     payload_type: str
@@ -40,10 +37,10 @@ class Envelope:
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object of the protocol."""
         return {
-            "payload": base64.b64encode(self.payload).decode("ascii"),
+            "payload": _text(self.payload),
             "payloadType": self.payload_type,
             "signatures": [
-                {"sig": base64.b64encode(signature).decode("ascii"), "keyid": key_id}
+                {"sig": _text(signature), "keyid": key_id}
                 for key_id, signature in self.signatures
             ],
         }
@@ -68,7 +65,7 @@ def seal(
     signatures = tuple(
         (key.public.fingerprint, key.sign(blank.message)) for key in private_keys
     )
-    return attrs.evolve(blank, signatures=signatures)
+    return blank._replace(signatures=signatures)
 
 
 def parse_envelope(value: Any, *, where: str) -> Envelope:
@@ -166,6 +163,10 @@ def _match(signature: bytes, message: bytes, keys: Any) -> VerifyingKey | None:
             continue
         return key  # type: ignore[no-any-return]
     return None
+
+
+def _text(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def _decode(text: Any, where: str) -> bytes:

@@ -10,18 +10,16 @@ import attrs
 
 from continuon.bundle.keys import (
     SigningKey,
-    VerifyingKey,
     generate_key,
     signing_key_from_pem,
-    verifying_key_from_pem,
 )
+from continuon.bundle.public_key_io import read_key_file
 from continuon.durable import sync_directory
-from continuon.errors import ContinuonError, TrustError, UsageError
+from continuon.errors import TrustError, UsageError
 
-__all__ = ["KeyFiles", "load_private_key", "load_public_key", "new_key"]
+__all__ = ["KeyFiles", "load_private_key", "new_key"]
 
 PUBLIC_SUFFIX = ".pub.pem"
-_MAX_PEM_BYTES = 1 << 16
 
 
 @attrs.frozen
@@ -83,7 +81,7 @@ def load_private_key(path: Path, *, password: str | None = None) -> SigningKey:
         TrustError: E-BUNDLE-KEY-002 not usable, E-BUNDLE-KEY-005 readable by others.
         UsageError: E-BUNDLE-KEY-006, there is no such file.
     """
-    pem = _read(path, UsageError, hint="continuon keys new makes one")
+    pem = read_key_file(path, UsageError, hint="continuon keys new makes one")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise TrustError(
             "E-BUNDLE-KEY-005",
@@ -95,31 +93,6 @@ def load_private_key(path: Path, *, password: str | None = None) -> SigningKey:
         )
     secret = password.encode("utf-8") if password else None
     return signing_key_from_pem(pem, password=secret, where=path)
-
-
-def load_public_key(path: Path) -> VerifyingKey:
-    """Return the public key in `path`.
-
-    Raises:
-        TrustError: E-BUNDLE-KEY-002 not usable, E-BUNDLE-KEY-006 there is none: without
-            it nothing can be trusted, which is a refusal like any other.
-    """
-    hint = "put the publisher's public key there, or name it"
-    return verifying_key_from_pem(_read(path, TrustError, hint=hint), where=path)
-
-
-def _read(path: Path, kind: type[ContinuonError], *, hint: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_PEM_BYTES)
-    except OSError as error:
-        raise kind(
-            "E-BUNDLE-KEY-006",
-            "the key file cannot be read",
-            seen=error.strerror,
-            where=path,
-            hint=hint,
-        ) from error
 
 
 def _write_new(path: Path, data: bytes, *, mode: int) -> None:

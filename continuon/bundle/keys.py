@@ -6,12 +6,10 @@ OpenSSF Model Signing format calls a key's hint: one definition everywhere.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,14 +37,41 @@ _P256_HEAD = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200
 """The DER of every P-256 public key up to its uncompressed point (RFC 5480)."""
 
 
-@attrs.frozen
-class VerifyingKey:
+class _Sha256Ecdsa(ec.ECDSA):
+    """ECDSA over SHA-256, never deterministic.
+
+    The library's own constructor loads every cipher and RSA to learn whether RFC 6979
+    is there, which a verifier never asks.
+    """
+
+    algorithm = hashes.SHA256()
+    deterministic_signing = False
+
+    def __init__(self) -> None:
+        """Take no option."""
+
+
+class VerifyingKey(NamedTuple):
     """A public key. Two are equal when their fingerprints are."""
 
     algorithm: str
     pem: bytes
     fingerprint: str
-    handle: Any = attrs.field(eq=False, repr=False)
+    handle: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VerifyingKey):
+            return NotImplemented
+        return self.fingerprint == other.fingerprint
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"VerifyingKey({self.algorithm}, {self.fingerprint})"
 
     @property
     def words(self) -> str:
@@ -61,7 +86,7 @@ class VerifyingKey:
         """
         try:
             if self.algorithm == ECDSA_P256:
-                self.handle.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+                self.handle.verify(signature, message, _Sha256Ecdsa())
             else:
                 self.handle.verify(signature, message)
         except (InvalidSignature, ValueError) as error:
@@ -72,17 +97,19 @@ class VerifyingKey:
             ) from error
 
 
-@attrs.frozen
-class SigningKey:
+class SigningKey(NamedTuple):
     """A private key with its public half. Its bytes never reach a repr."""
 
     public: VerifyingKey
-    handle: Any = attrs.field(eq=False, repr=False)
+    handle: Any
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.public!r})"
 
     def sign(self, message: bytes) -> bytes:
         """Return a signature: DER for ECDSA, raw for the others."""
         if self.public.algorithm == ECDSA_P256:
-            signature = self.handle.sign(message, ec.ECDSA(hashes.SHA256()))
+            signature = self.handle.sign(message, _Sha256Ecdsa())
         else:
             signature = self.handle.sign(message)
         return bytes(signature)
@@ -173,8 +200,8 @@ def canonical_base64(text: str) -> bytes:
     Raises:
         ValueError: any other spelling.
     """
-    data = base64.b64decode(text, validate=True)
-    if base64.b64encode(data).decode("ascii") != text:
+    data = binascii.a2b_base64(text, strict_mode=True)
+    if binascii.b2a_base64(data, newline=False).decode("ascii") != text:
         msg = "base64 with stray bits"
         raise ValueError(msg)
     return data
@@ -187,10 +214,10 @@ def _p256_point(pem: bytes) -> bytes | None:
     """
     body = pem.removeprefix(_PEM_HEAD).removesuffix(_PEM_TAIL)
     try:
-        der = base64.b64decode(body.replace(b"\n", b""), validate=True)
+        der = binascii.a2b_base64(body.replace(b"\n", b""), strict_mode=True)
     except binascii.Error:
         return None
-    text = base64.b64encode(der)
+    text = binascii.b2a_base64(der, newline=False)
     lines = b"".join(text[at : at + 64] + b"\n" for at in range(0, len(text), 64))
     point = der.removeprefix(_P256_HEAD)
     if pem != _PEM_HEAD + lines + _PEM_TAIL or point == der:

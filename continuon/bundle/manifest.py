@@ -1,7 +1,7 @@
 """`edge_manifest.json`: what a bundle holds, what it needs, and how it is judged.
 
 Values only. `manifest_codec` reads and writes them, `manifest_rules` says which of
-them are legal.
+them are legal, `manifest_shape` repeats their keys for readers without these values.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+
+from continuon.bundle.manifest_shape import MANIFEST_NAME, ORIGINS, SCHEMA
 
 __all__ = [
     "MANIFEST_NAME",
@@ -24,10 +26,6 @@ __all__ = [
     "Manifest",
     "SafetyReference",
 ]
-
-SCHEMA = "continuon.edge-manifest/1"
-MANIFEST_NAME = "edge_manifest.json"
-ORIGINS = ("real", "imported", "simulated", "synthetic", "replayed")
 
 
 @attrs.frozen(kw_only=True)

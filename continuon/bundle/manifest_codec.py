@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from continuon.bundle.canonical import canonical_json, parse_strict
+from continuon.bundle.canonical import canonical_json
 from continuon.bundle.manifest import MANIFEST_NAME, Manifest
+from continuon.bundle.manifest_read import (
+    EXTENSION,
+    MAX_MANIFEST_BYTES,
+    read_manifest,
+)
 from continuon.bundle.manifest_rules import check_manifest
 from continuon.bundle.structure import structure, unstructure
 from continuon.errors import ContractError
 
 __all__ = ["MAX_MANIFEST_BYTES", "dump_manifest", "parse_manifest"]
-
-MAX_MANIFEST_BYTES = 1 << 20
-_EXTENSION = "x-"
 
 
 def parse_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
@@ -20,29 +22,7 @@ def parse_manifest(data: bytes, *, where: str = MANIFEST_NAME) -> Manifest:
     Raises:
         ContractError: E-BUNDLE-JSON-..., E-BUNDLE-MAN-..., E-BUNDLE-VER-001.
     """
-    value = parse_strict(data, where=where, max_bytes=MAX_MANIFEST_BYTES)
-    if not isinstance(value, dict):
-        raise ContractError(
-            "E-BUNDLE-MAN-001",
-            "the manifest is no JSON object",
-            seen=type(value).__name__,
-            where=where,
-        )
-    known = {key: item for key, item in value.items() if not key.startswith(_EXTENSION)}
-    if "extensions" in known:
-        raise ContractError(
-            "E-BUNDLE-MAN-002",
-            "a key that this schema does not define",
-            seen="$.extensions",
-            where=where,
-        )
-    if "schema" not in known:
-        raise ContractError(
-            "E-BUNDLE-MAN-003", "the manifest names no schema", where=where
-        )
-    extensions = {key: value[key] for key in value if key.startswith(_EXTENSION)}
-    manifest = structure({**known, "extensions": extensions}, Manifest, where=where)
-    return check_manifest(manifest, where=where)
+    return structure(read_manifest(data, where=where).plain, Manifest, where=where)
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -51,7 +31,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
     plain = unstructure(manifest)
     extensions = plain.pop("extensions")
     for name in extensions:
-        if not name.startswith(_EXTENSION):
+        if not name.startswith(EXTENSION):
             raise ContractError(
                 "E-BUNDLE-MAN-002",
                 "an extension without the x- prefix",

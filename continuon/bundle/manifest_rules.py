@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import math
-import re
+from typing import TYPE_CHECKING
 
-from continuon.bundle.manifest import (
+from continuon.bundle.manifest_shape import (
     MANIFEST_NAME,
     ORIGINS,
     SCHEMA,
-    Artifact,
-    Evidence,
-    Manifest,
+    SIGNATURE_NAME,
 )
 from continuon.bundle.paths import (
     check_paths_distinct,
     check_relative_path,
     is_hex_digest,
 )
-from continuon.bundle.semver import parse_version
+from continuon.bundle.semver_text import split_version
 from continuon.errors import ContractError
 
-__all__ = ["DELTA_CODECS", "SIGNATURE_NAME", "check_manifest"]
+if TYPE_CHECKING:
+    from continuon.bundle.manifest import Artifact, Evidence, Manifest
 
-SIGNATURE_NAME = "model.sig"
+__all__ = ["DELTA_CODECS", "check_manifest", "listed_files"]
+
 DELTA_CODECS = ("zstd-prefix", "xor-shuffle-zstd")
 MAX_FILES = 4096
 MAX_FILE_BYTES = 64 << 30
 WIDEST_SHADOW = 2.0
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_WORD = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_NAME = _FIRST | frozenset("._-")
+_WORD = _NAME | frozenset("+")
+_MAX_WORD = 64
 _RESERVED = frozenset({MANIFEST_NAME, SIGNATURE_NAME})
 
 
+def listed_files(manifest: Manifest) -> dict[str, tuple[int, str]]:
+    """Return {path: (bytes, sha256)} of every file that the manifest names."""
+    return {item.path: (item.bytes, item.sha256) for item in _listed(manifest)}
+
+
 def check_manifest(manifest: Manifest, *, where: str = MANIFEST_NAME) -> Manifest:
-    """Return the manifest if it is legal.
+    """Return the manifest if it is legal; only its attributes are looked at.
 
     Raises:
         ContractError: E-BUNDLE-MAN-003 schema, -004 and -005 paths, -006 a reference
@@ -57,9 +64,9 @@ def check_manifest(manifest: Manifest, *, where: str = MANIFEST_NAME) -> Manifes
 
 
 def _check_head(manifest: Manifest, where: str) -> None:
-    parse_version(manifest.version, where=f"{where} version")
+    split_version(manifest.version, where=f"{where} version")
     _require(
-        _NAME.fullmatch(manifest.model_name) is not None,
+        _is_word(manifest.model_name, _NAME),
         where,
         "model_name",
         manifest.model_name,
@@ -96,9 +103,9 @@ def _check_head(manifest: Manifest, where: str) -> None:
             where=f"{where} origins",
         )
     compat = manifest.compat
-    parse_version(compat.library_min, where=f"{where} compat.library_min")
+    split_version(compat.library_min, where=f"{where} compat.library_min")
     if compat.library_below is not None:
-        parse_version(compat.library_below, where=f"{where} compat.library_below")
+        split_version(compat.library_below, where=f"{where} compat.library_below")
     rate_hz = compat.control_rate_hz
     _require(
         rate_hz is None or (math.isfinite(rate_hz) and 0 < rate_hz <= 1000),
@@ -121,10 +128,7 @@ def _check_head(manifest: Manifest, where: str) -> None:
 
 
 def _check_files(manifest: Manifest, where: str) -> None:
-    listed: tuple[Artifact | Evidence, ...] = (
-        *manifest.artifacts,
-        *manifest.evidence,
-    )
+    listed = _listed(manifest)
     _require(
         0 < len(listed) <= MAX_FILES and len(manifest.artifacts) > 0,
         where,
@@ -150,7 +154,7 @@ def _check_files(manifest: Manifest, where: str) -> None:
     words += [item.kind for item in manifest.evidence]
     for word in words:
         _require(
-            _WORD.fullmatch(word) is not None,
+            _is_word(word, _WORD),
             where,
             "role, backend or kind",
             word,
@@ -171,6 +175,7 @@ def _check_files(manifest: Manifest, where: str) -> None:
 
 def _check_backends(manifest: Manifest, where: str) -> None:
     names = [backend.name for backend in manifest.backends]
+    artifacts = {item.path: item for item in manifest.artifacts}
     _require(
         bool(names) and len(set(names)) == len(names),
         where,
@@ -182,7 +187,7 @@ def _check_backends(manifest: Manifest, where: str) -> None:
         place = f"{where} backends.{backend.name}"
         _check_reference(manifest, backend.artifact, place)
         _check_reference(manifest, backend.golden, place)
-        artifact = manifest.artifact(backend.artifact)
+        artifact = artifacts[backend.artifact]
         if artifact.role == "placeholder":
             raise ContractError(
                 "E-BUNDLE-MAN-008",
@@ -211,7 +216,7 @@ def _check_backends(manifest: Manifest, where: str) -> None:
     _check_digest(safety.sha256, f"{where} safety")
     _check_reference(manifest, safety.path, f"{where} safety")
     _require(
-        manifest.artifact(safety.path).sha256 == safety.sha256
+        artifacts[safety.path].sha256 == safety.sha256
         and safety.min_base_rule_version >= 1,
         where,
         "safety",
@@ -254,6 +259,14 @@ def _check_gate(manifest: Manifest, where: str) -> None:
             value,
             f"above 0, at most {WIDEST_SHADOW:g}: the whole range of an action",
         )
+
+
+def _listed(manifest: Manifest) -> tuple[Artifact | Evidence, ...]:
+    return (*manifest.artifacts, *manifest.evidence)
+
+
+def _is_word(text: str, letters: frozenset[str]) -> bool:
+    return 0 < len(text) <= _MAX_WORD and text[0] in _FIRST and letters.issuperset(text)
 
 
 def _check_reference(manifest: Manifest, path: str, where: str) -> None:

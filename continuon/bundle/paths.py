@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
 
 from continuon.errors import ContractError
 
 __all__ = ["check_paths_distinct", "check_relative_path", "is_hex_digest"]
 
-_SEGMENT = re.compile(r"[A-Za-z0-9._@+-]{1,120}", re.ASCII)
-_HEX_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_SEGMENT = frozenset(_LETTERS + _LETTERS.upper() + "0123456789._@+-")
+_MAX_SEGMENT = 120
+_HEX = frozenset("0123456789abcdef")
+_DIGEST_DIGITS = 64
 _MAX_LENGTH = 240
 _MAX_SEGMENTS = 6
 
@@ -26,7 +27,7 @@ def check_relative_path(path: str, *, where: str) -> str:
     ok = (
         len(path) <= _MAX_LENGTH
         and len(segments) <= _MAX_SEGMENTS
-        and all(_SEGMENT.fullmatch(part) for part in segments)
+        and all(_is_segment(part) for part in segments)
         and not any(set(part) == {"."} for part in segments)
         and not any(part.endswith(".") for part in segments)
     )
@@ -55,7 +56,7 @@ def check_paths_distinct(paths: Iterable[str], *, where: str) -> None:
     seen: dict[str, str] = {}
     folders: dict[str, str] = {}
     for path in paths:
-        folded = unicodedata.normalize("NFC", path).casefold()
+        folded = _folded(path)
         parts = folded.split("/")
         parents = ["/".join(parts[:count]) for count in range(1, len(parts))]
         clash = seen.get(folded) or folders.get(folded)
@@ -74,4 +75,18 @@ def check_paths_distinct(paths: Iterable[str], *, where: str) -> None:
 
 def is_hex_digest(text: object) -> bool:
     """Return whether `text` is a SHA-256 as 64 lower-case hex digits."""
-    return isinstance(text, str) and _HEX_DIGEST.fullmatch(text) is not None
+    return (
+        isinstance(text, str) and len(text) == _DIGEST_DIGITS and _HEX.issuperset(text)
+    )
+
+
+def _is_segment(part: str) -> bool:
+    return 0 < len(part) <= _MAX_SEGMENT and _SEGMENT.issuperset(part)
+
+
+def _folded(path: str) -> str:
+    if path.isascii():
+        return path.lower()
+    import unicodedata
+
+    return unicodedata.normalize("NFC", path).casefold()

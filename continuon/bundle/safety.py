@@ -6,14 +6,16 @@ manifest, however signed, can widen what the base rules allow.
 
 from __future__ import annotations
 
-import math
 from enum import StrEnum
 
 import attrs
 
-from continuon.bundle.canonical import canonical_json, parse_strict
+from continuon.bundle.canonical import canonical_json
+from continuon.bundle.manifest_read import read_safety
+from continuon.bundle.manifest_shape import SAFETY_SCHEMA
+from continuon.bundle.safety_rules import check_safety
 from continuon.bundle.structure import structure, unstructure
-from continuon.errors import ContractError, TrustError
+from continuon.errors import TrustError
 
 __all__ = [
     "CAR_BASE_RULES",
@@ -25,9 +27,6 @@ __all__ = [
     "merge_safety",
     "parse_safety",
 ]
-
-SCHEMA = "continuon.safety/1"
-_MAX_CHANNELS = 64
 
 
 class EStopAction(StrEnum):
@@ -70,7 +69,7 @@ class SafetyManifest:
         max_observation_age_ms: older observations are not acted on.
     """
 
-    schema: str = SCHEMA
+    schema: str = SAFETY_SCHEMA
     base_rule_version: int
     channels: tuple[ChannelLimit, ...]
     max_speed_mps: float | None = None
@@ -103,51 +102,12 @@ def parse_safety(data: bytes, *, where: str = "safety.json") -> SafetyManifest:
         ContractError: E-BUNDLE-JSON-..., E-BUNDLE-MAN-001 or -002 for its shape,
             E-BUNDLE-SAFE-001 for a value out of range.
     """
-    safety = structure(parse_strict(data, where=where), SafetyManifest, where=where)
-    return check_safety(safety, where=where)
+    return structure(read_safety(data, where=where).plain, SafetyManifest, where=where)
 
 
 def dump_safety(safety: SafetyManifest) -> bytes:
     """Return canonical bytes; same value, same bytes."""
     return canonical_json(unstructure(check_safety(safety)))
-
-
-def check_safety(
-    safety: SafetyManifest, *, where: str = "safety.json"
-) -> SafetyManifest:
-    """Return the manifest if each bound is finite and leaves a legal value.
-
-    Raises:
-        ContractError: E-BUNDLE-SAFE-001.
-    """
-    names = [item.name for item in safety.channels]
-    bounds = [safety.heartbeat_timeout_ms, safety.max_observation_age_ms]
-    bounds += [x for x in (safety.max_speed_mps, safety.max_force_n) if x is not None]
-    rates = [item.max_rate_per_s for item in safety.channels]
-    ok = (
-        safety.schema == SCHEMA
-        and safety.base_rule_version >= 1
-        and 0 < len(names) <= _MAX_CHANNELS
-        and names == sorted(set(names))
-        and all(math.isfinite(bound) and bound > 0 for bound in bounds)
-        and all(r is None or (math.isfinite(r) and r > 0) for r in rates)
-        and all(
-            math.isfinite(item.min) and math.isfinite(item.max) and item.min <= item.max
-            for item in safety.channels
-        )
-    )
-    if not ok:
-        raise ContractError(
-            "E-BUNDLE-SAFE-001",
-            "the safety manifest holds a bound that is no bound",
-            seen=safety,
-            allowed=(
-                f"schema {SCHEMA}, base rules from 1, channels sorted by name, each "
-                "with finite min <= max; every other bound finite and above 0"
-            ),
-            where=where,
-        )
-    return safety
 
 
 def merge_safety(base: SafetyManifest, manifest: SafetyManifest) -> SafetyManifest:

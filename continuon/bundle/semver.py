@@ -6,22 +6,12 @@ Source: semver.org/spec/v2.0.0.html, items 2, 9, 10 and 11.
 from __future__ import annotations
 
 import functools
-import re
 
 import attrs
 
-from continuon.errors import ContractError
+from continuon.bundle.semver_text import split_version
 
 __all__ = ["SemVer", "parse_version"]
-
-_PATTERN = re.compile(
-    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
-    r"(?:-((?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
-    r"(?:\.(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*))*))?"
-    r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?",
-    re.ASCII,
-)
-_MAX_LENGTH = 128
 
 
 @functools.total_ordering
@@ -69,20 +59,5 @@ def parse_version(text: str, *, where: str = "version") -> SemVer:
         ContractError: E-BUNDLE-VER-001, for anything that the grammar refuses
             (`v2.0.0`, `1.0`, `01.0.0`, `1.0.0 `).
     """
-    match = _PATTERN.fullmatch(text) if len(text) <= _MAX_LENGTH else None
-    if match is None:
-        raise ContractError(
-            "E-BUNDLE-VER-001",
-            "this is no SemVer 2 version",
-            seen=repr(text),
-            allowed="MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD], such as 1.4.0-rc.1",
-            where=where,
-        )
-    major, minor, patch, prerelease, build = match.groups()
-    return SemVer(
-        int(major),
-        int(minor),
-        int(patch),
-        tuple(prerelease.split(".")) if prerelease else (),
-        tuple(build.split(".")) if build else (),
-    )
+    (major, minor, patch), prerelease, build = split_version(text, where=where)
+    return SemVer(int(major), int(minor), int(patch), prerelease, build)

@@ -12,7 +12,7 @@ from continuon.bundle.envelope import seal
 from continuon.bundle.keys import SigningKey
 from continuon.bundle.manifest import MANIFEST_NAME
 from continuon.bundle.manifest_codec import MAX_MANIFEST_BYTES, parse_manifest
-from continuon.bundle.manifest_rules import SIGNATURE_NAME
+from continuon.bundle.manifest_shape import SIGNATURE_NAME
 from continuon.bundle.statement import PAYLOAD_TYPE, build_statement, dump_signature
 from continuon.bundle.tree_io import hash_file, read_file, scan_tree
 from continuon.durable import replace_file

@@ -13,7 +13,7 @@ from typing import Any
 
 from continuon.bundle.canonical import canonical_json, parse_strict
 from continuon.bundle.envelope import Envelope, parse_envelope
-from continuon.bundle.manifest_rules import SIGNATURE_NAME
+from continuon.bundle.manifest_shape import SIGNATURE_NAME
 from continuon.bundle.paths import (
     check_paths_distinct,
     check_relative_path,

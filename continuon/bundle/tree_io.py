@@ -10,46 +10,39 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from pathlib import Path
-
-import attrs
 
 from continuon.errors import TrustError
 
-__all__ = ["FileFact", "hash_file", "read_file", "scan_tree"]
+__all__ = ["hash_file", "read_file", "scan_tree"]
 
 _BLOCK_BYTES = 1 << 18
 _MAX_ENTRIES = 8192
 _MAX_DEPTH = 8
 
 
-@attrs.frozen
-class FileFact:
-    """One regular file below the root."""
-
-    path: str
-    bytes: int
+AnyPath = str | os.PathLike[str]
 
 
-def scan_tree(root: Path) -> dict[str, FileFact]:
-    """Return every file below `root` by its POSIX path.
+def scan_tree(root: AnyPath) -> dict[str, int]:
+    """Return {POSIX path: bytes} of every file below `root`.
 
     Raises:
         TrustError: E-BUNDLE-SET-004 not a regular file, -005 a symbolic link, -006 an
             empty directory, -009 set-user-id or world-writable, -011 too many entries
             or too deep, -012 no directory.
     """
-    if root.is_symlink() or not root.is_dir():
+    base = os.fspath(root)
+    if os.path.islink(base) or not os.path.isdir(base):  # noqa: PTH112, PTH114
         raise TrustError(
             "E-BUNDLE-SET-012", "there is no bundle directory here", where=root
         )
-    facts: dict[str, FileFact] = {}
+    sizes: dict[str, int] = {}
     stack = [("", 0)]
     entries = 0
     while stack:
         prefix, depth = stack.pop()
         empty = True
-        with os.scandir(root / prefix) as scan:
+        with os.scandir(f"{base}/{prefix}") as scan:
             for entry in scan:
                 empty = False
                 entries += 1
@@ -58,25 +51,25 @@ def scan_tree(root: Path) -> dict[str, FileFact]:
                 if stat.S_ISDIR(status.st_mode):
                     stack.append((path + "/", depth + 1))
                 else:
-                    _check_regular(status, root / path)
-                    facts[path] = FileFact(path, status.st_size)
+                    _check_regular(status, f"{base}/{path}")
+                    sizes[path] = status.st_size
                 if entries > _MAX_ENTRIES or depth > _MAX_DEPTH:
                     raise TrustError(
                         "E-BUNDLE-SET-011",
                         "the bundle directory holds too much",
                         allowed=f"{_MAX_ENTRIES} entries, {_MAX_DEPTH} levels",
-                        where=root / path,
+                        where=f"{base}/{path}",
                     )
         if empty and prefix:
             raise TrustError(
                 "E-BUNDLE-SET-006",
                 "an empty directory, which no signature covers",
-                where=root / prefix,
+                where=f"{base}/{prefix}",
             )
-    return facts
+    return sizes
 
 
-def hash_file(path: Path, *, expected_bytes: int | None = None) -> str:
+def hash_file(path: AnyPath, *, expected_bytes: int | None = None) -> str:
     """Return the SHA-256 of a regular file as hex.
 
     Raises:
@@ -111,7 +104,7 @@ def hash_file(path: Path, *, expected_bytes: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def read_file(path: Path, *, max_bytes: int) -> bytes:
+def read_file(path: AnyPath, *, max_bytes: int) -> bytes:
     """Return a small regular file whole.
 
     Raises:
@@ -131,7 +124,7 @@ def read_file(path: Path, *, max_bytes: int) -> bytes:
     return data
 
 
-def _open(path: Path) -> int:
+def _open(path: AnyPath) -> int:
     """Open without following a link and without waiting for a pipe's writer."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -142,7 +135,7 @@ def _open(path: Path) -> int:
         ) from error
 
 
-def _check_regular(status: os.stat_result, path: Path) -> None:
+def _check_regular(status: os.stat_result, path: AnyPath) -> None:
     mode = status.st_mode
     if stat.S_ISLNK(mode):
         raise TrustError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from continuon.cli.render import Result
+from continuon.cli.verify_lane import verified_text
 from continuon.errors import DataError, TrustError, UsageError
 from continuon.home import Home
 
@@ -152,11 +153,7 @@ def verify(
     paths = key or [Home.from_environment().keys / "release.pub.pem"]
     keys = [load_public_key(path) for path in paths]
     verified = verify_bundle(directory, keys, threshold=threshold)
-    manifest = verified.manifest
-    text = (
-        f"verified {manifest.model_name} {manifest.version} "
-        f"(release {manifest.release_counter}): {verified.bundle_id}"
-    )
+    text = verified_text(verified.manifest, verified.bundle_id)
     return Result(data=verified, text=text)
 
 

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import io
-import os
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, cast, get_type_hints
 
 from continuon import __version__
+from continuon.cli.entry import guarded
 from continuon.cli.options import Common, layer, split_common
 from continuon.cli.plain import bind_plain
 from continuon.cli.render import Result, emit, emit_error
 from continuon.cli.table import COMMANDS, Command
-from continuon.errors import ContinuonError, UsageError, system_error
+from continuon.errors import UsageError
 
-__all__ = ["main", "run"]
-
-
-def main() -> None:
-    """Run the program on the command line that it was started with."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names need be no Unicode
-    try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in `continuon ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code)
+__all__ = ["run"]
 
 
 def run(argv: Sequence[str]) -> int:
@@ -44,19 +29,11 @@ def run(argv: Sequence[str]) -> int:
         common, tokens = split_common(argv)
     except UsageError as error:
         return emit_error(error, Common(json=True))
-    try:
-        return _dispatch(common, tokens)
-    except ContinuonError as error:
-        if common.debug:
-            raise
-        return emit_error(error, common)
-    except OSError as error:
-        if common.debug or isinstance(error, BrokenPipeError):
-            raise
-        return emit_error(system_error(error), common)
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written is taken for whole", file=sys.stderr)
-        return 130
+    return guarded(
+        lambda: _dispatch(common, tokens),
+        lambda error: emit_error(error, common),
+        debug=common.debug,
+    )
 
 
 def _dispatch(common: Common, tokens: list[str]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from continuon.cli.entry import say_error
 from continuon.cli.options import Common
 from continuon.errors import ContinuonError
 
@@ -70,7 +71,7 @@ def emit(result: Result, common: Common) -> int:
 
 def emit_error(error: ContinuonError, common: Common) -> int:
     """Print an error's one line, and the same as JSON where that was asked for."""
-    print(f"error: {error}", file=sys.stderr)
+    code = say_error(error)
     if common.json:
         text = json.dumps({"error": error.as_dict()}, indent=1, ensure_ascii=False)
         if common.json_path is None:
@@ -80,7 +81,7 @@ def emit_error(error: ContinuonError, common: Common) -> int:
                 _write(common.json_path, text + "\n")
             except OSError as failed:
                 say(f"not written: {failed}")
-    return error.exit_code
+    return code
 
 
 def say(text: str) -> None:

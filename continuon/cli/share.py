@@ -85,7 +85,7 @@ def verify(folder: Path, *, key: Path | None = None) -> Result:
     key
         Public key of who made it; default keys/export.pub.pem below the home.
     """
-    from continuon.bundle.keyfiles_io import load_public_key
+    from continuon.bundle.public_key_io import load_public_key
     from continuon.rlds.export_manifest import verify_export
 
     path = key or Home.from_environment().keys / "export.pub.pem"

@@ -12,7 +12,7 @@ import attrs
 from continuon.bundle.keys import VerifyingKey
 from continuon.bundle.manifest import MANIFEST_NAME, Manifest
 from continuon.bundle.manifest_codec import MAX_MANIFEST_BYTES, parse_manifest
-from continuon.bundle.manifest_rules import SIGNATURE_NAME
+from continuon.bundle.manifest_shape import SIGNATURE_NAME
 from continuon.bundle.tree_io import hash_file, read_file
 from continuon.bundle.verify import SignedStatement, verify_signature
 from continuon.clock import Clock, SystemClock

@@ -17,7 +17,7 @@ import attrs
 
 from continuon.bundle.keys import VerifyingKey
 from continuon.bundle.manifest import MANIFEST_NAME
-from continuon.bundle.manifest_rules import SIGNATURE_NAME
+from continuon.bundle.manifest_shape import SIGNATURE_NAME
 from continuon.bundle.verify import VerifiedBundle, verify_bundle
 from continuon.clock import Clock, SystemClock
 from continuon.durable import replace_file

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import attrs
 
-from continuon.bundle.keyfiles_io import load_private_key, load_public_key, new_key
+from continuon.bundle.keyfiles_io import load_private_key, new_key
 from continuon.bundle.keys import SigningKey
+from continuon.bundle.public_key_io import load_public_key
 from continuon.errors import UsageError
 from continuon.ota.disk import DiskStore
 from continuon.ota.entitlement import Entitlement, GrantEntitlement, OpenEntitlement
