@@ -9,6 +9,7 @@ from continuon.clock import Clock
 from continuon.errors import HardwareError
 from continuon.rig.firmware import ThrottleFlags, read_throttle_flags
 from continuon.rig.protocols import ThermalReading
+from continuon.rig.vcgencmd import ask_vcgencmd
 
 __all__ = ["SysfsThermal", "read_celsius"]
 
@@ -36,12 +37,16 @@ def read_celsius(sys: Path = Path("/sys")) -> float:
 
 
 class SysfsThermal:
-    """Thermal zone 0, and `get_throttled` by the mailbox or the supply's hwmon alarm.
+    """Thermal zone 0, and the firmware's flags.
+
+    They come from the mailbox, else from `vcgencmd`; where neither tells, the kernel's
+    alarm of the supply and the temperature stand for them.
 
     Args:
         clock: stamps the readings.
         sys: root of sysfs.
         flags: asks the firmware.
+        program: asks it by its own program.
     """
 
     def __init__(
@@ -50,21 +55,22 @@ class SysfsThermal:
         clock: Clock,
         sys: Path = Path("/sys"),
         flags: Callable[[], ThrottleFlags] = read_throttle_flags,
+        program: Callable[[], ThrottleFlags] = ask_vcgencmd,
     ) -> None:
         self.clock = clock
         self._sys = sys
-        self._flags = flags
+        self._flags, self._program = flags, program
 
     def read(self) -> ThermalReading:
         """Return temperature and the flags of now.
 
         Raises:
-            HardwareError: there is no thermometer, or neither mailbox nor hwmon tells
-                about the supply; what is not known is not called fine.
+            HardwareError: there is no thermometer, or neither mailbox, `vcgencmd` nor
+                hwmon tells about the supply; what is not known is not called fine.
         """
         celsius = read_celsius(self._sys)
         try:
-            flags = self._flags()
+            flags = self._read_flags()
         except HardwareError:
             alarm = self._supply_alarm()
             if alarm is None:
@@ -83,6 +89,16 @@ class SysfsThermal:
             throttled_since_boot=flags.throttled_since_boot,
             under_voltage_since_boot=flags.under_voltage_since_boot,
         )
+
+    def _read_flags(self) -> ThrottleFlags:
+        try:
+            return self._flags()
+        except HardwareError as closed:
+            try:
+                return self._program()
+            except HardwareError as error:
+                # Of the two the mailbox's says better what is wrong.
+                raise closed from error
 
     def _supply_alarm(self) -> bool | None:
         """Return the kernel's under-voltage alarm, or None where there is none."""

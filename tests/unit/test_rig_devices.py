@@ -28,6 +28,7 @@ from continuon.rig.skew import (
     skew_stats,
 )
 from continuon.rig.thermal import SysfsThermal
+from continuon.rig.vcgencmd import ask_vcgencmd
 from continuon.sim.bus import SimulatedBus, connect
 from continuon.sim.gauges import Ina219Chip
 
@@ -149,6 +150,50 @@ def test_a_machine_that_tells_nothing_about_its_supply_is_an_error(tmp_path):
     with pytest.raises(HardwareError) as caught:
         thermal.read()
     assert caught.value.code == "E-RIG-VCIO-001"
+
+
+def program(tmp_path, script):
+    made = tmp_path / "vcgencmd"
+    made.write_text(f"#!/bin/sh\n{script}\n")
+    made.chmod(0o755)
+    return lambda name: str(made) if name == "vcgencmd" else None
+
+
+@pytest.mark.req("R-RIG-11")
+def test_where_the_mailbox_is_closed_the_firmwares_own_program_is_asked(tmp_path):
+    find = program(tmp_path, 'test "$1" = get_throttled && echo throttled=0x50002')
+    thermal = SysfsThermal(
+        clock=ManualClock(),
+        sys=zone(tmp_path),
+        flags=lambda: read_throttle_flags(tmp_path / "vcio"),
+        program=lambda: ask_vcgencmd(find),
+    )
+    reading = thermal.read()
+    assert reading.throttled
+    assert reading.under_voltage_since_boot
+    assert not reading.under_voltage
+
+
+@pytest.mark.req("R-RIG-11")
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (None, "E-RIG-VCGEN-001"),
+        ("exec sleep 60", "E-RIG-VCGEN-002"),
+        ("echo throttled=0x", "E-RIG-VCGEN-003"),
+        ('echo error=1 error_msg="Command not registered"', "E-RIG-VCGEN-003"),
+        ("echo throttled=0x0; exit 1", "E-RIG-VCGEN-003"),
+        ("echo throttled=0x0; echo more", "E-RIG-VCGEN-003"),
+        ("echo VCHI initialization failed >&2; exit 255", "E-RIG-VCGEN-003"),
+    ],
+)
+def test_a_program_that_is_absent_hangs_or_says_nothing_is_an_error(
+    tmp_path, script, code
+):
+    find = (lambda name: None) if script is None else program(tmp_path, script)
+    with pytest.raises(HardwareError) as caught:
+        ask_vcgencmd(find, timeout_s=0.3)
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(("alarm", "low"), [("1", True), ("0", False)])
