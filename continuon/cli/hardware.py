@@ -34,7 +34,7 @@ def health(
         Where recordings go, for the check of the disk.
     watch_s
         Look again and again for so long, and print each level that changes; a level is
-        left for a better one only well inside its limit.
+        left for a better one only well inside its limit, and after its hold time.
     """
     from continuon.cli.render import say
     from continuon.health import HealthWatch, check_health
@@ -44,7 +44,8 @@ def health(
     body = _open(rig or _default_rig())
     try:
         watch = HealthWatch(
-            lambda last: check_health(body, quick=quick, home=place, before=last)
+            lambda last: check_health(body, quick=quick, home=place, before=last),
+            body.clock,
         )
         end_ns = body.clock.monotonic_ns() + round(watch_s * 1e9)
         report, _ = watch.update()

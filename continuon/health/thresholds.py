@@ -10,9 +10,9 @@ from typing import Any
 from continuon.errors import ContractError
 from continuon.health.levels import Limits
 
-__all__ = ["VERSION", "bounds", "load_thresholds"]
+__all__ = ["VERSION", "bounds", "hold_ns", "load_thresholds"]
 
-VERSION = 2
+VERSION = 3
 SIGNALS = frozenset(
     {
         "camera",
@@ -26,6 +26,7 @@ SIGNALS = frozenset(
         "memory",
         "pressure",
         "freshness",
+        "hold",
     }
 )
 
@@ -49,6 +50,15 @@ def load_thresholds() -> dict[str, dict[str, Any]]:
             allowed=f"version {VERSION}, signals {sorted(SIGNALS)}",
         )
     return table
+
+
+def hold_ns(signal: str) -> int:
+    """Return for how long a level of this signal is held.
+
+    Raises:
+        KeyError: there is no such signal.
+    """
+    return round(float(load_thresholds()["hold"][signal]) * 1e9)
 
 
 def bounds(table: dict[str, Any], figure: str, *, above: bool) -> Limits:

@@ -32,6 +32,7 @@ from continuon.robot.software import Software
 from continuon.robot.timing import TimingReport
 from continuon.robot.viewfinder import Viewfinder
 from continuon.robot.vitals import STALE_FRAME_NS, read_vitals
+from continuon.robot.vitals_desk import VitalsDesk
 from continuon.robot.why import guard_words, kernel_words
 
 __all__ = ["LATCH_NAME", "Supervisor"]
@@ -77,7 +78,7 @@ class Supervisor:
         self.control = ControlHandle(config, self.guard)
         self._name = name
         self._recordings: Recordings | None = None
-        self._rig: Rig | None = None
+        self._vitals = VitalsDesk(body.rig, self._read_vitals)
         self.software = Software(home, state_names, clock=self.clock)
         self.adapters = AdapterKeeper(
             home, self.software, self.control, self.guard, self.clock
@@ -130,9 +131,7 @@ class Supervisor:
             self._recordings.close()
             self._recordings = None
             self.viewfinder.close()
-        if self._rig is not None:
-            self._rig.close()
-            self._rig = None
+        self._vitals.close()
         self.control.close()
         self.guard.close()
 
@@ -235,7 +234,7 @@ class Supervisor:
                 recording=lambda: self.recordings.current() is not None,
                 on_trial=self.adapters.busy,
                 log=self.control,
-                health=self._vitals,
+                health=self._vitals.look,
             )
 
     def _look_for_stops(self) -> None:
@@ -292,16 +291,17 @@ class Supervisor:
 
     def health(self) -> dict[str, Any]:
         """Return the checks that can be made while the robot runs."""
-        return self._vitals().as_dict()
+        return self._vitals.look().as_dict()
 
-    def _vitals(self) -> HealthReport:
+    def _read_vitals(self, rig: Rig, before: HealthReport | None) -> HealthReport:
         return read_vitals(
-            self._eyes(),
+            rig,
             self.home.root,
             parts=self.readiness().parts,
             timing=self.timing(),
             camera=self.viewfinder.facts(self.clock.monotonic_ns()),
             supply=self.guard.supply(),
+            before=before,
         )
 
     def software_status(self) -> dict[str, Any]:
@@ -379,12 +379,6 @@ class Supervisor:
         with self._lock:
             if self.keeper.state.mode is not Mode.E_STOP:
                 self.keeper.request(Request.DISARM, Actor.SYSTEM, reason=reason)
-
-    def _eyes(self) -> Rig:
-        """Return the body as this process may see it: never its servos or its bus."""
-        if self._rig is None:
-            self._rig = self._body.rig.build()
-        return self._rig
 
     def _apply(self, state: ModeState) -> None:
         if state.motion is not Motion.NONE:

@@ -36,6 +36,7 @@ def read_vitals(
     timing: TimingReport,
     camera: CameraFacts | None,
     supply: Supply | None,
+    before: HealthReport | None = None,
 ) -> HealthReport:
     """Return the checks of a running robot.
 
@@ -46,16 +47,24 @@ def read_vitals(
         timing: what the loop's newest ticks say.
         camera: what the loop saw of the camera.
         supply: what the guard saw of the battery.
+        before: the last report as it was measured; its levels are left for better ones
+            only beyond the hysteresis.
     """
     limits = load_thresholds()
+    was = {} if before is None else {c.name: c.level for c in before.checks}
     checks = [_processes(parts), _loop(timing), _camera(rig, camera)]
-    checks.append(_battery(rig, supply, limits))
+    checks.append(_battery(rig, supply, limits, was.get("battery")))
     if rig.thermal is not None:
-        heat = check_thermal(rig, limits["thermal"], max_age_s=_THERMAL_AGE_S)
+        heat = check_thermal(
+            rig,
+            limits["thermal"],
+            max_age_s=_THERMAL_AGE_S,
+            before=was.get("thermal"),
+        )
         checks.append(heat)
-    checks.append(check_disk(home, limits["disk"]))
-    checks.append(check_memory(limits["memory"]))
-    checks.append(check_pressure(limits["pressure"]))
+    checks.append(check_disk(home, limits["disk"], before=was.get("disk")))
+    checks.append(check_memory(limits["memory"], before=was.get("memory")))
+    checks.append(check_pressure(limits["pressure"], before=was.get("pressure")))
     return HealthReport(
         rig=rig.name,
         origin=rig.origin,
@@ -123,7 +132,10 @@ def _camera(rig: Rig, camera: CameraFacts | None) -> Check:
 
 
 def _battery(
-    rig: Rig, supply: Supply | None, limits: dict[str, dict[str, Any]]
+    rig: Rig,
+    supply: Supply | None,
+    limits: dict[str, dict[str, Any]],
+    before: Level | None,
 ) -> Check:
     if supply is None or supply.state is not GaugeState.READ or supply.volts is None:
         return Check(
@@ -147,6 +159,7 @@ def _battery(
         origin=rig.origin,
         age_s=(rig.clock.monotonic_ns() - supply.capture_ns) / 1e9,
         max_age_s=limits["freshness"]["max_age_s"],
+        before=before,
     )
 
 

@@ -12,7 +12,7 @@ from continuon.errors import HardwareError
 from continuon.health import HealthWatch, Level, check_health, rig_validate
 from continuon.health.doctor import doctor, try_imports
 from continuon.health.host import check_disk, check_memory, check_pressure
-from continuon.health.thresholds import load_thresholds
+from continuon.health.thresholds import hold_ns, load_thresholds
 from continuon.home import Home
 from continuon.rig.calibration import CarCalibration
 from continuon.rig.protocols import BatteryReading, ThermalReading
@@ -249,11 +249,13 @@ def test_a_figure_at_its_limit_does_not_flap(tmp_path, proc):
 
     bare.thermal = Warm()
     watch = HealthWatch(
-        lambda last: check_health(bare, home=tmp_path, proc=proc, before=last)
+        lambda last: check_health(bare, home=tmp_path, proc=proc, before=last),
+        bare.clock,
     )
     seen = []
     for value in (74.5, 75.2, 74.8, 75.1, 74.0, 73.1, 72.9, 82.5, 81.0, 79.9):
         celsius[0] = value
+        bare.clock.advance_ns(hold_ns("thermal"))
         report, changes = watch.update()
         seen.append(level_of(report, "thermal"))
         assert (len(seen) == 1) == (len(changes) > 1)
