@@ -5,6 +5,7 @@ The formula is that of `continuon.hope.motion`, written a second time on purpose
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,31 +22,41 @@ class Motion:
     def __init__(self, bands: int) -> None:
         self._bands = bands
         self._last: Array | None = None
+        self._overlap = np.zeros((bands, 0), np.float32)
 
     def reset(self) -> None:
         """Forget the last frame."""
         self._last = None
 
     def __call__(self, grey: Array) -> Array:
-        """Return [bands] in pixels for a grey frame [h, w]."""
-        centred = grey - np.mean(grey)
-        now = centred / np.sqrt(np.mean(centred * centred) + np.float32(1e-4))
+        """Return [bands] in pixels for a grey frame [h, w]; it may be overwritten."""
+        height, width = grey.shape
+        if self._overlap.shape[1] != height:
+            self._overlap = _overlaps(self._bands, height)
+            self._ones = np.ones(max(grey.size, width), np.float32)
+        flat = grey.reshape(-1)
+        now = flat - flat.dot(self._ones[: grey.size]) / grey.size
+        now /= math.sqrt(now.dot(now) / grey.size + 1e-4)
+        now = now.reshape(height, width)
         before, self._last = self._last, now
         if before is None:
             return np.zeros(self._bands, np.float32)
-        middle = np.float32(0.5) * (now + before)
-        slope = np.float32(0.5) * (middle[:, 2:] - middle[:, :-2])
+        middle = now + before
+        slope = middle[:, 2:] - middle[:, :-2]
+        slope *= 0.25
         change = (now - before)[:, 1:-1]
-        shared = self._sums(np.sum(slope * change, -1))
-        size = self._sums(np.sum(slope * slope, -1))
-        shift = -shared / (size + np.float32(1.0))
-        return np.clip(shift, -_MAX_SHIFT_PX, _MAX_SHIFT_PX)
+        ones = self._ones[: width - 2]
+        shared = self._overlap @ ((change * slope) @ ones)
+        size = self._overlap @ (np.square(slope, out=slope) @ ones)
+        size += 1.0
+        shared /= size
+        return np.asarray(np.clip(-shared, -_MAX_SHIFT_PX, _MAX_SHIFT_PX))
 
-    def _sums(self, rows: Array) -> Array:
-        """Return the sum of each band; a row on a border counts by its overlap."""
-        edges = np.linspace(0.0, len(rows), self._bands + 1)
-        place = np.arange(len(rows))
-        lower = np.maximum(place, edges[:-1, None])
-        upper = np.minimum(place + 1, edges[1:, None])
-        overlap = np.maximum(upper - lower, 0.0).astype(np.float32)
-        return np.asarray(overlap @ rows)
+
+def _overlaps(bands: int, rows: int) -> Array:
+    """Return float32 [bands, rows]: a row on a border counts by its overlap."""
+    edges = np.linspace(0.0, rows, bands + 1)
+    place = np.arange(rows)
+    lower = np.maximum(place, edges[:-1, None])
+    upper = np.minimum(place + 1, edges[1:, None])
+    return np.asarray(np.maximum(upper - lower, 0.0), np.float32)

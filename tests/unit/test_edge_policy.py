@@ -62,6 +62,20 @@ def test_state_is_carried_until_reset_brings_back_the_first_tick(backend):
 
 
 @pytest.mark.req("R-EDGE-02")
+def test_two_policies_of_one_process_share_no_buffer():
+    first, second, alone = (
+        edge.load_policy(compiled().directory, backend="numpy") for _ in range(3)
+    )
+    for tick in range(20):
+        image = np.roll(IMAGE, tick)
+        kept = first.step(image, PROPRIO).action
+        copy = kept.copy()
+        second.step(255 - image, -PROPRIO)
+        assert np.array_equal(kept, copy)
+        assert np.array_equal(kept, alone.step(image, PROPRIO).action)
+
+
+@pytest.mark.req("R-EDGE-02")
 def test_an_output_is_not_a_view_of_what_the_next_tick_overwrites():
     policy = edge.load_policy(compiled().directory, backend="litert")
     first = policy.step(IMAGE, PROPRIO)
@@ -193,7 +207,7 @@ def test_a_spec_does_not_hand_out_its_placeholder():
 @pytest.mark.req("R-EDGE-05")
 def test_a_number_that_is_not_finite_is_raised_not_returned():
     policy = edge.load_policy(compiled().directory, backend="numpy")
-    policy._engine._weights["heads/action_bias"] = np.full(2, np.nan, np.float32)
+    policy._engine._bias = np.full(2, np.nan, np.float32)
     with pytest.raises(DataError) as caught:
         policy.step(IMAGE, PROPRIO)
     assert caught.value.code == "E-EDGE-OUTPUT-001"
@@ -233,8 +247,7 @@ def test_smoke_inference_names_the_wrong_size(sizes):
 @pytest.mark.req("R-EDGE-08")
 def test_golden_ticks_tell_other_weights_apart(directory):
     policy = edge.load_policy(directory, backend="numpy")
-    weights = policy._engine._weights
-    weights["heads/action"] = weights["heads/action"] + np.float32(1e-2)
+    policy._engine._heads[:, :2] += np.float32(1e-2)
     report = edge.check_golden(policy, directory)
     assert not report.ok
     assert report.max_abs_error > report.tolerance
