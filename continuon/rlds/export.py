@@ -298,12 +298,13 @@ class _Copy:
         }
 
     def _samples(self, start_ns: int, clock: int) -> Iterator[Sample]:
-        """Yield all samples by time, their numbers kept, the clocks' offsets first."""
-        recording = self._recording
-        for number, offset in enumerate(recording.clock_offsets):
+        """Yield all samples by time, their numbers kept, the offsets of their clocks first."""
+        streams = list(self._leaving().items())
+        clocks = {stream.spec.clock for _, stream in streams}
+        offsets = (o for o in self._recording.clock_offsets if o.device in clocks)
+        for number, offset in enumerate(offsets):
             kept = self._offset(offset, start_ns)
             yield Sample(clock, number, kept.measured_at_ns, None, kept)
-        streams = list(self._leaving().items())
         rows = sorted(
             (at, order, row)
             for order, (_, stream) in enumerate(streams)

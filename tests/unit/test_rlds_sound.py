@@ -137,6 +137,10 @@ def test_sound_leaves_only_where_the_level_lets_it(tmp_path, level, leaves):
     with open_recording(path) as recording:
         assert (AUDIO in recording.streams) is leaves
         assert len(recording.streams["rgb"]) == 8
+        clocks = {stream.spec.clock for stream in recording.streams.values()}
+        measured = {offset.device for offset in recording.clock_offsets}
+        assert measured  # the camera's stays
+        assert measured <= clocks  # the microphone's goes with its sound
         if leaves:
             block = np.frombuffer(recording.streams[AUDIO].blob(3), "<i2")
             assert (block == 3).all()
