@@ -18,6 +18,7 @@ from continuon.rlds.episode import (
     CAR_FRAME,
     HOST_CLOCKS,
     EpisodeMetadata,
+    Origin,
     Share,
     StreamSpec,
 )
@@ -38,6 +39,7 @@ _ROBOT_MODELS = frozenset({"donkeycar", "car", "arm"})
 _PROVENANCE = {
     "stamp_source": frozenset({"capture", "write", "conversion", "nominal"}),
     "format": frozenset(member.value for member in Format),
+    "source_origin": frozenset(member.value for member in Origin),
 }
 
 

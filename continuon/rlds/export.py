@@ -298,7 +298,7 @@ class _Copy:
         }
 
     def _samples(self, start_ns: int, clock: int) -> Iterator[Sample]:
-        """Yield all samples by time, their numbers kept, the offsets of their clocks first."""
+        """Yield samples by time, their numbers kept; their clocks' offsets first."""
         streams = list(self._leaving().items())
         clocks = {stream.spec.clock for _, stream in streams}
         offsets = (o for o in self._recording.clock_offsets if o.device in clocks)

@@ -45,7 +45,9 @@ def planted_draft(episode_id="a"):
         task=PLANTED,
         tags=(f"instruction:{PLANTED}",),
         software={PLANTED: PLANTED},
-        provenance={"source_name": PLANTED, "stamp_source": PLANTED, "format": PLANTED},
+        provenance=dict.fromkeys(
+            ("source_name", "stamp_source", "format", "source_origin"), PLANTED
+        ),
         capabilities=(PLANTED,),
         owner=PLANTED,
         share=Share(license=PLANTED),
@@ -71,6 +73,21 @@ def source(tmp_path):
     for name in ("a", "b"):
         write_draft(planted_draft(name), directory)
     return directory
+
+
+@pytest.mark.req("R-EPISODE-60")
+def test_what_was_once_simulated_says_so_after_an_export_too(tmp_path):
+    draft = legal_draft(3)
+    metadata = attrs.evolve(
+        draft.metadata, origin="imported", provenance={"source_origin": "simulated"}
+    )
+    (tmp_path / "in").mkdir()
+    write_draft(attrs.evolve(draft, metadata=metadata), tmp_path / "in")
+    report = export_episodes(
+        tmp_path / "in", tmp_path / "out", secret=SECRET, origin_tag="pi5"
+    )
+    facts = open_recording(report.episodes[0]).metadata.provenance
+    assert facts["source_origin"] == "simulated"
 
 
 @pytest.mark.req("R-EPISODE-60")

@@ -8,6 +8,7 @@ import pytest
 
 from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.errors import DataError
+from continuon.rlds.episode import EndReason, Share
 from continuon.rlds.importers.dispatch import import_recording
 from continuon.rlds.recording import open_recording
 from continuon.rlds.steps import read_steps
@@ -102,6 +103,65 @@ def test_what_is_exported_and_imported_again_is_equal(tmp_path):
         assert one.metadata.task == two.metadata.task
     facts = open_recording(report.episodes[0]).metadata.provenance
     assert facts["stamp_source"] == "capture"
+
+
+@pytest.mark.req("R-EPISODE-55")
+def test_who_drove_and_what_was_simulated_comes_back(tmp_path):
+    """An episode that a policy drove must not return as a person's demonstration."""
+    draft = legal_draft(8)
+    streams = tuple(
+        attrs.evolve(spec, depth_unit_m=0.0005) if spec.name == "depth" else spec
+        for spec in draft.streams
+    )
+    metadata = attrs.evolve(
+        draft.metadata,
+        origin="simulated",
+        xr_mode="observer",
+        control_role="human_supervisor",
+        action_source="vla_policy",
+        robot_id="car-7",
+        tags=("night",),
+        share=Share(pii_cleared=False, pending_review=True),
+    )
+    (tmp_path / "in").mkdir()
+    made = attrs.evolve(
+        draft, streams=streams, metadata=metadata, end_reason=EndReason.FAULT
+    )
+    write_draft(made, tmp_path / "in")
+    write_lerobot(tmp_path / "in", tmp_path / "set")
+    report = import_recording(tmp_path / "set", tmp_path / "again")
+    again = open_recording(report.episodes[0])
+    for name in ("control_role", "action_source", "robot_id", "share", "xr_mode"):
+        assert getattr(again.metadata, name) == getattr(made.metadata, name), name
+    assert again.metadata.origin == "imported"
+    assert again.metadata.provenance["source_origin"] == "simulated"
+    assert {"source-origin:simulated", "night"} <= set(again.metadata.tags)
+    assert again.end_reason is made.end_reason
+    assert again.streams["depth"].spec.depth_unit_m == 0.0005
+    assert "depth does not state" not in " ".join(report.notes)
+
+
+@pytest.mark.req("R-EPISODE-55")
+def test_a_masked_step_is_cut_away_and_damaged_words_are_a_named_loss(tmp_path):
+    draft = legal_draft(8)
+    rows = draft.samples["action"]
+    late = tuple((at, value) for at, value in rows if at > draft.samples["rgb"][1][0])
+    made = attrs.evolve(draft, samples={**draft.samples, "action": late})
+    (tmp_path / "in").mkdir()
+    write_draft(made, tmp_path / "in")
+    (before,) = read_steps(tmp_path / "in")
+    assert not before.valid.all()
+    write_lerobot(tmp_path / "in", tmp_path / "set")
+    report = import_recording(tmp_path / "set", tmp_path / "again")
+    (after,) = read_steps(tmp_path / "again")
+    assert after.valid.all()
+    np.testing.assert_array_equal(after.action, before.action[before.valid])
+    np.testing.assert_array_equal(after.stamp_ns, before.stamp_ns[before.valid])
+    lost = {loss.code: loss.count for loss in report.losses}
+    assert lost["E-RLDS-LOSS-020"] == int((~before.valid).sum())
+    (tmp_path / "set" / "meta" / "continuon.json").write_text("{torn")
+    report = import_recording(tmp_path / "set", tmp_path / "third")
+    assert "E-RLDS-LOSS-003" in {loss.code for loss in report.losses}
 
 
 @pytest.mark.req("R-EPISODE-54")

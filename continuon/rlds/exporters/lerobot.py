@@ -31,6 +31,7 @@ from continuon.rlds.exporters.lerobot_rows import (
 )
 from continuon.rlds.exporters.report import FormatReport, Omission, build_beside
 from continuon.rlds.images import colour_size
+from continuon.rlds.importers.lerobot_own import OWN_FILE
 from continuon.rlds.importers.lerobot_tables import parquet
 from continuon.rlds.measure import median_step_ns
 from continuon.rlds.recording import open_recording
@@ -127,6 +128,8 @@ def _add(file: Path, work: Path, done: _Progress, file_bytes: int) -> None:
     try:
         with open_recording(file) as recording:
             steps = align(recording)
+            depth = recording.streams.get("depth")
+            unit_m = depth.spec.depth_unit_m if depth is not None and depth else None
             features = _features(steps)
             if done.features and features != done.features:
                 keys = {*features, *done.features}
@@ -145,6 +148,13 @@ def _add(file: Path, work: Path, done: _Progress, file_bytes: int) -> None:
         done.features = features
         done.fps = max(1, round(1e9 / (median_step_ns(steps.stamp_ns) or 1e8)))
     _write_rows(steps, work, done, file_bytes)
+    done.metadata.append(
+        {
+            "metadata": msgspec.Raw(metadata_to_json(steps.metadata)),
+            "end_reason": steps.end_reason.value,
+            "depth_unit_m": unit_m,
+        }
+    )
 
 
 def _features(steps: EpisodeSteps) -> dict[str, Any]:
@@ -215,12 +225,6 @@ def _write_rows(
             },
         }
     )
-    done.metadata.append(
-        {
-            "metadata": msgspec.Raw(metadata_to_json(steps.metadata)),
-            "end_reason": steps.end_reason.value,
-        }
-    )
     done.rows += len(steps)
     done.masked += int(np.count_nonzero(~steps.valid))
 
@@ -257,7 +261,7 @@ def _write_tables(work: Path, done: _Progress) -> None:
     for name, table in (
         ("info.json", info),
         ("stats.json", merged_stats(done.stats)),
-        ("continuon.json", ours),
+        (OWN_FILE.name, ours),
     ):
         _write_json(work / "meta" / name, table)
 

@@ -44,6 +44,7 @@ LOSSES: Mapping[str, str] = {
     "E-RLDS-LOSS-017": "episodes that broke off while they were written, left out",
     "E-RLDS-LOSS-018": "samples behind the place where a film breaks off, left out",
     "E-RLDS-LOSS-019": "texts with half a character in them, spelt out as an escape",
+    "E-RLDS-LOSS-020": "steps that the source itself masked: the episode is cut there",
 }
 """Code -> what is lost. A source whose every entry is zero imports with exit 0."""
 

@@ -27,6 +27,7 @@ from continuon.rlds.episode import (
 from continuon.rlds.importers.facts import digest_of_files, imported_metadata
 from continuon.rlds.importers.film import Film
 from continuon.rlds.importers.harvest import Harvest, ImportOptions, Located
+from continuon.rlds.importers.lerobot_own import OwnWords, own_words
 from continuon.rlds.importers.lerobot_tables import (
     LeRobotEpisode,
     LeRobotInfo,
@@ -52,7 +53,7 @@ from continuon.rlds.png_file import is_png, png_header
 
 __all__ = ["import_lerobot"]
 
-_TRUE_STAMPS = "capture_ns"
+_TRUE_STAMPS, _VALID = "capture_ns", "valid"
 """A column of our own exports: when each step was captured."""
 _OWN = {
     "timestamp",
@@ -92,6 +93,7 @@ def import_lerobot(
         digest=digest_of_files(files, root),
         harvest=harvest,
         options=options,
+        own=own_words(root, harvest),
     )
     wanted = {episode.data for episode in episodes}
     wanted |= {film.path for episode in episodes for film in episode.films.values()}
@@ -125,6 +127,7 @@ class _Reader:
     digest: str
     harvest: Harvest
     options: ImportOptions
+    own: Mapping[int, OwnWords]
 
     def table(self, episode: LeRobotEpisode, rows: Any) -> StepTable | None:
         """Return the table, None where rows and tables contradict each other."""
@@ -147,27 +150,34 @@ class _Reader:
         done = vectors.get("next.done")
         is_done = done is not None and bool(done.reshape(count, -1)[-1, 0])
         fps = self.info.fps
+        metadata = imported_metadata(
+            Format.LEROBOT,
+            self.found.name,
+            self.digest,
+            episode.index,
+            stamp_source="nominal" if stamps is None else "capture",
+            task=self._task(episode, rows, facts),
+            robot_model=self.info.robot_type,
+            control_rate_hz=fps,
+            camera_rate_hz=fps if pictures else None,
+            facts=facts,
+        )
+        end = EndReason.COMPLETE if is_done else EndReason.STOPPED
+        own, masked = self.own.get(episode.index), None
+        if own is not None:
+            metadata, end = own.taken_into(metadata), own.end_reason
+            masked = _masked(vectors.get(_VALID))
         return StepTable(
-            metadata=imported_metadata(
-                Format.LEROBOT,
-                self.found.name,
-                self.digest,
-                episode.index,
-                stamp_source="nominal" if stamps is None else "capture",
-                task=self._task(episode, rows, facts),
-                robot_model=self.info.robot_type,
-                control_rate_hz=fps,
-                camera_rate_hz=fps if pictures else None,
-                facts=facts,
-            ),
+            metadata=metadata,
             stamp_ns=nominal_stamps(count, fps) if stamps is None else stamps,
             vectors=vectors,
             names=names,
             pictures=pictures,
             clock=NOMINAL_CLOCK if stamps is None else "host",
-            end_reason=EndReason.COMPLETE if is_done else EndReason.STOPPED,
+            end_reason=end,
             rate_hz=fps,
             jpeg_quality=self.options.jpeg_quality or 95,
+            masked=masked,
         )
 
     def _true_stamps(self, rows: Any) -> NDArray[np.int64] | None:
@@ -249,7 +259,7 @@ class _Reader:
             found = (
                 self._film(episode, key, rows, node)
                 if node["dtype"] == "video"
-                else self._images(key, rows)
+                else self._images(episode, key, rows)
             )
             if found is None:
                 continue
@@ -284,7 +294,7 @@ class _Reader:
             self.harvest.lose("E-RLDS-LOSS-010", key, known.count(True))
         return Pictures(codec=codec, frames=frames)
 
-    def _images(self, key: str, rows: Any) -> Pictures | None:
+    def _images(self, episode: LeRobotEpisode, key: str, rows: Any) -> Pictures | None:
         if key not in rows.column_names:
             return None
         frames = [self._blob(value) for value in rows.column(key).to_pylist()]
@@ -293,7 +303,8 @@ class _Reader:
         if is_png(first):
             is_deep = png_header(first).pixel in DEPTH_KINDS
             codec = Codec.PNG16 if is_deep else Codec.PNG
-        unit_m = self.options.depth_unit_m
+        own = self.own.get(episode.index)
+        unit_m = self.options.depth_unit_m or (own and own.depth_unit_m)
         if codec is Codec.PNG16 and unit_m is None:
             self.harvest.note("depth does not state its unit: taken as 1 mm")
         return Pictures(codec=codec, frames=frames, depth_unit_m=unit_m or 0.001)
@@ -307,6 +318,11 @@ class _Reader:
         path = self.found.root.joinpath(*parts)
         harmless = all(map(is_file_name, parts))
         return path.read_bytes() if harmless and path.is_file() else None
+
+
+def _masked(valid: NDArray[Any] | None) -> NDArray[np.bool_] | None:
+    """Return bool [T], the steps that our own `valid` column says are not."""
+    return None if valid is None else np.equal(valid.reshape(len(valid), -1)[:, 0], 0)
 
 
 def _numbers(column: Any) -> NDArray[Any] | None:

@@ -78,6 +78,7 @@ class StepTable:
         pictures: by stream.
         clock: the clock that `stamp_ns` counts.
         end_reason: of the last step; a cut before it is a slice.
+        masked: bool [T], steps that the source itself masked; None where none is.
     """
 
     metadata: EpisodeMetadata
@@ -89,6 +90,7 @@ class StepTable:
     end_reason: EndReason
     rate_hz: float | None = None
     jpeg_quality: int = 95
+    masked: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.stamp_ns)
@@ -139,9 +141,9 @@ def text_spans(texts: Sequence[str]) -> str:
 def episodes_of(table: StepTable, harvest: Harvest) -> Iterator[ImportedEpisode]:
     """Yield the unbroken runs of usable steps, each an episode.
 
-    A run ends before a step whose action is not finite, whose main picture is not
-    whole, or whose time does not advance. The first run keeps the table's id, the
-    others are told apart by their first step.
+    A run ends before a step that the source masked, whose action is not finite, whose
+    main picture is not whole, or whose time does not advance. The first run keeps the
+    table's id, the others are told apart by their first step.
     """
     broken = _broken(table, harvest)
     vectors = {
@@ -157,10 +159,13 @@ def episodes_of(table: StepTable, harvest: Harvest) -> Iterator[ImportedEpisode]
 def _broken(table: StepTable, harvest: Harvest) -> NDArray[np.int8]:
     """Return int8 [T]: 1 where a step can stand in no episode; each is counted."""
     bad = np.zeros(len(table), bool)
+    if table.masked is not None:
+        bad |= table.masked
+        harvest.lose("E-RLDS-LOSS-020", count=int(bad.sum()))
     action = table.vectors.get(ACTION)
     if action is not None and action.dtype.kind == "f":
         not_finite = ~np.isfinite(action).reshape(len(table), -1).all(axis=1)
-        harvest.lose("E-RLDS-LOSS-005", count=int(not_finite.sum()))
+        harvest.lose("E-RLDS-LOSS-005", count=int((not_finite & ~bad).sum()))
         bad |= not_finite
     main = table.pictures.get(RGB)
     if main is not None:
