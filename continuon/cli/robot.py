@@ -12,7 +12,7 @@ from continuon.environment import read_environment
 from continuon.errors import UsageError
 from continuon.home import Home
 
-__all__ = ["clear_estop", "install", "pair", "serve"]
+__all__ = ["clear_estop", "clients", "install", "pair", "serve"]
 
 
 def serve(
@@ -106,6 +106,32 @@ def pair(
     return Result(
         data=found, text=f"pairing code {found['code']} ({role}, {minutes:g} minutes)"
     )
+
+
+def clients(*, revoke: str | None = None, home: Path | None = None) -> Result:
+    """List who is paired with the service that runs here, or turn one of them away.
+
+    A client that was turned away drives and sees no further, at once. With the last one
+    the robot is unpaired and leaves the network.
+
+    Parameters
+    ----------
+    revoke
+        The client's id in this list.
+    home
+        The data root of the service.
+    """
+    from continuon.robot.client import RobotClient
+
+    place = Home(home) if home is not None else Home.from_environment()
+    robot = RobotClient.find(place)
+    if revoke is not None:
+        gone = robot.ask("/clients/revoke", {"client": revoke})
+        text = f"turned away: {gone['name']}; {gone['left']} left"
+        return Result(data=gone, text=text)
+    found = robot.ask("/clients")
+    lines = [f"{c['client']}  {c['role']:8}  {c['name']}" for c in found["clients"]]
+    return Result(data=found, text="\n".join(lines) or "nobody is paired")
 
 
 def install(

@@ -51,6 +51,7 @@ COMMANDS = (
         "robot serve", "robot:serve", "Run the robot service: API, modes, discovery"
     ),
     Command("robot pair", "robot:pair", "Show a code that pairs one more client"),
+    Command("robot clients", "robot:clients", "Who is paired; turn one away"),
     Command(
         "robot install",
         "robot:install",

@@ -50,6 +50,11 @@ class Token:
     sha256: str
     created_wall_ns: int = 0
 
+    @property
+    def client(self) -> str:
+        """An id that tells this client from others and opens nothing."""
+        return self.sha256[:12]
+
 
 @attrs.frozen(kw_only=True)
 class Access:

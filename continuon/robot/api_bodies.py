@@ -20,6 +20,7 @@ __all__ = [
     "NoBody",
     "PairBody",
     "PairingBody",
+    "RevokeBody",
     "RollbackBody",
     "StopBody",
     "TeleopFrame",
@@ -65,6 +66,12 @@ class PairingBody(_Body, frozen=True):
     """A pairing to open."""
 
     role: Literal["viewer", "operator", "owner"] = "operator"
+
+
+class RevokeBody(_Body, frozen=True):
+    """A client to turn away, by the id in the list of clients."""
+
+    client: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{12}$")]
 
 
 class EpisodeBody(_Body, frozen=True):

@@ -99,6 +99,28 @@ ENDPOINTS = (
         },
     ),
     Endpoint(
+        path="/clients",
+        method="GET",
+        name="clients",
+        role=Role.OWNER,
+        summary="Who is paired, with which role and since when.",
+    ),
+    Endpoint(
+        path="/clients/revoke",
+        method="POST",
+        name="revoke",
+        role=Role.OWNER,
+        summary="Turn a client away: its token and its open sockets end at once. "
+        "With the last one the robot is unpaired and leaves the network.",
+        body={
+            "type": "object",
+            "required": ["client"],
+            "additionalProperties": False,
+            "properties": {"client": {"type": "string", "pattern": "^[0-9a-f]{12}$"}},
+        },
+        answers={"409": "there is no such client"},
+    ),
+    Endpoint(
         path="/whoami",
         method="GET",
         name="whoami",

@@ -21,18 +21,19 @@ from typing import Any
 
 import attrs
 
-import continuon
 from continuon.clock import SystemClock
 from continuon.durable import replace_file
 from continuon.environment import read_environment
-from continuon.errors import ContinuonError, HardwareError, MissingPackageError
+from continuon.errors import ContinuonError, MissingPackageError
 from continuon.home import Home
 from continuon.robot.bodies import Body, open_body
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.deployed import deployed_policy
-from continuon.robot.discovery import Advertisement, lan_addresses
+from continuon.robot.discovery import LOOPBACK
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
+from continuon.robot.front import Front
+from continuon.robot.lan_door import listen
 from continuon.robot.learner import LearnerSettings
 from continuon.robot.notify import notify
 from continuon.robot.supervisor import Supervisor
@@ -58,7 +59,7 @@ class ServiceSettings:
         rig: "sim", "pi", or a factory of a rig that exists already.
         name: what the robot is called on the network.
         port: of the API; 0 lets the system choose, and the record says which.
-        lan: also listen towards the network, once somebody is paired.
+        lan: also listen towards the network, while somebody is paired.
         pairing: show a pairing code at the start.
         artifact_dir, backend: a policy at hand, unverified, to begin with; None begins
             with the active slot of the home, or without a policy where there is none.
@@ -97,12 +98,12 @@ def serve(
     say = say or _say
     clock = SystemClock()
     tokens = TokenStore(settings.home.state / "tokens.json", clock)
-    paired = bool(tokens.load())
+    tokens.load()
     tokens.open_local(settings.home.state / LOCAL_TOKEN_FILE)
-    hosts = ("127.0.0.1", *(lan_addresses() if settings.lan and paired else ()))
-    sockets = _listen(hosts, settings.port)
+    # Bound before anything is advertised, so that the advertised port is the true one.
+    sockets = listen(LOOPBACK, settings.port)
     port = int(sockets[0].getsockname()[1])
-    with _body_and_server(settings) as (body, uvicorn, Api):
+    with _body_and_server(settings) as (body, Api):
         config = _config(settings, body)
         with Supervisor(
             settings.home,
@@ -114,26 +115,21 @@ def serve(
             clock=clock,
             learner=settings.learner,
         ) as robot:
-            api = Api(robot, tokens, own_names=(*hosts, f"{settings.name}.local"))
-            server = uvicorn.Server(
-                uvicorn.Config(
-                    api.application(),
-                    proxy_headers=False,
-                    server_header=False,
-                    access_log=False,
-                    log_level="warning",
-                    lifespan="off",
-                    ws="websockets-sansio",
-                    ws_max_size=4096,
-                    timeout_graceful_shutdown=1,
-                )
+            front = Front(
+                Api(robot, tokens),
+                tokens,
+                name=settings.name,
+                port=port,
+                lan=settings.lan,
+                say=say,
             )
+            server = front.listener()
             _stop_on_signals(server)
             if settings.pairing:
                 say(f"pairing code: {tokens.open_window().code}")
             _write_record(settings, port)
             try:
-                asyncio.run(_run(server, sockets, robot, settings, hosts))
+                asyncio.run(_run(server, sockets, robot, front))
             finally:
                 notify("STOPPING=1")
                 (settings.home.state / SERVICE_FILE).unlink(missing_ok=True)
@@ -141,7 +137,7 @@ def serve(
 
 
 @contextmanager
-def _body_and_server(settings: ServiceSettings) -> Iterator[tuple[Body, Any, Any]]:
+def _body_and_server(settings: ServiceSettings) -> Iterator[tuple[Body, Any]]:
     """Yield the body, and the server's package and application class.
 
     Importing them takes most of a second, and so does a simulated world: both at once.
@@ -154,7 +150,7 @@ def _body_and_server(settings: ServiceSettings) -> Iterator[tuple[Body, Any, Any
             microphone=settings.microphone,
         )
         try:
-            import uvicorn
+            import uvicorn  # noqa: F401
 
             from continuon.robot.api import Api
         except ImportError as error:
@@ -163,7 +159,7 @@ def _body_and_server(settings: ServiceSettings) -> Iterator[tuple[Body, Any, Any
                 "starlette and uvicorn", "pi", purpose="the robot's API"
             ) from error
     with opening.result() as body:
-        yield body, uvicorn, Api
+        yield body, Api
 
 
 def _stop_on_signals(server: Any) -> None:
@@ -179,34 +175,25 @@ def _stop_on_signals(server: Any) -> None:
 
 
 async def _run(
-    server: Any,
-    sockets: list[socket.socket],
-    robot: Supervisor,
-    settings: ServiceSettings,
-    hosts: tuple[str, ...],
+    server: Any, sockets: list[socket.socket], robot: Supervisor, front: Front
 ) -> None:
-    advertisement = Advertisement(
-        settings.name,
-        int(sockets[0].getsockname()[1]),
-        addresses=hosts,
-        interfaces=hosts,
-        properties={
-            "version": continuon.__version__,
-            "api": "/openapi.json",
-            "reach": "lan" if len(hosts) > 1 else "loopback",
-        },
-    )
-    # Registering blocks for a second, and wants a thread without an event loop.
-    telling = asyncio.create_task(asyncio.to_thread(advertisement.start))
-    watching = asyncio.create_task(_watch(robot, server, telling))
-    renewing = asyncio.create_task(_renew(robot))
+    tasks = [
+        asyncio.create_task(work)
+        for work in (front.keep(), _watch(robot, server, front), _renew(robot))
+    ]
+    for task in tasks:
+        # None of them ends by itself: a service without one of them must not go on.
+        task.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
         await server.serve(sockets=sockets)
     finally:
-        watching.cancel()
-        renewing.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
-        await asyncio.to_thread(advertisement.close)
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await front.close()
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
 
 
 async def _renew(robot: Supervisor) -> None:
@@ -216,7 +203,7 @@ async def _renew(robot: Supervisor) -> None:
         await asyncio.sleep(_RENEW_S)
 
 
-async def _watch(robot: Supervisor, server: Any, telling: asyncio.Task[Any]) -> None:
+async def _watch(robot: Supervisor, server: Any, front: Front) -> None:
     """Watch the robot's parts, and tell systemd only while they are well."""
     told = False
     while True:
@@ -224,35 +211,10 @@ async def _watch(robot: Supervisor, server: Any, telling: asyncio.Task[Any]) -> 
         safe = (await asyncio.to_thread(robot.readiness)).safe
         if safe and server.started:
             notify("WATCHDOG=1")
-            if not told and telling.done():
+            if not told and front.told:
                 told = True
                 notify("READY=1")
         await asyncio.sleep(_WATCH_S)
-
-
-def _listen(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
-    """Bind before anything is advertised, so that the advertised port is the true one.
-
-    Raises:
-        HardwareError: E-ROBOT-PORT-001, something else listens there.
-    """
-    sockets = []
-    for host in hosts:
-        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            end.bind((host, port))
-        except OSError as error:
-            end.close()
-            raise HardwareError(
-                "E-ROBOT-PORT-001",
-                f"the API cannot listen: {error.strerror}",
-                where=f"{host}:{port}",
-                hint="another service runs already: `systemctl status continuon`",
-            ) from error
-        sockets.append(end)
-        port = int(end.getsockname()[1])
-    return sockets
 
 
 def _config(settings: ServiceSettings, body: Body) -> ControlConfig:

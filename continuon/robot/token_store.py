@@ -10,7 +10,7 @@ import msgspec
 
 from continuon.clock import Clock
 from continuon.durable import replace_file
-from continuon.errors import DataError, TrustError
+from continuon.errors import DataError, TrustError, UsageError
 from continuon.robot.access import (
     CODE_TTL_NS,
     PairingWindow,
@@ -73,6 +73,29 @@ class TokenStore:
                 hint="remove it and pair again, standing by the robot",
             ) from error
         return self._tokens
+
+    def revoke(self, client: str) -> Token:
+        """Forget a client, on disk first; what it was given opens nothing from then on.
+
+        Raises:
+            UsageError: E-ROBOT-CLIENT-004, there is no such client.
+            OSError: the file could not be written; the client is still known.
+        """
+        with self._lock:
+            gone = next((t for t in self._tokens if t.client == client), None)
+            if gone is None:
+                raise UsageError(
+                    "E-ROBOT-CLIENT-004",
+                    "there is no such client",
+                    seen=client,
+                    allowed=", ".join(t.client for t in self._tokens)
+                    or "none is paired",
+                    hint="`continuon robot clients` lists them",
+                )
+            left = tuple(token for token in self._tokens if token is not gone)
+            replace_file(self._path, msgspec.json.encode(left), mode=0o600)
+            self._tokens = left
+            return gone
 
     @property
     def tokens(self) -> tuple[Token, ...]:

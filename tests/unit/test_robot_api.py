@@ -16,6 +16,7 @@ from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import timing_report
 from continuon.robot.token_store import TokenStore
 from continuon.robot.viewfinder import CameraFacts, Picture
+from continuon.robot.wheel import HOLD_NS
 
 testclient = pytest.importorskip("starlette.testclient")
 from continuon.robot.api_cockpit import COCKPIT_FILES  # noqa: E402
@@ -156,11 +157,16 @@ def tokens(tmp_path):
 
 
 @pytest.fixture
-def client(robot, tokens):
+def clock():
+    return ManualClock(SystemClock().monotonic_ns())
+
+
+@pytest.fixture
+def client(robot, tokens, clock):
     from continuon.robot.api import Api
 
     return lambda peer="127.0.0.1", **headers: testclient.TestClient(
-        Api(robot, tokens, own_names=("car.local",)).application(),
+        Api(robot, tokens, own_names=("car.local",), clock=clock).application(),
         base_url="http://localhost",
         client=(peer, 50_000),
         headers=headers,
@@ -323,14 +329,13 @@ def test_metrics_show_only_what_was_measured(client):
 
 
 @pytest.mark.req("R-API-05", "R-GUARD-09")
-def test_metrics_tell_the_battery_and_how_old_that_is(client, robot):
+def test_metrics_tell_the_battery_and_how_old_that_is(client, robot, clock):
     robot.battery = Supply(
-        state=GaugeState.READ, capture_ns=SystemClock().monotonic_ns(), volts=7.4
+        state=GaugeState.READ, capture_ns=clock.now_ns - 1_500_000_000, volts=7.4
     )
     text = client().get("/metrics").text
     assert "continuon_battery_volts 7.4" in text
-    age_s = float(re.search(r"\ncontinuon_battery_age_seconds (\S+)", text)[1])
-    assert 0.0 <= age_s < 60.0
+    assert "\ncontinuon_battery_age_seconds 1.5\n" in text
     assert "continuon_battery_charge_ratio" not in text
 
 
@@ -455,6 +460,100 @@ def test_a_person_drives_over_the_socket(client, robot):
         socket.send_text(frame([0.1, 0.2]))
         assert socket.receive_json() == {"taken": True}
     assert robot.commands == [((0.1, 0.2), "human_teleop_xr")]
+
+
+@pytest.mark.req("R-API-08")
+def test_one_drives_at_a_time_until_they_are_gone_or_silent(client, robot, clock):
+    robot.state = ModeState(mode=Mode.MANUAL, executing=True)
+    here = client(host="localhost")
+
+    def send(socket, action):
+        socket.send_text(frame(action))
+        return socket.receive_json()
+
+    with here.websocket_connect("/teleop") as first:
+        assert send(first, [0.1, 0.2]) == {"taken": True}
+        with here.websocket_connect("/teleop") as second:
+            refused = send(second, [0.0, 0.0])
+            assert refused["code"] == "E-ROBOT-TELEOP-003"
+            assert send(first, [0.1, 0.3]) == {"taken": True}
+            clock.advance_ns(HOLD_NS)
+            assert send(second, [0.0, 0.4]) == {"taken": True}
+            assert send(first, [0.1, 0.5])["code"] == "E-ROBOT-TELEOP-003"
+        assert send(first, [0.1, 0.6]) == {"taken": True}
+    throttles = [action[1] for action, _ in robot.commands]
+    assert throttles == [0.2, 0.3, 0.4, 0.6]
+
+
+@pytest.mark.req("R-API-08")
+def test_commands_that_the_robot_refuses_do_not_take_the_wheel(client, robot, clock):
+    here = client(host="localhost")
+    with (
+        here.websocket_connect("/teleop") as first,
+        here.websocket_connect("/teleop") as second,
+    ):
+        first.send_text(frame([0.1, 0.2]))
+        assert first.receive_json()["code"] == "E-ROBOT-TELEOP-001"
+        robot.state = ModeState(mode=Mode.MANUAL, executing=True)
+        second.send_text(frame([0.1, 0.2]))
+        assert second.receive_json() == {"taken": True}
+
+
+@pytest.mark.req("R-API-07")
+def test_an_open_socket_of_a_client_that_was_turned_away_drives_no_further(
+    client, robot, tokens
+):
+    from starlette.websockets import WebSocketDisconnect
+
+    robot.state = ModeState(mode=Mode.MANUAL, executing=True)
+    with_token(tokens, Role.OPERATOR)
+    here = client(host="localhost", authorization="Bearer s")
+    with here.websocket_connect("/teleop") as socket:
+        socket.send_text(frame([0.1, 0.2]))
+        assert socket.receive_json() == {"taken": True}
+        tokens.revoke(tokens.tokens[0].client)
+        tokens._tokens = (Token(name="other", role=Role.OWNER, sha256="0" * 64),)
+        socket.send_text(frame([0.1, 0.3]))
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_json()
+    assert closed.value.code == 1008
+    assert len(robot.commands) == 1
+
+
+@pytest.mark.req("R-API-07")
+def test_only_an_owner_sees_and_turns_clients_away(client, tokens):
+    with_token(tokens, Role.OPERATOR)
+    here = client(authorization="Bearer s")
+    assert here.get("/clients").status_code == 403
+    known = tokens.tokens[0].client
+    assert post(here, "/clients/revoke", {"client": known}).status_code == 403
+    tokens._tokens = (
+        Token(name="phone", role=Role.OWNER, sha256=hash_token("o")),
+        *tokens.tokens,
+    )
+    owner = client(authorization="Bearer o")
+    told = owner.get("/clients").json()["clients"]
+    assert [one["role"] for one in told] == ["owner", "operator"]
+    assert "sha256" not in told[0]
+    assert post(owner, "/clients/revoke", {"client": "0" * 12}).status_code == 409
+    assert post(owner, "/clients/revoke", {"client": "x"}).status_code == 400
+    assert post(owner, "/clients/revoke", {"client": known}).json()["left"] == 1
+    assert here.get("/status").status_code == 401
+
+
+@pytest.mark.req("R-API-07")
+def test_a_full_disk_is_service_unavailable_and_pairs_nobody(
+    client, tokens, monkeypatch
+):
+    def full(*args, **kwargs):
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr("continuon.robot.token_store.replace_file", full)
+    code = tokens.open_window().code
+    answer = post(client(), "/pair", {"code": code, "name": "phone"})
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "E-ROBOT-API-006"
+    assert tokens.tokens == ()
 
 
 @pytest.mark.req("R-API-03")

@@ -11,8 +11,8 @@ from continuon.home import Home
 from continuon.robot.boot import boot_check
 from continuon.robot.factory import Factory
 from continuon.robot.install import UNIT_NAME, UnitFacts, install_unit, render_unit
+from continuon.robot.lan_door import listen
 from continuon.robot.notify import notify
-from continuon.robot.service import _listen
 
 FAKES = "continuon._specs.robot.fakes"
 FACTS = UnitFacts(
@@ -89,10 +89,10 @@ def test_systemd_is_told_over_its_socket(tmp_path, monkeypatch):
 
 
 def test_a_port_that_is_taken_is_an_error_with_a_name():
-    (end,) = _listen(("127.0.0.1",), 0)
+    (end,) = listen(("127.0.0.1",), 0)
     end.listen()
     with pytest.raises(HardwareError, match="E-ROBOT-PORT-001"):
-        _listen(("127.0.0.1",), end.getsockname()[1])
+        listen(("127.0.0.1",), end.getsockname()[1])
     end.close()
 
 

@@ -2,7 +2,7 @@
 import { Refusal, ask, token } from "./api.js";
 import { watchCamera } from "./camera.js";
 import { Drive } from "./drive.js";
-import { $, confirmWith, showEpisodes, showHealth, showLearning, showLoop, showSoftware, tag, toast } from "./panels.js";
+import { $, confirmWith, showClients, showEpisodes, showHealth, showLearning, showLoop, showSoftware, tag, toast } from "./panels.js";
 
 const ROLES = { nobody: 0, viewer: 1, operator: 2, owner: 3 };
 const HOLD_MS = 1500;
@@ -157,7 +157,7 @@ const drive = new Drive({
   },
   onAnswer(answer, tookMs) {
     if (tookMs !== null) state.rttMs = state.rttMs === null ? tookMs : 0.9 * state.rttMs + 0.1 * tookMs;
-    if (answer.code && answer.code !== "E-ROBOT-TELEOP-001") toast(answer.what);
+    if (answer.code && answer.code !== "E-ROBOT-TELEOP-001") toast(answer.seen ? `${answer.what}: ${answer.seen}` : answer.what);
   },
   onGamepad(id) {
     $("gamepad").textContent = id ? id.split("(")[0].trim() : "none";
@@ -241,6 +241,12 @@ $("pair-form").addEventListener("submit", async (event) => {
     $("pair-error").textContent = error.message;
   }
 });
+const turnAway = async (one) => {
+  const reason = await confirmWith(`Turn ${one.name} away?`, "It sees and drives no further, from now on. With the last one the robot leaves the network.", "Turn away", false);
+  if (!reason) return;
+  await attempt(() => ask("/clients/revoke", { client: one.client }));
+  enter();
+};
 $("theme").addEventListener("click", () => {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
@@ -301,6 +307,8 @@ async function enter() {
   every(5000, refreshHealth);
   every(3000, refreshEpisodes);
   every(10000, refreshSoftware);
+  $("clients").replaceChildren();
+  if (may("owner")) every(5000, () => quietly(async () => showClients(await ask("/clients"), who.name, turnAway)));
   state.stopCamera = watchCamera($("camera"), (figures) => {
     $("veil").hidden = figures.seen;
     $("veil").textContent = "no picture";

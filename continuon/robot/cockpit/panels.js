@@ -125,6 +125,14 @@ export function showLearning(adapter, learner) {
   $("adapter-facts").replaceChildren(...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
+export function showClients(found, me, revoke) {
+  $("clients").replaceChildren(
+    ...found.clients.map((one) =>
+      h("li", {}, h("b", {}, one.name), h("span", { class: "tag" }, one.role), h("button", { class: "ghost", type: "button", "aria-label": `Turn ${one.name} away`, onclick: () => revoke(one) }, one.name === me ? "Leave" : "Turn away")),
+    ),
+  );
+}
+
 function verdict(episode) {
   if (episode.torn) return ["torn", "bad"];
   if (!episode.verdict) return ["not judged", ""];
@@ -171,12 +179,13 @@ export function toast(text, ms = 4200) {
   }, ms);
 }
 
-export function confirmWith(title, text, yes) {
+export function confirmWith(title, text, yes, why = true) {
   const dialog = $("confirm");
   $("confirm-title").textContent = title;
   $("confirm-text").textContent = text;
   $("confirm-yes").textContent = yes;
   $("confirm-reason").value = "";
+  $("confirm-label").hidden = !why;
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((done) => {
