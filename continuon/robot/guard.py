@@ -33,6 +33,7 @@ from continuon.robot.guard_rules import (
     decide,
     trip,
 )
+from continuon.robot.guard_second import start_second
 from continuon.robot.realtime import Wishes, make_real_time
 
 if TYPE_CHECKING:
@@ -261,10 +262,17 @@ def main(argv: list[str] | None = None) -> int:
         return 4
     if args.stop or args.board is None:
         return 0 if stop_outputs(servos, clock) else 4
+    board = Board.open(args.board)
+    start_second(
+        board,
+        clock,
+        stop=lambda: stop_outputs(servos, clock),
+        prepare=lambda: make_real_time(Wishes(priority=60)),
+    )
     make_real_time(Wishes(priority=60))
     limits = GuardLimits(heartbeat_timeout_ns=round(args.heartbeat_ms * 1e6))
     gauge = GuardGauge(rig, clock)
-    guard = Guard(servos, Board.open(args.board), clock, limits, gauge)
+    guard = Guard(servos, board, clock, limits, gauge)
 
     def why_end() -> OffReason | None:
         if flags:

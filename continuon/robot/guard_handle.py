@@ -27,6 +27,7 @@ _START_TIMEOUT_NS = 20_000_000_000
 _STOP_TIMEOUT_S = 3.0
 _WAIT_NS = 5_000_000
 _HUNG_NS = 3_000_000_000
+_SECOND_NS = 300_000_000
 _PREFIX = "continuon-board-"
 
 
@@ -221,12 +222,21 @@ class GuardHandle:
         return True
 
     def stop_without_guard(self) -> bool:
-        """Turn the outputs off from a process of its own, the guard being dead.
+        """See that the outputs are off, the guard being dead.
 
-        Returns whether they were read back as off. It takes as long as starting Python
-        does; the chip drives its last pulses until then.
+        Its second has done that by now, and says so on the board. Where it has not, a
+        new process does, which takes as long as starting Python; the chip drives its
+        last pulses until then. Returns whether outputs were read back as off.
         """
         assert not self.alive, "two processes never use one bus"
+        limit_ns = self._clock.monotonic_ns() + _SECOND_NS
+        while self._clock.monotonic_ns() < limit_ns:
+            status = self.status()
+            if status is not None and REASONS[status.reason] is OffReason.GUARD_DIED:
+                if not status.driving:
+                    return True
+                break
+            self._clock.sleep_until_ns(self._clock.monotonic_ns() + _WAIT_NS)
         command = [sys.executable, "-m", "continuon.robot.guard", "--stop"]
         command += ["--rig", json.dumps(self._servos.as_dict())]
         run = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)

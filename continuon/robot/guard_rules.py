@@ -46,6 +46,7 @@ class OffReason(StrEnum):
     TERMINATED = "terminated"
     ORPHANED = "orphaned"
     FAULT = "fault"
+    GUARD_DIED = "guard_died"
 
 
 REASONS = tuple(OffReason)

@@ -24,6 +24,7 @@ from continuon.robot.control_config import ControlConfig
 from continuon.robot.envelope import car_limits
 from continuon.robot.factory import Factory
 from continuon.robot.guard_handle import GuardHandle
+from continuon.robot.install import WATCHDOG_S
 from continuon.robot.modes import Motion
 from continuon.sim.live import attach, start_live_rig
 
@@ -147,6 +148,22 @@ class Loops:
             self.control.close()
             self.control = None
 
+    def thaw(self):
+        """Let a frozen loop go on; what it was doing is over."""
+        os.kill(self.control.pid, signal.SIGCONT)
+        self.control.stop_executing()
+
+    def renew_guard(self):
+        """A guard that died is replaced, and the loop with it."""
+        until = time.monotonic() + 10
+        while self.guard.alive:
+            assert time.monotonic() < until, "the second left the guard hung"
+            time.sleep(0.001)
+        assert self.guard.stop_without_guard()
+        self.end_loop()
+        self.guard.close()
+        self.guard.start()
+
     def close(self):
         self.end_loop()
         self.guard.close()
@@ -222,6 +239,30 @@ class Service:
         if self._hand is not None:
             self._hand.join()
             self._hand = None
+
+    def thaw(self):
+        """Let a hung service go on, and wait until it answers again."""
+        self.let_go()
+        self.process.send_signal(signal.SIGCONT)
+        assert self.ask("/livez", timeout=20)["live"]
+
+    def end_as_systemd_does(self):
+        """Wait for WatchdogSec, abort, kill, and run the unit's ExecStopPost."""
+        silent_since = time.monotonic()
+        while time.monotonic() - silent_since < WATCHDOG_S:
+            assert not self.body.outputs.driven
+            time.sleep(0.05)
+        for number in (signal.SIGABRT, signal.SIGCONT):
+            self.process.send_signal(number)
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        stop = [sys.executable, "-m", "continuon.robot.guard", "--stop"]
+        stop += ["--rig", json.dumps(self.body.rig.as_dict())]
+        assert subprocess.run(stop, check=False).returncode == 0
+        assert not self.body.outputs.driven
 
     def kill(self):
         """End it at once, whatever state it is in."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from continuon.clock import ManualClock
@@ -14,6 +15,7 @@ from continuon.robot.factory import Factory
 from continuon.robot.guard import Guard, run_guard, servos_of, stop_outputs
 from continuon.robot.guard_handle import GuardHandle
 from continuon.robot.guard_rules import REASONS, GuardLimits, OffReason
+from continuon.robot.guard_second import HUNG_NS, is_hung, watch_guard
 
 MS = 1_000_000
 
@@ -465,3 +467,92 @@ def test_a_guard_with_nothing_to_guard_says_so_in_one_line():
     )
     assert done.returncode == 4
     assert done.stderr == "guard: no outputs to guard: object has no servos\n"
+
+
+def drive_for_real(guard, clock):
+    board = Board.open(guard.board_path)
+    board.write_command(
+        Command(
+            heartbeat_ns=clock.monotonic_ns(),
+            epoch=guard.permit(),
+            tick=1,
+            enabled=True,
+            pulses_us=pulses(c1=1600.0),
+        )
+    )
+    wait_for(lambda: guard.report().driving, clock)
+    return board
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-GUARD-10")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_its_second_turns_outputs_off_when_the_guard_dies_or_hangs(
+    file_servos, number, monkeypatch
+):
+    from continuon.clock import SystemClock
+
+    registers, factory = file_servos
+    clock = SystemClock()
+    with GuardHandle(factory) as guard:
+        board = drive_for_real(guard, clock)
+        assert registers.read_text() == '{"1": 1600.0}'
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("slow"))
+        os.kill(guard.pid, number)
+        wait_for(lambda: registers.read_text() == "{}", clock)
+        wait_for(lambda: not guard.alive, clock)
+        assert guard.stop_without_guard()
+        assert guard.report().reason is OffReason.GUARD_DIED
+        assert not guard.report().driving
+        board.close()
+
+
+@pytest.mark.req("R-GUARD-10")
+@pytest.mark.parametrize(
+    ("reason", "driving", "stops"),
+    [
+        (OffReason.NONE, True, 1),
+        (OffReason.DISABLED, False, 1),
+        (OffReason.TERMINATED, True, 1),
+        (OffReason.TERMINATED, False, 0),
+        (OffReason.ORPHANED, False, 0),
+        (OffReason.FAULT, False, 0),
+    ],
+)
+def test_the_second_stops_all_but_what_the_guard_proved_at_its_end(
+    bench, reason, driving, stops
+):
+    bench.poll()
+    status = attrs.evolve(
+        bench.guard.status, reason=REASONS.index(reason), driving=driving
+    )
+    bench.board.write_status(status)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    stopped = []
+    assert watch_guard(
+        gone.pid, bench.board, bench.clock, lambda: not stopped.append(1)
+    )
+    assert len(stopped) == stops
+    told = REASONS[bench.board.read_status().reason]
+    assert told is (OffReason.GUARD_DIED if stops else reason)
+    assert not bench.board.read_status().driving
+
+
+@pytest.mark.req("R-GUARD-10")
+def test_a_second_that_cannot_prove_the_stop_says_so(bench):
+    bench.drive()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert not watch_guard(gone.pid, bench.board, bench.clock, lambda: False)
+    assert bench.board.read_status().driving
+
+
+@pytest.mark.req("R-GUARD-10")
+def test_a_guard_hangs_when_it_looked_once_and_no_longer_does(bench):
+    assert not is_hung(None, 10**12)
+    assert not is_hung(bench.guard.status, 10**12)
+    bench.poll()
+    status = bench.guard.status
+    assert not is_hung(status, status.poll_ns + HUNG_NS)
+    assert is_hung(status, status.poll_ns + HUNG_NS + 1)
