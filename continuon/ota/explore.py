@@ -86,6 +86,27 @@ class Explorer:
         self._cut(disk, reported, 1, "")
         return self
 
+    def run_deaths(self, workload: Workload, *, tree: Tree = ()) -> Explorer:
+        """Let the process die at each operation, start again, then cut the power.
+
+        What the dead process did is visible to the next one and not all durable yet.
+        """
+        reported = Reported()
+        disk = self._disk(tree)
+        reported.note(sim_slots(disk).load())
+        disk.hook = lambda disk: self._restart(disk.clone(), attrs.evolve(reported))
+        workload(sim_slots(disk), reported)
+        return self
+
+    def _restart(self, disk: SimDisk, reported: Reported) -> None:
+        place = f"dead at {disk.count}:{disk.log[-1]}, boot"
+        disk.hook = self._hook(reported, 1, place)
+        slots = sim_slots(disk)
+        reported.note(slots.recover().after)
+        reported.staged = None
+        slots.collect()
+        self._cut(disk, reported, 1, place)
+
     def run_sequences(self, length: int) -> Explorer:
         """Explore every sequence of up to `length` of the stager's operations."""
         self._grow(self._disk(()), Reported(), length)

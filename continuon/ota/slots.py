@@ -6,6 +6,7 @@ code on a simulated disk.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
@@ -13,6 +14,7 @@ import attrs
 from continuon.errors import ContinuonError, DataError
 from continuon.ota.plans import (
     INCOMING,
+    ROOT,
     SLOTS,
     STATE,
     STATE_NEW,
@@ -74,6 +76,7 @@ class Slots:
         self.store = store
         self.check = check
         self.facts = facts
+        self._settled = False
 
     def load(self) -> Record:
         """Return the record; a fresh one where nothing was ever installed.
@@ -176,6 +179,8 @@ class Slots:
         Idempotent where nothing is on trial, and safe to be cut anywhere.
         """
         self.store.remove(STATE_NEW)
+        with contextlib.suppress(OSError):  # what runs does not depend on it, and the
+            self._settle()  # next change on such a medium meets the refusal again
         record = self.load()
         intact = frozenset(
             bundle for bundle in record.roles if self.is_intact(f"{SLOTS}/{bundle}")
@@ -244,6 +249,8 @@ class Slots:
                     effects=record_plan(step.without_triage),
                 )
         perform(step.effects, self.store, self.check)
+        if step.effects and step.record != record:
+            self._settled = True
         return step
 
     def _triage(
@@ -276,7 +283,19 @@ class Slots:
             *(f"{TRIAGE}/{name}" for name in stale),
         )
 
+    def _settle(self) -> None:
+        """Make durable what an earlier process may have renamed and not flushed.
+
+        It may have died between the two. Its record is what everybody reads, so nothing
+        may be told or removed because of it before a power cut can no longer undo it.
+        """
+        if not self._settled and self.store.exists(STATE):
+            self.store.sync_directory(ROOT)
+        self._settled = True
+
     def _remove(self, paths: tuple[str, ...]) -> None:
+        if paths:
+            self._settle()
         perform(collect_plan(paths), self.store, self.check)
 
 

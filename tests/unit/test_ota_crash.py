@@ -13,6 +13,7 @@ from continuon.ota.explore import (
     one_update,
 )
 from continuon.ota.simfs import SimDisk
+from continuon.ota.slots import Slots
 from continuon.ota.toy import LAST, LAST_COUNTER, OUTSIDE, sim_slots, toy_files
 
 
@@ -76,6 +77,35 @@ def test_leaving_out_any_flush_is_found(site, used_device):
         depth=1, skip=frozenset([site]), stop_at_first=True, update_after=False
     )
     assert found.run(one_update, tree=used_device).violations
+
+
+@pytest.mark.req("R-STAGER-18")
+@pytest.mark.slow
+def test_a_death_then_a_start_then_a_cut_breaks_no_invariant(used_device):
+    found = Explorer(depth=1, update_after=False)
+    found.run_deaths(one_update, tree=used_device)
+    assert found.violations == []
+    assert found.distinct > 500
+
+
+@pytest.mark.req("R-STAGER-18")
+@pytest.mark.slow
+def test_believing_a_record_that_is_not_durable_is_found(monkeypatch, used_device):
+    monkeypatch.setattr(Slots, "_settle", lambda _: None)
+    found = Explorer(depth=1, update_after=False)
+    assert found.run_deaths(one_update, tree=used_device).violations
+
+
+@pytest.mark.req("R-STAGER-13")
+def test_a_medium_that_refuses_to_flush_at_start_does_not_stop_what_runs():
+    disk, reported = after(one_update)
+    disk.fail_at = {disk.count: errno.EIO}
+    device = sim_slots(disk)
+    assert device.recover().after.good == reported.good
+    device.stage(LAST, LAST_COUNTER, toy_files(LAST), retry=True)
+    disk.fail_at = {disk.count: errno.EIO}
+    with pytest.raises(OSError, match="injected"):
+        sim_slots(disk).collect()
 
 
 def swapped(original, first, second):
