@@ -132,7 +132,8 @@ def load_policy(directory: Path, *, backend: Backend = "litert") -> Policy:
     elif backend == "onnxruntime":
         from continuon.edge.onnx import OnnxEngine
 
-        engine = OnnxEngine(path, spec)
+        assert entry is not None
+        engine = OnnxEngine(path, spec, entry)
     else:
         from continuon.edge.network import NumpyEngine
 

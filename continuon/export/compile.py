@@ -14,7 +14,7 @@ from continuon.durable import replace_file
 from continuon.export.files import file_sha256
 from continuon.export.lean_lowering import lower_lean
 from continuon.export.litert import to_litert
-from continuon.export.lowering import Lowered, check_exportable, lower, rollout
+from continuon.export.lowering import check_exportable, lower, rollout
 from continuon.export.observations import golden_inputs
 from continuon.export.onnx_graph import to_onnx
 from continuon.export.parity import backend_errors, scaled_error
@@ -120,7 +120,7 @@ def compile_checkpoint(
     outputs = rollout(lowered, inputs)
     lean = lower_lean(loaded)
     litert, stablehlo = to_litert(lean.step, lean.fold), to_stablehlo(lowered)
-    extras = _extras(loaded, lowered, litert, wanted)
+    extras = _extras(loaded, litert, wanted)
     output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "spec.json").unlink(missing_ok=True)
     for other in set(VARIANTS) - set(made):
@@ -168,7 +168,7 @@ def compile_checkpoint(
 
 
 def _extras(
-    loaded: Checkpoint, lowered: Lowered, litert: bytes, variants: Sequence[str]
+    loaded: Checkpoint, litert: bytes, variants: Sequence[str]
 ) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     if "int8" in variants:
@@ -176,7 +176,7 @@ def _extras(
     if "fp16" in variants:
         made["policy.fp16.tflite"] = to_fp16(litert)
     if "onnx" in variants:
-        made["policy.onnx"] = to_onnx(loaded, lowered)
+        made["policy.onnx"] = to_onnx(loaded)
     return made
 
 

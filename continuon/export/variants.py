@@ -46,6 +46,11 @@ class Variant:
     tolerance: float | None
     is_placeholder: bool = False
 
+    @property
+    def folds(self) -> bool:
+        """Whether it holds the lean step: what changes at chunk ends is apart."""
+        return self.path.endswith((".tflite", ".onnx"))
+
 
 VARIANTS = (
     Variant(path="policy.tflite", backend="litert", tolerance=FP32_TOLERANCE),

@@ -86,6 +86,34 @@ def test_a_backend_without_an_artifact_is_refused(tmp_path, report):
 
 
 @pytest.mark.slow
+@pytest.mark.req("R-EXPORT-10")
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"fold": "no base64!"}, "E-EDGE-ONNX-002"),
+        ({"fold": "AAAA"}, "E-EDGE-ONNX-001"),
+        ({}, "E-EDGE-LITERT-001"),
+    ],
+)
+def test_an_onnx_model_whose_fold_is_broken_or_gone_is_refused(
+    report, tmp_path, change, code
+):
+    import onnx
+
+    from continuon.edge.onnx import OnnxEngine
+
+    model = onnx.load(report.directory / "policy.onnx")
+    assert [entry.key for entry in model.metadata_props] == ["fold"]
+    onnx.helper.set_model_props(model, change)
+    path = tmp_path / "policy.onnx"
+    onnx.save(model, path)
+    spec = read_spec(report.directory)
+    with pytest.raises(DataError) as caught:
+        OnnxEngine(path, spec, spec.entry("onnxruntime"))
+    assert caught.value.code == code
+
+
+@pytest.mark.slow
 def test_a_file_names_its_backend_and_the_command_prints_three_quantiles(
     report, capsys
 ):
@@ -146,7 +174,7 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setitem(sys.modules, "ai_edge_quantizer.quantizer", None)
     with pytest.raises(MissingPackageError, match=r"continuon\[onnx\]"):
-        to_onnx(None, None)
+        to_onnx(None)
     with pytest.raises(MissingPackageError, match=r"continuon\[export\]"):
         to_int8(b"")
 
@@ -156,7 +184,6 @@ def test_a_network_without_image_or_memory_switches_compiles_to_onnx_too():
     pytest.importorskip("onnx")
     import attrs
 
-    from continuon.export.lowering import lower
     from continuon.export.onnx_graph import to_onnx
 
     config = attrs.evolve(
@@ -169,7 +196,7 @@ def test_a_network_without_image_or_memory_switches_compiles_to_onnx_too():
         use_previous_action=True,
     )
     loaded = hope.checkpoint.Checkpoint(config, parameters(config), {}, "")
-    assert to_onnx(loaded, lower(loaded))
+    assert to_onnx(loaded)
 
 
 def test_the_spec_names_precision_and_measure(report):

@@ -1,4 +1,7 @@
-"""The lean step and its fold are the network's own step, in another order."""
+"""The lean step and its fold are the network's own step, in another order.
+
+So are numpy's step and the ONNX graph, each written once more.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,30 @@ from continuon._specs.hope.examples import (
     step_of,
 )
 from continuon.edge.network import NumpyEngine
+from continuon.edge.onnx import OnnxEngine
+from continuon.edge.spec import Artifact, PolicySpec
 from continuon.export.lean import fold, fold_state, lean_step, step_state
 from continuon.export.lean_weights import rearrange
-from continuon.hope.checkpoint import flatten
+from continuon.export.onnx_graph import to_onnx
+from continuon.hope.checkpoint import Checkpoint, flatten
 
 pytestmark = [pytest.mark.law, pytest.mark.slow]
+SPEC = PolicySpec(
+    name="law",
+    image_height=0,
+    image_width=0,
+    proprio=(),
+    action=(),
+    use_previous_action=False,
+    control_rate_hz=50.0,
+    state={},
+    config_digest="",
+    checkpoint_sha256="",
+    golden_sha256="",
+    artifacts=(),
+    parameters=0,
+)
+ENTRY = Artifact(path="policy.onnx", backend="onnxruntime", bytes=0, sha256="")
 BLIND = attrs.evolve(TINY, image_height=0, image_width=0, periods=(4, 8, 24))
 
 
@@ -68,10 +90,34 @@ def run_numpy(config, params, obs, *, ticks):
     return tuple(np.stack(part)[:, None] for part in zip(*told, strict=True))
 
 
-def furthest_lean(config, *, seed, ticks, dtype):
+def run_onnx(config, params, obs, *, ticks, folder):
+    """Return what `run_lean` returns, of the ONNX graph and its fold."""
+    single = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+    path = folder / "policy.onnx"
+    path.write_bytes(to_onnx(Checkpoint(config, single, {}, "")))
+    spec = attrs.evolve(
+        SPEC,
+        proprio=config.proprio,
+        action=config.action,
+        use_previous_action=config.use_previous_action,
+    )
+    engine = OnnxEngine(path, spec, attrs.evolve(ENTRY, fold_every=folds(config)))
+    engine.reset()
+    told = [
+        engine.advance({n: v[0].astype(np.float32) for n, v in at(obs, tick).items()})
+        for tick in range(ticks)
+    ]
+    return tuple(np.stack(part)[:, None] for part in zip(*told, strict=True))
+
+
+def folds(config):
+    return config.chunk if fold_state(config) else 0
+
+
+def furthest_lean(config, *, folder, seed=3, ticks=45, dtype=np.float64):
     """Return the largest differences from `hope.step`, of actions and surprises.
 
-    Of the lean step, then of numpy's; and how far the actions move.
+    Of the lean step, then of numpy's and ONNX Runtime's; and how far the actions move.
     """
     params = parameters(config, seed=seed, dtype=dtype)
     obs = observations(config, ticks=ticks, seed=seed + 1, dtype=dtype)
@@ -86,6 +132,7 @@ def furthest_lean(config, *, seed, ticks, dtype):
     answers = (
         run_lean(config, params, obs, ticks=ticks, dtype=dtype),
         run_numpy(config, params, obs, ticks=ticks),
+        run_onnx(config, params, obs, ticks=ticks, folder=folder),
     )
     errors = [
         max(
@@ -109,10 +156,11 @@ def furthest_lean(config, *, seed, ticks, dtype):
     ],
     ids=str,
 )
-def test_lean_and_numpy_are_the_same_algebra_as_the_step_in_double_precision(changes):
+def test_each_order_is_the_same_algebra_as_the_step(changes, tmp_path):
     with jax.enable_x64(True):
         config = attrs.evolve(BLIND, **changes)
-        lean, plain, moved = furthest_lean(config, seed=3, ticks=45, dtype=np.float64)
+        lean, plain, onnx, moved = furthest_lean(config, folder=tmp_path)
     assert lean < 1e-10
     assert plain < 1e-5
+    assert onnx < 1e-5
     assert moved > 0.01
