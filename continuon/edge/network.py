@@ -59,6 +59,8 @@ class NumpyEngine:
         self.chunk = np.zeros((1, len(config["action"])), np.float32)
         """[action_chunk, A], the last tick's actions to be run open loop."""
         self._action = len(config["action"])
+        keyed = config.get("action_levels", ())
+        self._levels = np.isin(config["action"], keyed) if keyed else None
         self._latent = config["latent"]
         self.reset()
 
@@ -104,8 +106,16 @@ class NumpyEngine:
         self._prediction = made[self._actions :]
         raw = made[: self._actions] + self._bias
         told = np.clip(np.tanh(raw), -1.0, 1.0)
-        self.chunk = told.reshape(-1, self._action)
+        self.chunk = self._drawn(told.reshape(-1, self._action))
         return self.chunk[0], 0.5 * square
+
+    def _drawn(self, told: Array) -> Array:
+        """Return actions [.., A], those with levels drawn to -1, 0 and 1."""
+        if self._levels is None:
+            return told
+        square = told * told
+        curve = told * square * (10.0 - 15.0 * np.abs(told) + 6.0 * square)
+        return np.where(self._levels, curve, told)
 
     def _account(self, error: Array, scale: float) -> None:
         """Log what the last tick's keys should have read; at a chunk's end, fold."""

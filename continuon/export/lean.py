@@ -30,6 +30,7 @@ from continuon.export.lean_weights import BlockWeights, LeanWeights
 from continuon.hope.config import HopeConfig
 from continuon.hope.encoder import encode, frame_of, target_latent
 from continuon.hope.fast import MIN_DECAY
+from continuon.hope.levels import drawn
 from continuon.hope.motion import motion_of
 
 __all__ = ["Tensors", "fold", "fold_state", "lean_step", "step_state"]
@@ -127,7 +128,8 @@ def lean_step(
         new["key"], new["read"] = jnp.concatenate(keys, 1), jnp.concatenate(reads, 1)
     heads = x @ weights.heads + weights.bias
     first = len(config.action)
-    told["action"] = jnp.clip(jnp.tanh(heads[:, :first]), -1.0, 1.0)
+    action = jnp.clip(jnp.tanh(heads[:, :first]), -1.0, 1.0)
+    told["action"] = drawn(config, action)
     new["prediction"] = heads[:, first:]
     return new, told
 

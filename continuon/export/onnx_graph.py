@@ -74,7 +74,8 @@ def _step(
     heads = g.affine(x, weights.heads, g.const(weights.bias[None]))
     raw, prediction = g.split(heads, len(config.action), config.latent)
     g.op("Identity", prediction, to=f"next/{STATE_PREFIX}prediction")
-    g.op("Clip", g.op("Tanh", raw), g.const(-1.0), g.const(1.0), to="action")
+    told = _drawn(g, config, str(g.op("Tanh", raw)))
+    g.op("Clip", told, g.const(-1.0), g.const(1.0), to="action")
     changed = {
         f"next/{name}": shape
         for name, shape in onnx_state(config).items()
@@ -85,6 +86,18 @@ def _step(
         widths = {n: s[1] for n, s in fold_state(config).items() if "log/" in n}
         logged = {name: (1, width) for name, width in widths.items()}
     return {"action": (1, len(config.action)), "surprise": (1,)} | logged | changed
+
+
+def _drawn(g: Graph, config: HopeConfig, action: str) -> str:
+    """Return what `continuon.hope.levels.drawn` does, before it is clipped."""
+    if not config.action_levels:
+        return action
+    square = g.mul(action, action)
+    bent = g.mul(g.const(-15.0), str(g.op("Abs", action)))
+    factor = g.add(g.add(g.const(10.0), bent), g.mul(g.const(6.0), square))
+    curve = g.mul(g.mul(action, square), factor)
+    moves = g.const([[name in config.action_levels for name in config.action]])
+    return g.add(action, g.mul(g.sub(curve, action), moves))
 
 
 def _account(

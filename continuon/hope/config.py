@@ -34,6 +34,7 @@ _ADDED: dict[str, Any] = {
     "depth_width": 0,
     "depth_limit_m": 4.0,
     "unit_keys": False,
+    "action_levels": [],
 }
 """Later fields and what they were before they were: at that, a digest has them not."""
 
@@ -79,6 +80,8 @@ class HopeConfig:
             can turn what it meets into its opposite: tracking a state that flips
             (parity) needs it. Otherwise they are shorter than 1 and keep magnitude,
             which is better for control.
+        action_levels: names of the action components that are drawn to -1, 0 and 1; see
+            `continuon.hope.levels`.
 
     Raises:
         ContractError: E-HOPE-CONFIG-001, naming the field.
@@ -114,6 +117,7 @@ class HopeConfig:
     depth_width: int = 0
     depth_limit_m: float = 4.0
     unit_keys: bool = False
+    action_levels: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
@@ -150,6 +154,11 @@ class HopeConfig:
             unique = len(set(names)) == len(names) and all(names)
             _require(name, unique, names, "different, non-empty names")
         _require("action", len(self.action) >= 1, self.action, "at least one name")
+        fits = set(self.action_levels) <= set(self.action)
+        fits = fits and len(set(self.action_levels)) == len(self.action_levels)
+        _require(
+            "action_levels", fits, self.action_levels, f"names of action {self.action}"
+        )
         _require("periods", len(self.periods) >= 1, self.periods, "at least one level")
         for period in self.periods:
             fits = period > 0 and period % self.chunk == 0

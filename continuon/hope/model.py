@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from continuon.hope.config import HopeConfig
 from continuon.hope.encoder import encode, frame_of, target_latent
 from continuon.hope.fast import fast_chunk, fast_step
+from continuon.hope.levels import drawn
 from continuon.hope.mid import mid_chunk, mid_step
 from continuon.hope.motion import motion_of
 from continuon.hope.observation import check_boundary, check_observation
@@ -235,6 +236,7 @@ def _output(
         jnp.tanh(project(x, heads["action"]) + heads["action_bias"]), -1.0, 1.0
     )
     chunk = told.reshape((*told.shape[:-1], config.action_chunk, len(config.action)))
+    chunk = drawn(config, chunk)
     return Output(
         action=chunk[..., 0, :],
         prediction=prediction,

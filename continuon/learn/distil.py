@@ -107,6 +107,7 @@ def distil(
         image_width=seen.image_width,
         proprio=seen.proprio,
         action=seen.action,
+        action_levels=seen.action_levels,
         **sizes,
     )
     large = _count(teacher.params)

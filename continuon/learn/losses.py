@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,7 +144,9 @@ def losses_of(
 
     With the `counts` of a larger batch they are this part's share of its losses: those
     of all parts add up to the losses of the whole, however its valid steps are spread.
+    The action is judged before it is drawn to the levels of the config.
     """
+    config = attrs.evolve(config, action_levels=())
     counts = counts or counts_of(config, batch)
     rows, ticks = batch.valid.shape
     state = init_state(config, rows)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from continuon.errors import DataError
 from continuon.learn.data import (
@@ -22,6 +24,7 @@ from continuon.learn.data import (
     require_count,
     split_by_time,
 )
+from continuon.learn.levels import count_levels, told_by_levels
 
 __all__ = ["Share", "load_share", "whole_share"]
 
@@ -43,6 +46,16 @@ class Share:
     host: int = 0
     hosts: int = 1
 
+    def action_levels(self) -> tuple[str, ...]:
+        """Return the components that all hosts' teachers set by keys; all must ask.
+
+        See `count_levels`.
+        """
+        counts = count_levels(self.training)
+        if self.hosts > 1:
+            counts = _gathered(counts).sum(0)
+        return told_by_levels(self.training[0].action_names, counts)
+
     def training_digest(self) -> str:
         """Return the digest of what all hosts learn from; all hosts must ask."""
         return self._of_all(digest_of(self.training))
@@ -54,12 +67,15 @@ class Share:
     def _of_all(self, own: str) -> str:
         if self.hosts == 1:
             return own
-        from jax.experimental import multihost_utils
-
-        every = multihost_utils.process_allgather(
-            np.frombuffer(bytes.fromhex(own), np.uint8)
-        )
+        every = _gathered(np.frombuffer(bytes.fromhex(own), np.uint8))
         return hashlib.sha256(np.asarray(every, np.uint8).tobytes()).hexdigest()
+
+
+def _gathered(own: NDArray[Any]) -> NDArray[Any]:
+    """Return the arrays of all hosts, stacked in their order."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(own))
 
 
 def whole_share(arrays: Sequence[EpisodeArrays], holdout: float) -> Share:

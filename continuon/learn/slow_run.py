@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -26,7 +26,10 @@ from continuon.learn.run_store import FileStore, RunStore, orbax_store
 from continuon.learn.share import Share
 from continuon.learn.train_report import TrainReport, write_curve
 
-__all__ = ["Progress", "SlowRun", "run_slow"]
+if TYPE_CHECKING:
+    from continuon.hope import HopeConfig
+
+__all__ = ["Progress", "SlowRun", "config_of", "run_slow"]
 
 _STATE = "training.state"
 Progress = Callable[[int, int, float], None]
@@ -69,6 +72,26 @@ class SlowRun:
         return FileStore(self.folder / _STATE, self.url)
 
 
+def config_of(share: Share, run: SlowRun) -> HopeConfig:
+    """Return the network for these recordings; all hosts must ask.
+
+    Raises:
+        UsageError: no such preset.
+    """
+    from continuon.hope import preset
+
+    first, recipe = share.training[0], run.recipe
+    values = {
+        "image_height": recipe.image_height,
+        "image_width": recipe.image_width,
+        "proprio": first.proprio_names,
+        "action": first.action_names,
+        "action_levels": share.action_levels(),
+        **run.overrides,
+    }
+    return preset(run.config_preset, **values)
+
+
 def run_slow(share: Share, run: SlowRun) -> TrainReport:
     """Train on this host's share, or go on from what a killed run has saved.
 
@@ -79,7 +102,6 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
         count_parameters,
         digest,
         near_neutral,
-        preset,
         save_checkpoint,
     )
     from continuon.learn.loop import LossRow, run_steps
@@ -88,15 +110,7 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
     from continuon.learn.windows import WindowSampler
 
     begun_ns = run.clock.monotonic_ns()
-    first, recipe = share.training[0], run.recipe
-    config = preset(
-        run.config_preset,
-        image_height=recipe.image_height,
-        image_width=recipe.image_width,
-        proprio=first.proprio_names,
-        action=first.action_names,
-        **run.overrides,
-    )
+    recipe, config = run.recipe, config_of(share, run)
     facts = {
         "preset": run.config_preset,
         "seed": run.seed,

@@ -42,6 +42,7 @@ RICH = attrs.evolve(
     depth_height=6,
     depth_width=8,
     unit_keys=True,
+    action_levels=("throttle",),
 )
 
 # field, illegal value: each must be refused with that field's name
@@ -66,6 +67,8 @@ CONFIG_MUTATIONS = [
     ("periods", (6,)),
     ("periods", (8, 4)),
     ("periods", (8, 8)),
+    ("action_levels", ("lift",)),
+    ("action_levels", ("steering", "steering")),
     ("action_chunk", 0),
     ("instruction_size", -1),
     ("depth_width", 3),

@@ -171,7 +171,9 @@ def test_a_network_that_no_robot_can_feed_is_refused_by_name(tmp_path):
 @pytest.mark.req("R-EXPORT-09")
 def test_every_artifact_of_a_chunked_network_tells_the_first_action(tmp_path):
     pytest.importorskip("onnx")
-    config = attrs.evolve(CONFIG, action_chunk=4, unit_keys=True)
+    config = attrs.evolve(
+        CONFIG, action_chunk=4, unit_keys=True, action_levels=("steering",)
+    )
     checkpoint = tmp_path / "c.hope"
     hope.save_checkpoint(checkpoint, config, parameters(config), metadata={})
     report = export.compile_checkpoint(
