@@ -115,7 +115,7 @@ class NumpyEngine:
             return told
         square = told * told
         curve = told * square * (10.0 - 15.0 * np.abs(told) + 6.0 * square)
-        return np.where(self._levels, curve, told)
+        return np.clip(np.where(self._levels, curve, told), -1.0, 1.0)
 
     def _account(self, error: Array, scale: float) -> None:
         """Log what the last tick's keys should have read; at a chunk's end, fold."""

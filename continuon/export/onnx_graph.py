@@ -97,7 +97,8 @@ def _drawn(g: Graph, config: HopeConfig, action: str) -> str:
     factor = g.add(g.add(g.const(10.0), bent), g.mul(g.const(6.0), square))
     curve = g.mul(g.mul(action, square), factor)
     moves = g.const([[name in config.action_levels for name in config.action]])
-    return g.add(action, g.mul(g.sub(curve, action), moves))
+    told = g.add(action, g.mul(g.sub(curve, action), moves))
+    return str(g.op("Clip", told, g.const(-1.0), g.const(1.0)))
 
 
 def _account(

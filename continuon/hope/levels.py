@@ -33,4 +33,5 @@ def drawn(config: HopeConfig, action: Any) -> Any:
     moves = np.asarray(
         [name in config.action_levels for name in config.action], action.dtype
     )
-    return action + (curve - action) * moves
+    # rounding lifts the curve above 1 by some units in the last place
+    return (action + (curve - action) * moves).clip(-1.0, 1.0)
