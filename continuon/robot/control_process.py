@@ -347,7 +347,11 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: process.stop())
-    channel.send({"id": 0, "ready": True})
+    try:
+        channel.send({"id": 0, "ready": True})
+    except BrokenPipeError:
+        # Who started it is gone already: there is nobody to drive for.
+        return 0
     process.run()
     return 0
 

@@ -249,7 +249,11 @@ def main(argv: list[str] | None = None) -> int:
         channel.send({"id": 0, "error": error.as_dict()})
         return error.exit_code
     clock = SystemClock()
-    channel.send({"id": 0, "ready": True})
+    try:
+        channel.send({"id": 0, "ready": True})
+    except BrokenPipeError:
+        # Who started it is gone already: there is nobody to record for.
+        return 0
     microphone = None
     if args.microphone is not None:
         microphone = partial(Microphone, clock=clock, device=args.microphone)

@@ -66,6 +66,7 @@ def count(request, ledger, body):
     chance = random.Random(f"{seed} {request.node.name}")
 
     def measure(name, drive, hurt, mend=lambda: None, *, limit_ms=LIMIT_MS, after=None):
+        over = []
         for _ in range(runs):
             for _ in range(10):
                 drive()
@@ -86,7 +87,9 @@ def count(request, ledger, body):
                 after()
             mend()
             body.mend()
-            assert took_ms <= limit_ms, name
+            if took_ms > limit_ms:
+                over.append(took_ms)
+        assert not over, name
 
     return measure
 
@@ -264,6 +267,9 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
                     service.ask(path, timeout=5)
                 sent[0] += 1
 
+    def press():
+        service.ask("/estop", {"reason": "flood"})
+
     def babble():
         with connect(f"ws://127.0.0.1:{service.port}/teleop") as socket:
             while not off.is_set():
@@ -280,7 +286,7 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
         count(
             "emergency stop, API flooded",
             service.drive,
-            lambda: service.ask("/estop", {"reason": "flood"}),
+            press,
         )
         timing = service.ask("/status")["timing"]
     finally:
