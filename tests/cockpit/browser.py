@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -23,6 +26,24 @@ def find_chromium():
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+def _die_with_this_thread():
+    """Have the kernel kill the browser when the thread that started it is gone."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _living(group):
+    """Return the processes of a group that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state not in "ZX":
+            found.append(int(stat.parent.name))
+    return found
+
+
 class Browser:
     """One browser with one page; calls wait for their answers."""
 
@@ -32,6 +53,7 @@ class Browser:
         from websockets.sync.client import connect
 
         self.folder = tempfile.mkdtemp(prefix="cockpit-")
+        self.stack = contextlib.ExitStack()
         self.process = subprocess.Popen(
             [
                 program,
@@ -47,20 +69,30 @@ class Browser:
             ],
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            # A browser is a family of processes: it is ended as a group, and goes with
+            # this process even where that is killed.
+            start_new_session=True,
+            preexec_fn=_die_with_this_thread,  # noqa: PLW1509
         )
         self.number = 0
         self.problems = []
+        try:
+            self._enter(connect)
+            self.look_like(width, height, scheme=scheme, mobile=mobile)
+        except BaseException:
+            self.close()
+            raise
+
+    def _enter(self, connect):
         port = self._wait_port()
         pages = json.loads(
             urllib.request.urlopen(f"http://127.0.0.1:{port}/json").read()
         )
         url = next(p["webSocketDebuggerUrl"] for p in pages if p["type"] == "page")
-        self.stack = contextlib.ExitStack()
         link = connect(url, max_size=None, compression=None)
         self.socket = self.stack.enter_context(link)
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.look_like(width, height, scheme=scheme, mobile=mobile)
 
     def look_like(self, width, height, *, scheme="light", mobile=False):
         """Take another size and colour scheme."""
@@ -153,10 +185,15 @@ class Browser:
         Path(path).write_bytes(base64.b64decode(shot["data"]))
 
     def close(self):
-        """End the browser."""
+        """End the browser and every process of it; may be called twice."""
         self.stack.close()
-        self.process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        until = time.monotonic() + 10
+        while left := _living(self.process.pid):
+            assert time.monotonic() < until, f"the browser left {left} behind"
+            time.sleep(0.02)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _note(self, message):

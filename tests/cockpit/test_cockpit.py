@@ -33,11 +33,12 @@ pytestmark = [
 def page(robot, request):
     robot.ask("/mode", {"request": "AUTONOMOUS"})
     browser = driver.Browser(driver.find_chromium())
-    browser.open(f"http://127.0.0.1:{robot.port}/")
-    yield browser
-    problems = browser.problems
-    browser.close()
-    assert problems == []
+    try:
+        browser.open(f"http://127.0.0.1:{robot.port}/")
+        yield browser
+    finally:
+        browser.close()
+    assert browser.problems == []
 
 
 def is_hidden(name):
@@ -65,6 +66,20 @@ def start(page):
             continue
         return
     pytest.fail(f"it does not start: {page.text('#toast')!r}")
+
+
+def record(page):
+    """Press Record; on a busy machine the robot may have stopped just before."""
+    for _ in range(5):
+        if page.js("document.getElementById('record-go').disabled"):
+            start(page)
+        page.click("#record-go")
+        try:
+            page.wait(f"!{is_hidden('rec')}", 3.0)
+        except AssertionError:
+            continue
+        return
+    pytest.fail(f"it does not record: {page.text('#toast')!r}")
 
 
 @pytest.mark.req("R-COCKPIT-01")
@@ -95,9 +110,7 @@ def test_a_person_drives_by_key_records_and_sees_the_episode_judged(page, robot)
     page.key("ArrowUp", down=True)
     page.js("document.getElementById('task').value = 'dock at the lamp'")
     page.js("document.getElementById('tags').value = 'dusk, wet'")
-    page.wait("!document.getElementById('record-go').disabled")
-    page.click("#record-go")
-    page.wait(f"!{is_hidden('rec')}")
+    record(page)
     page.key("ArrowRight", down=True)
     time.sleep(2.0)
     command = robot.ask("/status")["control"]["command"]
@@ -220,6 +233,27 @@ def test_a_device_is_let_in_by_a_code_and_a_stranger_is_not(page, robot):
     assert page.js("localStorage.getItem('continuon.token').length") > 20
 
 
+@pytest.mark.req("R-COCKPIT-06", "R-API-07")
+@pytest.mark.parametrize("robot", ["turning away"], indirect=True)
+def test_an_owner_turns_a_device_away(page, robot):
+    enter(page)
+    code = robot.ask("/pairing", {"role": "owner"})["code"]
+    secret = robot.ask("/pair", {"code": code, "name": "phone"})["token"]
+    code = robot.ask("/pairing", {"role": "viewer"})["code"]
+    robot.ask("/pair", {"code": code, "name": "<b>wall</b>"})
+    page.js(f"localStorage.setItem('continuon.token', {secret!r})")
+    page.open(f"http://127.0.0.1:{robot.port}/?again")
+    enter(page)
+    page.wait("document.querySelectorAll('#clients li').length === 2")
+    assert "<b>wall</b>" in page.text("#clients")
+    page.click("#clients li:last-child button")
+    page.wait("document.getElementById('confirm').open")
+    assert page.js(is_hidden("confirm-label"))
+    page.click("#confirm-yes")
+    page.wait("document.querySelectorAll('#clients li').length === 1")
+    assert [one["name"] for one in robot.ask("/clients")["clients"]] == ["phone"]
+
+
 STATUS = {
     "configured": True,
     "active": {"model_name": "lane", "version": "0.2.0", "release_counter": 2},
@@ -280,9 +314,7 @@ def test_pictures_for_people_to_look_at(page, robot, request):
     choose(page, "TRAINING")
     start(page)
     page.key("ArrowUp", down=True)
-    page.wait("!document.getElementById('record-go').disabled")
-    page.click("#record-go")
-    page.wait(f"!{is_hidden('rec')}")
+    record(page)
     time.sleep(1.5)
     # Taking a picture holds the page up, and a page that is silent stops the robot.
     shoot(page, folder, "driving")

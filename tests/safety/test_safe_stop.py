@@ -58,6 +58,18 @@ def service(body, tmp_path_factory):
     service.close()
 
 
+@contextlib.contextmanager
+def unhindered():
+    """Let what measures not wait for a processor, where that may be asked for."""
+    wish = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, wish, os.sched_param(70))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 @pytest.fixture
 def count(request, ledger, body):
     """Hurt a driving robot many times, and measure each stop from outside."""
@@ -75,11 +87,12 @@ def count(request, ledger, body):
                 if body.outputs.driven:
                     break
             assert body.outputs.driven
-            began = time.monotonic()
-            # Some failures take a while to happen, and say when they did.
-            began = hurt() or began
-            assert body.outputs.wait(False, 30.0), f"{name}: never off"
-            took_ms = max(0.0, time.monotonic() - began) * 1e3
+            with unhindered():
+                began = time.monotonic()
+                # Some failures take a while to happen, and say when they did.
+                began = hurt() or began
+                assert body.outputs.wait(False, 30.0), f"{name}: never off"
+                took_ms = max(0.0, time.monotonic() - began) * 1e3
             ledger.add(name, took_ms, limit_ms, seed)
             # Off is off: nothing comes back by itself.
             assert not body.outputs.wait(True, 0.05)
