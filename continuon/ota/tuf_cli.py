@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,8 +84,11 @@ def _init(directory: Path, root: Path) -> None:
         raise ValueError(msg)
     metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
     with MetadataDirectory(directory).working_copy() as copy:
-        for item in copy.glob("*.json"):
-            item.unlink()
+        # What else is trusted stays: it keeps a repository from going back, also after
+        # a second `init`, and does not count where the given root leads elsewhere.
+        history = copy / "root_history"
+        if history.is_dir():
+            shutil.rmtree(history)
         (copy / "root.json").write_bytes(data)
 
 

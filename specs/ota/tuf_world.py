@@ -252,7 +252,9 @@ class Client:
             path.mkdir(parents=True, exist_ok=True)
         trusted = self.folder / "initial_root.json"
         trusted.write_bytes(root)
-        (self.folder / "oracle" / "root.json").write_bytes(root)
+        oracle = self.folder / "oracle" / "root.json"
+        oracle.unlink(missing_ok=True)  # python-tuf's is a link into its history
+        oracle.write_bytes(root)
         return main(["--metadata-dir", str(self.metadata), "init", str(trusted)])
 
     def refresh(self) -> int:

@@ -27,7 +27,7 @@ from continuon.robot.timing import timing_report
 
 FAKES = "continuon._specs.robot.fakes"
 SWAPS = 8
-WATCH = ShadowRule(frames=15, max_mean_divergence=2.0)
+WATCH = ShadowRule(frames=15, max_mean_divergence=2.0, max_divergence=2.0)
 
 
 @pytest.fixture(scope="module")

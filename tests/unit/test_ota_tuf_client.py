@@ -80,6 +80,35 @@ def test_init_asks_for_nothing_and_needs_no_network(start):
     assert world.requests == []
 
 
+@pytest.mark.req("R-OTA-21")
+def test_init_again_forgets_nothing_that_guards_against_going_back(start):
+    world, client = start()
+    old = dict(world.served, timestamp=world.served["timestamp"][:1])
+    world.release()
+    world.publish("root")
+    assert client.refresh() == 0
+    before = client.trusted()
+    assert client.init(world.served["root"][0]) == 0
+    assert client.trusted() == before | {"root": 1}
+    assert client.refresh() == 0
+    assert client.trusted() == before
+    assert client.init(world.served["root"][0]) == 0
+    world.served["timestamp"] = old["timestamp"]
+    assert client.refresh() == 1
+    assert client.trusted() == before
+
+
+def test_init_with_a_strangers_root_starts_afresh_on_the_strangers_repository(start):
+    world, client = start()
+    world.release()
+    assert client.refresh() == 0
+    other = World()
+    assert client.init(other.served["root"][0]) == 0
+    vars(world).update({name: vars(other)[name] for name in ("served", "files")})
+    assert client.refresh() == 0
+    assert client.trusted() == dict.fromkeys(TOP, 1)
+
+
 @pytest.mark.parametrize("fault", ["no version", "bad signature", "no json", "empty"])
 def test_a_root_that_is_not_sound_is_never_worked_with(start, fault):
     root = json.loads(World().served["root"][0])
@@ -216,15 +245,22 @@ def test_a_digest_or_length_that_is_listed_is_checked(start, role, field):
 ROTATIONS = {
     # name: ((keys, threshold, signers)..., whether the last is accepted)
     "one key by one": (((1,), 1, (1,)), ((2,), 1, (2, 1)), ((2,), 1, (2,)), True),
-    "signatures of strangers": (((1,), 1, (3, 1, 4)), ((2,), 1, (3, 2, 1, 4)), True),
+    "signatures of strangers": (((1,), 1, (3, 1, 4)), ((2,), 1, (3, 2, 1, 4)),
+                                ((2,), 1, (3, 2, 4)), True),
     "3 of 5, other three": (((0, 1, 2, 3, 4), 3, (0, 2, 4)),
-                            ((0, 1, 2, 3, 4), 3, (0, 4, 1)), True),
+                            ((0, 1, 2, 3, 4), 3, (0, 4, 1)),
+                            ((0, 1, 2, 3, 4), 3, (0, 1, 3)),
+                            ((0, 1, 2, 3, 4), 3, (0, 1, 3)), True),
+    "3 of 5, one replaced by way of both": (((0, 1, 2, 3, 4), 3, (0, 2, 4)),
+                                            ((0, 1, 3, 4, 5), 3, (0, 2, 4, 5)),
+                                            ((0, 1, 3, 4, 5), 3, (0, 4, 5)), True),
     "3 of 5, one replaced": (((0, 1, 2, 3, 4), 3, (0, 2, 4)),
                              ((0, 1, 3, 4, 5), 3, (0, 4, 1)), True),
     "3 of 5, all replaced": (((0, 1, 2, 3, 4), 3, (0, 2, 4)),
                              ((5, 6, 7, 8, 9), 3, (0, 2, 4, 5, 6, 7)),
                              ((5, 6, 7, 8, 9), 3, (5, 6, 7)), True),
     "threshold up": (((1, 2, 3), 1, (1,)), ((1, 2, 3), 2, (1, 2)), True),
+    "a key and a threshold more": (((1,), 1, (1,)), ((1, 2), 2, (1, 2)), True),
     "threshold down": (((1, 2, 3), 2, (1, 2)), ((1, 2, 3), 1, (1, 2)),
                        ((1, 2, 3), 1, (1,)), True),
     "not by the old": (((1,), 1, (1,)), ((2,), 1, (2, 3, 4)), False),
@@ -270,6 +306,10 @@ def test_roots_are_followed_one_by_one_each_signed_by_old_and_new(start, name):
         ((0, 1, 3, 4, 5), 3, (0, 2, 4), False),
         ((0, 1, 3, 4, 5), 3, (0, 4), False),
         ((0, 1, 2, 3, 4), 3, (4, 2, 3), True),
+        ((0, 1, 2, 3, 4), 3, (0, 2, 4), True),
+        ((0, 1, 2, 3, 4), 3, (0, 4, 1), True),
+        ((0, 1, 2, 3, 4), 3, (0, 1, 3), True),
+        ((0, 1, 2, 3, 4), 3, (1, 2, 3), True),
         ((0, 1), 3, (0, 1), False),
     ],
 )
@@ -284,6 +324,27 @@ def test_a_role_needs_a_threshold_of_its_own_present_keys(
     assert client.refresh() == (0 if accepted else 1)
     assert (role in client.trusted()) is accepted
     assert client.trusted()["root"] == 2
+
+
+def test_a_role_that_loses_one_of_its_needed_signatures_is_refused(start):
+    world, client = start()
+    world.keys_of("snapshot", KEYS[:3], KEYS[:3], threshold=3)
+    world.publish(*TOP)
+    assert client.refresh() == 0
+    world.signers["snapshot"].pop()
+    world.publish("targets", "snapshot", "timestamp")
+    assert client.refresh() == 1
+    assert client.trusted()["snapshot"] == 2
+
+
+def test_a_keys_hash_algorithms_of_older_times_mean_nothing(start):
+    world, client = start()
+    signer = tuf_world.make_signers(1)[0]
+    signer.public_key.unrecognized_fields["keyid_hash_algorithms"] = "md5"
+    world.keys_of("snapshot", [signer], [signer], threshold=1)
+    world.publish("root", "snapshot", "timestamp")
+    assert client.refresh() == 0
+    assert client.trusted()["snapshot"] == 2
 
 
 @pytest.mark.parametrize("copies", [1, 8])
