@@ -83,7 +83,7 @@ class ControlProcess:
         self._log = log
         self._channel = channel
         self._grants = grants
-        self._eye = SteadyEye(rig.camera) if rig.camera is not None else None
+        self._eye = SteadyEye(rig.camera, rig.clock) if rig.camera is not None else None
         self._output = BoardOutput(board)
         self._publisher = FeedPublisher(feed, self._eye, rig.state)
         calibration = config.calibration or getattr(rig, "calibration", None)

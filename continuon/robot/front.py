@@ -9,6 +9,7 @@ from typing import Any
 
 import continuon
 from continuon.errors import MissingPackageError
+from continuon.robot.connections import Connections
 from continuon.robot.discovery import LOOPBACK, Advertisement, lan_addresses
 from continuon.robot.lan_door import LanDoor
 from continuon.robot.token_store import TokenStore
@@ -61,6 +62,7 @@ class Front:
             changed=self._tell,
             say=say,
         )
+        self._connections = Connections()
         self.told = False
         self._api.own_names = self._names(())
 
@@ -84,6 +86,7 @@ class Front:
         return Server(
             uvicorn.Config(
                 self._application,
+                http=self._connections.protocol(),
                 proxy_headers=False,
                 server_header=False,
                 access_log=False,

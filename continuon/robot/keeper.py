@@ -62,6 +62,19 @@ class ModeKeeper:
                 if state.mode is Mode.E_STOP:
                     self._latch.engage(reason=reason, actor=actor)
 
+    def keep_latched(self) -> str | None:
+        """While stopped, see that the latch is there: a restart must find it.
+
+        Returns why it is not on disk, None if it is, or need not be.
+        """
+        with self._lock:
+            if self._state.mode is Mode.E_STOP:
+                try:
+                    self._latch.restore(reason="its record had been removed")
+                except OSError as error:
+                    return f"the emergency stop is not on disk: {error.strerror}"
+            return None
+
     def _enter(self, state: ModeState) -> ModeState:
         # Motion begins before it is reported, and is reported as over before it ends.
         if state.executing and self._apply is not None:

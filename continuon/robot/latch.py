@@ -85,6 +85,19 @@ class EStopLatch:
         replace_file(self.path, _encode(record))
         return record
 
+    def restore(self, *, reason: str) -> bool:
+        """Latch again where the record is gone; returns whether it had to be.
+
+        A record that says "cleared" was written by a person, and stays.
+
+        Raises:
+            OSError: as `engage`.
+        """
+        if self.path.exists():
+            return False
+        self.engage(reason=reason, actor=Actor.SYSTEM)
+        return True
+
     def prepare(self) -> None:
         """Put a record on disk while there is room, so that `engage` can spoil it."""
         if not self.path.exists():
@@ -97,8 +110,8 @@ class EStopLatch:
         )
 
     def _spoil(self) -> None:
-        """Cut the old record to nothing: needs no free space, and reads as latched."""
-        handle = os.open(self.path, os.O_WRONLY | os.O_TRUNC)
+        """Cut the record to nothing: needs no free block, and reads as latched."""
+        handle = os.open(self.path, os.O_WRONLY | os.O_TRUNC | os.O_CREAT, 0o644)
         try:
             os.fsync(handle)
         finally:

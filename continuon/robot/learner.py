@@ -204,16 +204,19 @@ class Learner:
         bad = _alarm(health())
         if bad is not None:
             return bad
-        self._learnt, self._first_tick = held, log.log.count
-        self.stopped = self.exit_status = None
-        self.runs += 1
-        self._began_ns = now_ns
         run = LearnerRun(
             outcome="running",
             began_wall_ns=self._clock.wall_ns(),
             episodes_sha256=_names_digest(held),
         )
-        write_run(self._home.state, run)
+        try:
+            write_run(self._home.state, run)
+        except OSError as error:
+            return f"its record cannot be written: {error.strerror}"
+        self._learnt, self._first_tick = held, log.log.count
+        self.stopped = self.exit_status = None
+        self.runs += 1
+        self._began_ns = now_ns
         self._last = run
         self._process = subprocess.Popen(
             self._command(),
@@ -288,7 +291,12 @@ class Learner:
         closed = attrs.evolve(
             run, outcome=outcome, ended_wall_ns=self._clock.wall_ns(), reasons=(why,)
         )
-        write_run(self._home.state, closed)
+        try:
+            write_run(self._home.state, closed)
+        except OSError as error:
+            # Shown as it is, and closed on disk after the next start (`recall`).
+            unkept = f"its record cannot be written: {error.strerror}"
+            return attrs.evolve(closed, reasons=(why, unkept))
         return closed
 
 

@@ -97,6 +97,7 @@ class Recordings:
         self._current: str | None = None
         self._ended = threading.Condition(self._lock)
         self._results: dict[str, dict[str, Any]] = {}
+        self._unkept: dict[str, dict[str, Any]] = {}
         self._taken = 0
         self._restart_due_ns = 0
         self.recorder = RecorderHandle(feed_path, self._heard, microphone=microphone)
@@ -278,8 +279,13 @@ class Recordings:
         self, episode_id: str, report: dict[str, Any], about: dict[str, Any]
     ) -> None:
         path = self._home.episodes / f"{episode_id}{SUFFIX}"
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            # Somebody removed it while it was judged.
+            return
         verdict = {
-            "bytes": path.stat().st_size,
+            "bytes": size,
             "about": about,
             "ok": report["ok"],
             "errors": report["errors"],
@@ -287,12 +293,17 @@ class Recordings:
             "figures": report["figures"],
             "judged_wall_ns": self._clock.wall_ns(),
         }
-        replace_file(self._verdict_path(episode_id), msgspec.json.encode(verdict))
+        try:
+            replace_file(self._verdict_path(episode_id), msgspec.json.encode(verdict))
+        except OSError:
+            # A full disk: the verdict is shown until the service ends.
+            self._unkept[episode_id] = verdict
 
     def _verdict(self, episode_id: str, size: int) -> dict[str, Any]:
         """Return the kept verdict, unless there is none, or it is of other bytes."""
+        kept = dict(self._unkept.get(episode_id, {}))
         try:
-            kept: dict[str, Any] = msgspec.json.decode(
+            kept = kept or msgspec.json.decode(
                 self._verdict_path(episode_id).read_bytes()
             )
         except (FileNotFoundError, msgspec.DecodeError):

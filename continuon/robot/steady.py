@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from continuon.clock import Clock
@@ -11,28 +13,73 @@ from continuon.robot.pilots import Intent, PolicyPilot, Senses
 from continuon.robot.policies import ActiveModel
 from continuon.robot.shadow import Shadow
 
-__all__ = ["SteadyBrain", "SteadyEye"]
+__all__ = ["MEND_NS", "SteadyBrain", "SteadyEye"]
+
+
+MEND_NS = 2_000_000_000
 
 
 class SteadyEye:
-    """A camera whose failures are counted and reported, not raised into the loop."""
+    """A camera whose failures are counted and reported, not raised into the loop.
 
-    def __init__(self, camera: Camera) -> None:
+    One that failed is opened again every two seconds, so that a cable put back needs no
+    restart. That takes a thread: it may last longer than a tick.
+
+    Args:
+        camera: open already.
+        clock: the host's.
+        apart: calls a function beside the loop, as `threading.Thread` does.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        clock: Clock,
+        *,
+        apart: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self._camera = camera
+        self._clock = clock
+        self._apart = apart or _in_a_thread
+        self._mending = False
+        self._mend_due_ns = 0
         self.failures = 0
         self.last_failure: str | None = None
 
     def poll(self) -> Frame | None:
-        """Return a fresh frame; None also where the camera failed."""
+        """Return a fresh frame; None also where the camera failed, or is opened."""
+        if self._mending:
+            return None
         try:
             return self._camera.poll()
         except HardwareError as error:
-            self.failures += 1
-            self.last_failure = str(error)
-            return None
+            self._failed(error)
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._mend_due_ns:
+            self._mending = True
+            self._apart(self._mend)
+        return None
+
+    def _mend(self) -> None:
+        try:
+            self._camera.close()
+            self._camera.open()
+        except OSError as error:
+            self._failed(error)
+        finally:
+            self._mend_due_ns = self._clock.monotonic_ns() + MEND_NS
+            self._mending = False
+
+    def _failed(self, error: OSError) -> None:
+        self.failures += 1
+        self.last_failure = str(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._camera, name)
+
+
+def _in_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="camera-mend", daemon=True).start()
 
 
 class SteadyBrain:

@@ -214,6 +214,7 @@ class Supervisor:
         """
         with self._lock:
             self.recordings.watch()
+            self._why_stopped = self.keeper.keep_latched() or self._why_stopped
             self.guard.kill_if_hung()
             if not self.guard.alive and not self._stopped_without_guard:
                 self._stopped_without_guard = self.guard.stop_without_guard()

@@ -152,6 +152,25 @@ def test_what_is_wrong_before_keeps_it_from_starting(desk):
     assert desk.watch()
 
 
+def full(*args, **kwargs):
+    raise OSError(28, "no space left on device")
+
+
+@pytest.mark.req("R-LEARNER-01")
+def test_on_a_full_disk_nothing_is_begun_and_a_running_one_is_still_stopped(
+    desk, monkeypatch
+):
+    assert desk.watch()
+    monkeypatch.setattr("continuon.robot.learner.write_run", full)
+    desk.recording = True
+    assert not desk.watch()
+    assert "record cannot be written" in desk.learner.status()["last"]["reasons"][1]
+    desk.recording = False
+    assert not desk.watch(seconds=700.0)
+    assert "record cannot be written" in desk.learner.status()["waits_for"]
+    assert desk.learner.status()["runs"] == 1
+
+
 @pytest.mark.req("R-LEARNER-02")
 def test_it_rests_and_waits_for_new_episodes(tmp_path):
     desk = Desk(tmp_path, command=("true",), rest_s=60.0)

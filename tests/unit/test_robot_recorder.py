@@ -46,7 +46,7 @@ class Desk:
         limits = car_limits(state_names=rig.state.names)
         self.facts = facts_of(rig, limits.names, 50.0)
         self.feed = Feed.create(folder / "feed", self.facts)
-        self.eye = SteadyEye(rig.camera)
+        self.eye = SteadyEye(rig.camera, rig.clock)
         self.hand = TeleopPilot()
         self.loop = ControlLoop(
             camera=self.eye,
