@@ -11,7 +11,7 @@ import attrs
 from cyclopts import Parameter
 
 from continuon.cli.render import Result
-from continuon.errors import DataError, UsageError
+from continuon.errors import DataError, TrustError, UsageError
 from continuon.home import Home
 
 __all__ = [
@@ -350,7 +350,8 @@ def _downloader(place: Home, robot: Any, remote: _Remote) -> Any:
         )
     trust = remote.root or place.keys / "root.json"
     if not trust.is_file():
-        raise UsageError(
+        # As with a missing key: the words were right, but nothing can be trusted.
+        raise TrustError(
             "E-CLI-OTA-002",
             "this robot has no trust root for the repository",
             where=trust,

@@ -203,7 +203,7 @@ COMMANDS = (
     ),
     Command(
         "ota serve",
-        "grant:serve",
+        "office:serve",
         "Run the grant office for owners and robots",
         ("database",),
     ),
@@ -214,14 +214,17 @@ COMMANDS = (
     ),
     Command("grant transfer", "grant:transfer", "Pass a robot on", ("robot_id",)),
     Command(
-        "grant owner", "grant:owner", "Make an owner known to the office", ("database",)
+        "grant owner",
+        "office:owner",
+        "Make an owner known to the office",
+        ("database",),
     ),
     Command(
-        "grant subscribe", "grant:subscribe", "Note what is paid for", ("database",)
+        "grant subscribe", "office:subscribe", "Note what is paid for", ("database",)
     ),
     Command(
         "grant rollout",
-        "grant:rollout",
+        "office:rollout",
         "Start, widen or watch a rollout",
         ("database",),
     ),

@@ -11,48 +11,36 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from continuon.bundle.envelope import check_signatures
 from continuon.bundle.keys import SigningKey, VerifyingKey, verifying_key_from_pem
 from continuon.clock import Clock, SystemClock
-from continuon.errors import BudgetError, TrustError, UsageError
-from continuon.ota.grant import MAX_NAMED, Grant, seal_grant
+from continuon.errors import BudgetError, UsageError
+from continuon.ota.grant import Grant, seal_grant
+from continuon.ota.office_base import find_robot, open_base, refused
+from continuon.ota.office_rollouts import (
+    check_turn,
+    find_rollout,
+    held_back,
+    note_outcomes,
+    resume_rollout,
+    start_rollout,
+)
 from continuon.ota.requests import (
     GrantRequest,
-    Outcome,
     claim_hash,
     open_enrolment,
     open_request,
     robot_name,
 )
-from continuon.ota.rollout import Rollout, in_rollout, should_halt
+from continuon.ota.rollout import Rollout
 
 __all__ = ["GrantOffice", "token_digest"]
 
 GRANT_LIFE_S = 86_400
 OFFLINE_GRACE_S = 7 * 86_400
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS owner (
-  token_digest TEXT PRIMARY KEY, name TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS robot (
-  robot_id TEXT PRIMARY KEY, key_pem BLOB NOT NULL, claim_hash TEXT,
-  owner TEXT, owner_epoch INTEGER NOT NULL DEFAULT 0,
-  channel TEXT NOT NULL DEFAULT 'stable', paid_until_s INTEGER NOT NULL DEFAULT 0,
-  grant_seq INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS rollout (
-  bundle TEXT PRIMARY KEY, channel TEXT NOT NULL, percent REAL NOT NULL,
-  min_reports INTEGER NOT NULL, max_failure_fraction REAL NOT NULL,
-  halted INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS outcome (
-  bundle TEXT NOT NULL, robot_id TEXT NOT NULL, ok INTEGER NOT NULL, code TEXT,
-  PRIMARY KEY (bundle, robot_id));
-CREATE TABLE IF NOT EXISTS guess (
-  owner TEXT PRIMARY KEY, wrong INTEGER NOT NULL, since_s INTEGER NOT NULL);
-"""
 MAX_CLAIM_TRIES = 5
 MAX_OWNER_GUESSES = 10
 GUESS_WINDOW_S = 3600
@@ -73,7 +61,7 @@ class GrantOffice:
     def add_owner(self, name: str) -> str:
         """Note an owner and return a new token, which is shown once and not kept."""
         token = secrets.token_urlsafe(32)
-        with self._open() as base:
+        with open_base(self.database) as base:
             base.execute(
                 "INSERT INTO owner (token_digest, name) VALUES (?, ?)",
                 (token_digest(token), name),
@@ -86,12 +74,12 @@ class GrantOffice:
         Raises:
             TrustError: E-OTA-OFFICE-008, nobody's.
         """
-        with self._open() as base:
+        with open_base(self.database) as base:
             row = base.execute(
                 "SELECT name FROM owner WHERE token_digest = ?", (token_digest(token),)
             ).fetchone()
         if row is None:
-            raise _refused("008", "an owner's token is needed", "none that is known")
+            raise refused("008", "an owner's token is needed", "none that is known")
         return str(row["name"])
 
     def enrol(self, data: bytes) -> str:
@@ -117,12 +105,12 @@ class GrantOffice:
         self._register(robot_id, key, claim_hash(robot_id, claim_code))
 
     def _register(self, robot_id: str, key: VerifyingKey, code_hash: str) -> None:
-        with self._open() as base:
+        with open_base(self.database) as base:
             row = base.execute(
                 "SELECT key_pem, owner FROM robot WHERE robot_id = ?", (robot_id,)
             ).fetchone()
             if row is not None and (row["key_pem"] != key.pem or row["owner"]):
-                raise _refused("001", "that robot is known already", robot_id)
+                raise refused("001", "that robot is known already", robot_id)
             base.execute(
                 "INSERT INTO robot (robot_id, key_pem, claim_hash) VALUES (?, ?, ?) "
                 "ON CONFLICT (robot_id) DO UPDATE SET claim_hash = excluded.claim_hash,"
@@ -141,9 +129,9 @@ class GrantOffice:
             BudgetError: E-OTA-OFFICE-011, this owner has guessed too often.
             UsageError: E-OTA-OFFICE-404, no such robot.
         """
-        with self._open() as base:
+        with open_base(self.database) as base:
             self._count_guess(base, owner)
-            row = self._robot(base, robot_id)
+            row = find_robot(base, robot_id)
             wrong = row["claim_hash"] is None or row["tries"] >= MAX_CLAIM_TRIES
             if wrong or not hmac.compare_digest(
                 row["claim_hash"], claim_hash(robot_id, claim_code)
@@ -152,7 +140,7 @@ class GrantOffice:
                     "UPDATE robot SET tries = tries + 1 WHERE robot_id = ?", (robot_id,)
                 )
                 base.commit()
-                raise _refused("002", "that is not the code the robot shows", robot_id)
+                raise refused("002", "that is not the code the robot shows", robot_id)
             base.execute("DELETE FROM guess WHERE owner = ?", (owner,))
             return self._hand_over(base, robot_id, owner)
 
@@ -161,17 +149,26 @@ class GrantOffice:
 
         Raises:
             TrustError: E-OTA-OFFICE-003, the caller does not own it.
+            UsageError: E-OTA-OFFICE-015, nobody of that name, or its owner already.
         """
-        with self._open() as base:
+        with open_base(self.database) as base:
             self._owned(base, robot_id, owner)
+            known = base.execute("SELECT 1 FROM owner WHERE name = ?", (new_owner,))
+            if new_owner == owner or known.fetchone() is None:
+                raise UsageError(
+                    "E-OTA-OFFICE-015",
+                    "a robot is passed on to another owner that the office knows",
+                    seen=new_owner,
+                    hint="ask the new owner for the name that the office knows",
+                )
             return self._hand_over(base, robot_id, new_owner)
 
     def subscribe(
         self, robot_id: str, *, until_s: int, channel: str = "stable"
     ) -> None:
         """Note what is paid for, as the billing side says."""
-        with self._open() as base:
-            self._robot(base, robot_id)
+        with open_base(self.database) as base:
+            find_robot(base, robot_id)
             base.execute(
                 "UPDATE robot SET paid_until_s = ?, channel = ? WHERE robot_id = ?",
                 (until_s, channel, robot_id),
@@ -179,7 +176,7 @@ class GrantOffice:
 
     def describe(self, robot_id: str, owner: str) -> dict[str, Any]:
         """Return what an owner may know of a robot."""
-        with self._open() as base:
+        with open_base(self.database) as base:
             row = self._owned(base, robot_id, owner)
             names = ("robot_id", "owner_epoch", "channel", "paid_until_s", "grant_seq")
             return {name: row[name] for name in names}
@@ -193,19 +190,18 @@ class GrantOffice:
             TrustError: E-OTA-OFFICE-004 not signed by that robot, -005 no owner, -006
                 no running subscription, -007 not in the rollout yet, or halted.
         """
-        with self._open() as base:
+        with open_base(self.database) as base:
             request, key, row = self._read(base, data)
             if row["owner"] is not None:
-                for outcome in request.outcomes:
-                    self._note(base, request.robot_id, outcome)
+                note_outcomes(base, request.robot_id, request.outcomes)
                 base.commit()
             now_s = self.clock.wall_ns() // 10**9
             if row["owner"] is None:
-                raise _refused("005", "nobody owns this robot yet", request.robot_id)
+                raise refused("005", "nobody owns this robot yet", request.robot_id)
             if row["paid_until_s"] <= now_s:
-                raise _refused("006", "no subscription is running", request.robot_id)
+                raise refused("006", "no subscription is running", request.robot_id)
             if request.bundle is not None:
-                self._check_rollout(base, request.robot_id, request.bundle)
+                check_turn(base, request.robot_id, request.bundle)
             seq = row["grant_seq"] + 1
             base.execute(
                 "UPDATE robot SET grant_seq = ? WHERE robot_id = ?",
@@ -217,7 +213,7 @@ class GrantOffice:
                 owner_epoch=row["owner_epoch"],
                 channel=row["channel"],
                 bundles=(request.bundle,) if request.bundle else (),
-                held=self._held(base, request.robot_id),
+                held=held_back(base, request.robot_id),
                 grant_seq=seq,
                 issued_at_s=now_s,
                 not_after_s=min(now_s + GRANT_LIFE_S, row["paid_until_s"]),
@@ -229,34 +225,25 @@ class GrantOffice:
     # -- rollouts
 
     def start_rollout(self, bundle: str, rollout: Rollout) -> None:
-        """Offer a bundle to a share of the robots; also used to raise the share.
+        """Offer a bundle to a share of the robots; also used to change share or bounds.
 
         A rollout that was halted stays so until `resume_rollout`.
+
+        Raises:
+            UsageError: E-OTA-OFFICE-014, a bound that is none, or no bundle's id.
         """
-        with self._open() as base:
-            base.execute(
-                "INSERT INTO rollout (bundle, channel, percent, min_reports,"
-                " max_failure_fraction) VALUES (?, ?, ?, ?, ?) ON CONFLICT (bundle)"
-                " DO UPDATE SET percent = excluded.percent",
-                (
-                    bundle,
-                    rollout.channel,
-                    rollout.percent,
-                    rollout.min_reports,
-                    rollout.max_failure_fraction,
-                ),
-            )
+        with open_base(self.database) as base:
+            start_rollout(base, bundle, rollout)
 
     def resume_rollout(self, bundle: str) -> None:
-        """Let a halted rollout go on, on a person's word; its reports start anew."""
-        with self._open() as base:
-            base.execute("DELETE FROM outcome WHERE bundle = ?", (bundle,))
-            base.execute("UPDATE rollout SET halted = 0 WHERE bundle = ?", (bundle,))
+        """Let a halted rollout go on, on a person's word; old reports are settled."""
+        with open_base(self.database) as base:
+            resume_rollout(base, bundle)
 
     def rollout(self, bundle: str) -> Rollout | None:
         """Return how a rollout stands, or None where there is none."""
-        with self._open() as base:
-            return self._rollout(base, bundle)
+        with open_base(self.database) as base:
+            return find_rollout(base, bundle)
 
     # -- inside
 
@@ -284,80 +271,17 @@ class GrantOffice:
         self, base: sqlite3.Connection, data: bytes
     ) -> tuple[GrantRequest, VerifyingKey, sqlite3.Row]:
         envelope, request = open_request(data)
-        row = self._robot(base, request.robot_id)
+        row = find_robot(base, request.robot_id)
         key = verifying_key_from_pem(row["key_pem"])
         check_signatures(envelope, [key], threshold=1, where="request")
         return request, key, row
 
-    def _note(self, base: sqlite3.Connection, robot_id: str, outcome: Outcome) -> None:
-        base.execute(
-            "INSERT OR REPLACE INTO outcome (bundle, robot_id, ok, code)"
-            " VALUES (?, ?, ?, ?)",
-            (outcome.bundle, robot_id, int(outcome.ok), outcome.code),
-        )
-        rollout = self._rollout(base, outcome.bundle)
-        if rollout is not None and should_halt(rollout):
-            base.execute(
-                "UPDATE rollout SET halted = 1 WHERE bundle = ?", (outcome.bundle,)
-            )
-
-    def _check_rollout(
-        self, base: sqlite3.Connection, robot_id: str, bundle: str
-    ) -> None:
-        rollout = self._rollout(base, bundle)
-        if rollout is None:
-            return
-        if rollout.halted:
-            raise _refused("007", "that rollout was halted by failures", bundle)
-        if not in_rollout(robot_id, bundle, rollout.percent):
-            raise _refused("007", "this robot's turn has not come yet", bundle)
-
-    def _held(self, base: sqlite3.Connection, robot_id: str) -> tuple[str, ...]:
-        """Return the newest bundles whose rollout keeps them from this robot."""
-        rows = base.execute(
-            "SELECT bundle, percent, halted FROM rollout ORDER BY rowid DESC"
-        ).fetchall()
-        held = [
-            str(row["bundle"])
-            for row in rows
-            if row["halted"] or not in_rollout(robot_id, row["bundle"], row["percent"])
-        ]
-        return tuple(held[:MAX_NAMED])
-
-    def _rollout(self, base: sqlite3.Connection, bundle: str) -> Rollout | None:
-        row = base.execute(
-            "SELECT * FROM rollout WHERE bundle = ?", (bundle,)
-        ).fetchone()
-        if row is None:
-            return None
-        counts = base.execute(
-            "SELECT count(*) AS n, total(ok) AS good FROM outcome WHERE bundle = ?",
-            (bundle,),
-        ).fetchone()
-        return Rollout(
-            channel=row["channel"],
-            percent=row["percent"],
-            min_reports=row["min_reports"],
-            max_failure_fraction=row["max_failure_fraction"],
-            halted=bool(row["halted"]),
-            reports=counts["n"],
-            failures=counts["n"] - int(counts["good"]),
-        )
-
-    def _robot(self, base: sqlite3.Connection, robot_id: str) -> sqlite3.Row:
-        row: sqlite3.Row | None = base.execute(
-            "SELECT * FROM robot WHERE robot_id = ?", (robot_id,)
-        ).fetchone()
-        if row is None:
-            raise UsageError("E-OTA-OFFICE-404", "no such robot", seen=robot_id)
-        return row
-
     def _owned(
         self, base: sqlite3.Connection, robot_id: str, owner: str
     ) -> sqlite3.Row:
-        row = self._robot(base, robot_id)
+        row = find_robot(base, robot_id)
         if row["owner"] != owner:
-            raise _refused("003", "another person owns that robot", robot_id)
+            raise refused("003", "another person owns that robot", robot_id)
         return row
 
     def _hand_over(self, base: sqlite3.Connection, robot_id: str, owner: str) -> int:
@@ -366,26 +290,9 @@ class GrantOffice:
             " claim_hash = NULL, tries = 0, paid_until_s = 0 WHERE robot_id = ?",
             (owner, robot_id),
         )
-        return int(self._robot(base, robot_id)["owner_epoch"])
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Yield a transaction that is kept if the block ends well."""
-        base = sqlite3.connect(self.database, timeout=10.0)
-        base.row_factory = sqlite3.Row
-        try:
-            base.executescript(_SCHEMA)
-            base.execute("BEGIN IMMEDIATE")
-            yield base
-            base.commit()
-        finally:
-            base.close()
+        return int(find_robot(base, robot_id)["owner_epoch"])
 
 
 def token_digest(token: str) -> str:
     """Return what the office keeps of an owner's token."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _refused(number: str, what: str, seen: object) -> TrustError:
-    return TrustError(f"E-OTA-OFFICE-{number}", what, seen=seen)

@@ -91,7 +91,7 @@ class OfficeClient:
                 answer.release_conn()
             except urllib3.exceptions.HTTPError as error:
                 raise DataError(
-                    "E-OTA-OFFICE-011",
+                    "E-OTA-OFFICE-013",
                     "the grant office does not answer",
                     seen=error,
                     where=self.url,
@@ -114,7 +114,7 @@ class OfficeClient:
 
     def _unreadable(self, seen: str) -> DataError:
         return DataError(
-            "E-OTA-OFFICE-012",
+            "E-OTA-OFFICE-016",
             "the answer is no grant office's",
             seen=seen,
             where=self.url,

@@ -513,12 +513,25 @@ def test_what_a_disk_refuses_is_one_line(tmp_path, fails, monkeypatch, number, c
         ("keys new --algorithm rsa", "E-CLI-USAGE-001"),
         ("bundle verify", "E-CLI-USAGE-001"),
         ("ota check", "E-CLI-OTA-001"),
-        ("ota check --repository there", "E-CLI-OTA-002"),
+        ("grant subscribe robot-7 --days nan", "E-CLI-GRANT-004"),
+        ("grant subscribe robot-7 --days -1", "E-CLI-GRANT-004"),
     ],
 )
 def test_a_usage_mistake_is_one_line_and_exit_2(fails, tmp_path, words, code):
     assert fails(*words.split()) == (2, code)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("ota check --repository there", "E-CLI-OTA-002"),
+        ("ota check --repository there --root nowhere", "E-CLI-OTA-002"),
+        ("bundle verify there --key nowhere", "E-BUNDLE-KEY-006"),
+    ],
+)
+def test_without_what_trust_starts_from_it_is_a_refusal_and_exit_5(fails, words, code):
+    assert fails(*words.split()) == (5, code)
 
 
 @pytest.mark.slow

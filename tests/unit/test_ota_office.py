@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 
+import attrs
 import pytest
 
 from continuon.bundle import generate_key
@@ -77,6 +78,7 @@ def test_a_grant_never_outlives_what_is_paid_for(owned):
 
 @pytest.mark.req("R-OTA-19")
 def test_a_transfer_raises_the_epoch_and_ends_the_old_owners_say(owned):
+    owned.add_owner("bob")
     assert owned.transfer("robot-7", "ada", "bob") == 2
     with pytest.raises(TrustError, match="OFFICE-003"):
         owned.transfer("robot-7", "ada", "ada")
@@ -376,6 +378,67 @@ def test_a_rollout_that_was_halted_holds_its_bundle_back_from_every_new_grant(ow
     assert ask(owned).held == (BUNDLE,)
 
 
+@pytest.mark.parametrize("heir", ["bbo", "ada", ""])
+def test_a_robot_is_never_passed_on_to_nobody_nor_to_its_owner(owned, heir):
+    owned.add_owner("ada")
+    with pytest.raises(UsageError, match="OFFICE-015"):
+        owned.transfer("robot-7", "ada", heir)
+    facts = owned.describe("robot-7", "ada")
+    assert (facts["owner_epoch"], facts["paid_until_s"] > NOW_S) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "bounds"),
+    [
+        (BUNDLE, {"percent": 101.0}),
+        (BUNDLE, {"percent": float("nan")}),
+        (BUNDLE, {"min_reports": 0}),
+        (BUNDLE, {"max_failure_fraction": 1.0}),
+        (BUNDLE, {"max_failure_fraction": float("nan")}),
+        (BUNDLE[:8], {}),
+    ],
+)
+def test_a_rollout_that_could_never_halt_is_refused(office, bundle, bounds):
+    with pytest.raises(UsageError, match="OFFICE-014"):
+        office.start_rollout(bundle, Rollout(**bounds))
+    assert office.rollout(bundle) is None
+
+
+def test_new_bounds_of_a_rollout_take_the_place_of_the_old(office):
+    office.start_rollout(BUNDLE, Rollout(percent=10.0, min_reports=5))
+    office.start_rollout(
+        BUNDLE, Rollout(percent=50.0, min_reports=9, max_failure_fraction=0.01)
+    )
+    found = office.rollout(BUNDLE)
+    assert (found.percent, found.min_reports) == (50.0, 9)
+    assert found.max_failure_fraction == 0.01
+
+
+@pytest.mark.req("R-OTA-19")
+def test_a_failure_that_a_person_has_settled_halts_nothing_again(owned):
+    owned.start_rollout(BUNDLE, Rollout(percent=100.0, min_reports=1))
+    failed = Outcome(bundle=BUNDLE, ok=False, code="E-OTA-GATE-001")
+    ask(owned, outcomes=(failed,))
+    assert owned.rollout(BUNDLE).halted
+    owned.resume_rollout(BUNDLE)
+    ask(owned, outcomes=(failed,))  # a robot tells of it at every request
+    assert not owned.rollout(BUNDLE).halted
+    ask(owned, outcomes=(attrs.evolve(failed, code="E-OTA-TRIAL-001"),))
+    assert owned.rollout(BUNDLE).halted
+    owned.resume_rollout(BUNDLE)
+    ask(owned)  # it tries anew, and its record has forgotten the failure
+    ask(owned, outcomes=(failed,))
+    assert owned.rollout(BUNDLE).halted
+
+
+@pytest.mark.req("R-OTA-19")
+def test_a_robot_outside_a_rollout_has_no_say_in_it(owned):
+    owned.start_rollout(BUNDLE, Rollout(percent=0.0, min_reports=1))
+    ask(owned, outcomes=(Outcome(bundle=BUNDLE, ok=False),))
+    found = owned.rollout(BUNDLE)
+    assert (found.reports, found.halted) == (0, False)
+
+
 def test_a_robot_that_nobody_owns_has_no_say_in_a_rollout(office):
     office.start_rollout(BUNDLE, Rollout(percent=100.0, min_reports=1))
     failed = Outcome(bundle=BUNDLE, ok=False)
@@ -522,14 +585,21 @@ def test_the_program_serves_an_office_and_a_robot_is_claimed_with_it(
         assert (grant["robot_id"], grant["owner_epoch"]) == (name, 1)
         assert call("grant", "show", name, "--office", url)["grant_seq"] == 1
         assert "fresh" in call("grant", "show", *where)["grant"]
-        assert (
-            call("grant", "transfer", name, "bob", "--office", url)["owner_epoch"] == 2
-        )
+        lost = call("grant", "transfer", name, "bob", "--office", url, status=2)
+        assert lost["error"]["code"] == "E-OTA-OFFICE-015"
+        call("grant", "owner", "bob", "--home", str(shop))
+        passed = call("grant", "transfer", name, "bob", "--office", url)
+        assert passed["owner_epoch"] == 2
         call("grant", "show", name, "--office", url, status=5)
         started = ["--percent", "10", "--home", str(shop)]
-        assert call("grant", "rollout", BUNDLE, *started)["halted"] is False
+        begun = call("grant", "rollout", BUNDLE, *started, "--min-reports", "9")
+        assert begun["halted"] is False
+        wider = ["--percent", "20", "--max-failure-fraction", "0.2"]
+        wider = call("grant", "rollout", BUNDLE, *wider, "--home", str(shop))
+        assert (wider["percent"], wider["min_reports"]) == (20.0, 9)
+        assert wider["max_failure_fraction"] == 0.2
     finally:
         server.terminate()
         server.communicate()
     closed = call("grant", "request", "--office", url, *where, status=1)
-    assert closed["error"]["code"] == "E-OTA-OFFICE-011"
+    assert closed["error"]["code"] == "E-OTA-OFFICE-013"
