@@ -271,6 +271,8 @@ def crash(session: nox.Session) -> None:
     every = "12" if short else "1"
     for mode in ("kill", "enospc", "eio"):
         session.run("python", "-m", f"{specs}.sweep", scratch, mode, every)
+        fetch = "continuon._specs.ota.fetch_sweep"
+        session.run("python", "-m", fetch, scratch, mode, every)
 
 
 @nox.session

@@ -33,7 +33,7 @@ from continuon.ota.toy import (
 
 CALLS = (
     "write,fsync,syncfs,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,"
-    "rmdir,openat,sendfile,ftruncate"
+    "rmdir,openat,sendfile,ftruncate,symlink,symlinkat,copy_file_range"
 )
 INJECT = {"kill": "signal=KILL", "enospc": "error=ENOSPC", "eio": "error=EIO"}
 _LINE = re.compile(r"(?:\[pid +\d+\] )?(\w+)\(")
@@ -92,9 +92,9 @@ def command(root: Path) -> list[str]:
     return [sys.executable, "-IB", "-m", __spec__.name, "victim", str(root)]
 
 
-def count_points(root: Path) -> list[tuple[str, int]]:
+def points_in(victim: list[str], root: Path) -> list[tuple[str, int]]:
     """Return (system call, its ordinal) for every call that touches the model root."""
-    trace = ["strace", "-qq", "-y", "-f", "-e", f"trace={CALLS}", *command(root)]
+    trace = ["strace", "-qq", "-y", "-f", "-e", f"trace={CALLS}", *victim]
     output = subprocess.run(trace, capture_output=True, text=True, check=False).stderr
     seen: dict[str, int] = {}
     points = []
@@ -114,7 +114,8 @@ def sweep(scratch: Path, mode: str, *, every: int = 1) -> Sweep:
     """Inject at every point and judge what is left."""
     found = Sweep()
     seed = scratch / "seed"
-    points = count_points(prepare(seed))
+    root = prepare(seed)
+    points = points_in(command(root), root)
     for name, ordinal in points[::every]:
         work = scratch / "seed"
         root = prepare(work)
