@@ -65,8 +65,9 @@ class GuardGauge:
             if self._battery is None:
                 return _nothing(GaugeState.ABSENT, now_ns, self._why_absent())
             reading = self._battery.read()
-        except OSError as error:
-            return _nothing(GaugeState.FAILED, now_ns, str(error))
+        except Exception as error:  # noqa: BLE001 - no gauge may end the guard
+            why = f"{type(error).__name__}: {error}".rstrip(": ")
+            return _nothing(GaugeState.FAILED, now_ns, why)
         return Supply(
             state=GaugeState.READ,
             capture_ns=reading.capture_ns,

@@ -282,7 +282,9 @@ class LiveRig:
         return 8.1 + 0.05 * self._amps() if math.isnan(asked_v) else asked_v
 
     def _amps(self) -> float:
-        return -0.7 - 2.5 * abs(self.world.truth.motor)
+        truth = self._shared.read_truth()
+        # On a starved machine the world may be held in the middle of writing it.
+        return -0.7 - (2.5 * abs(truth.motor) if truth is not None else 0.0)
 
     def _bus_faults(self, _number: int, _messages: Sequence[Message]) -> None:
         control = self._shared.read_control()

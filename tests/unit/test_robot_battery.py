@@ -162,6 +162,19 @@ def test_one_that_was_bad_is_asked_again_only_when_all_is_off(bench, bad):
 
 
 @pytest.mark.req("R-GUARD-08")
+@pytest.mark.parametrize(
+    "error", [AssertionError(), ValueError("odd"), OSError(5, "x")]
+)
+def test_whatever_a_gauge_raises_the_guard_goes_on(bench, error):
+    bench.poll()
+    bench.battery.error = error
+    bench.drive(2.0)
+    supply = bench.board.read_supply()
+    assert supply.state is GaugeState.FAILED
+    assert type(error).__name__ in supply.reason
+
+
+@pytest.mark.req("R-GUARD-08")
 def test_a_stop_waits_for_one_healthy_look_at_most(bench):
     bench.drive(1.5)
     bench.board.write_permit(Permit(epoch=1, allowed=False, e_stop=False))

@@ -87,9 +87,9 @@ def test_shared_values_come_back(shared):
     assert shared.read_truth() == truth
     assert shared.read_clock("camera") is None
     assert shared.read_control().resets == 0
-    shared.write_control(Control(disturbance=0.25, celsius=60.0, resets=3))
+    shared.write_control(Control(celsius=60.0, resets=3, battery_v=7.5))
     again = SharedWorld.open(shared.path)
-    assert again.read_control() == Control(disturbance=0.25, celsius=60.0, resets=3)
+    assert again.read_control() == Control(celsius=60.0, resets=3, battery_v=7.5)
     assert again.config == CONFIG
     again.close()
 
