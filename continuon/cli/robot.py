@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -60,6 +61,10 @@ def serve(
     learner_without
         A sensor that this machine does not have, and that learning then does not ask.
     """
+    # Before numpy comes along: no process of the robot wants more threads than its own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     from continuon.robot.learner import LearnerSettings
     from continuon.robot.service import ServiceSettings
     from continuon.robot.service import serve as run_service

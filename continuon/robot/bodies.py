@@ -13,6 +13,7 @@ import attrs
 
 from continuon.errors import UsageError
 from continuon.robot.factory import Factory
+from continuon.robot.spare import start_module
 
 __all__ = ["BODIES", "Body", "open_body"]
 
@@ -67,7 +68,9 @@ def open_body(
             microphone=microphone,
         )
     if rig == "sim":
-        world = Factory(target=_START_SIM, kwargs={"seed": seed}).build()
+        world = Factory(target=_START_SIM, kwargs={"seed": seed}).build(
+            launch=start_module
+        )
         attach = Factory(target=_ATTACH_SIM, kwargs={"handle": world.path})
         return Body(word=rig, rig=attach, close=world.close, microphone=microphone)
     raise UsageError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from continuon.errors import BudgetError, HardwareError, error_from_dict
 from continuon.robot.channel import Channel
+from continuon.robot.spare import Process
 
 __all__ = ["Caller"]
 
@@ -32,7 +33,7 @@ class Caller:
     def __init__(
         self,
         channel: Channel,
-        process: subprocess.Popen[bytes],
+        process: Process,
         *,
         what: str,
         codes: tuple[str, str],

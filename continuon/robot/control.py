@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +19,7 @@ from continuon.robot.kernel import SafetyLimits
 from continuon.robot.modes import Motion
 from continuon.robot.policy_host import HostConfig
 from continuon.robot.shadow import ShadowRule
+from continuon.robot.spare import FD, Process, start_module
 from continuon.robot.ticklog import TickLog
 from continuon.robot.timing import TimingReport, timing_report
 
@@ -63,7 +61,7 @@ class ControlHandle:
     def __init__(self, config: ControlConfig, guard: GuardHandle) -> None:
         self.config = config
         self._guard = guard
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._caller: Caller | None = None
         self._log: TickLog | None = None
         self._hosts: list[HostHandle] = []
@@ -110,17 +108,16 @@ class ControlHandle:
         path = self._guard.board_path.with_name(f"ticks-{id(self):x}")
         self._log = TickLog.create(path, self.config.log_capacity)
         mine, theirs = channel_pair()
-        command = [sys.executable, "-m", "continuon.robot.control_process"]
-        command += ["--fd", str(theirs.fileno()), "--log", str(path)]
-        command += ["--board", str(self._guard.board_path)]
-        command += ["--feed", str(self.feed_path)]
+        arguments = ["--fd", FD, "--log", str(path)]
+        arguments += ["--board", str(self._guard.board_path)]
+        arguments += ["--feed", str(self.feed_path)]
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.feed_path.unlink(missing_ok=True)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            env=os.environ | threads,
+        self._process = start_module(
+            "continuon.robot.control_process",
+            arguments,
+            fd=theirs.fileno(),
+            env=threads,
         )
         theirs.close()
         mine.send(self.config.as_message())

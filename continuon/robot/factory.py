@@ -27,8 +27,8 @@ class Factory:
     target: str
     kwargs: Mapping[str, Any] = attrs.field(factory=dict, converter=_plain)
 
-    def build(self, *args: Any) -> Any:
-        """Import the callable and call it.
+    def build(self, *args: Any, **more: Any) -> Any:
+        """Import the callable and call it, with `more` arguments of this process.
 
         Raises:
             UsageError: E-ROBOT-FACTORY-001, no such callable.
@@ -43,7 +43,7 @@ class Factory:
                 seen=self.target,
                 allowed="package.module:function",
             ) from error
-        return made(*args, **self.kwargs)
+        return made(*args, **self.kwargs, **more)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -73,6 +73,8 @@ NotifyAccess=main
 User={facts.user}
 Environment=CONTINUON_HOME={facts.home}
 Environment=CONTINUON_HEADLESS=1
+Environment=OMP_NUM_THREADS=1
+Environment=OPENBLAS_NUM_THREADS=1
 ExecStart={python} -m continuon.robot.service --rig {facts.rig}
 ExecStopPost={python} -m continuon.robot.guard --stop --rig {servos}
 WatchdogSec={WATCHDOG_S}

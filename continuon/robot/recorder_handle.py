@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from continuon.errors import HardwareError
 from continuon.rlds.episode import EndReason, EpisodeMetadata
 from continuon.robot.caller import Caller
 from continuon.robot.channel import channel_pair
+from continuon.robot.spare import FD, start_module
 
 __all__ = ["RecorderHandle"]
 
@@ -55,12 +54,11 @@ class RecorderHandle:
     def launch(self) -> None:
         """Start the process, and do not wait."""
         mine, theirs = channel_pair()
-        command = [sys.executable, "-m", "continuon.robot.recorder_process"]
-        command += ["--fd", str(theirs.fileno()), "--feed", str(self._feed_path)]
+        arguments = ["--fd", FD, "--feed", str(self._feed_path)]
         if self._microphone is not None:
-            command += ["--microphone", self._microphone]
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
+            arguments += ["--microphone", self._microphone]
+        process = start_module(
+            "continuon.robot.recorder_process", arguments, fd=theirs.fileno()
         )
         theirs.close()
         self._pid = process.pid

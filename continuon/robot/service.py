@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from continuon.clock import SystemClock
+from continuon.clock import Clock, SystemClock
 from continuon.durable import replace_file
 from continuon.environment import read_environment
 from continuon.errors import ContinuonError, MissingPackageError
@@ -36,6 +36,7 @@ from continuon.robot.front import Front
 from continuon.robot.lan_door import listen
 from continuon.robot.learner import LearnerSettings
 from continuon.robot.notify import notify
+from continuon.robot.spare import dismiss_spares, keep_spares
 from continuon.robot.supervisor import Supervisor
 from continuon.robot.token_store import TokenStore
 
@@ -47,6 +48,8 @@ DEFAULT_PORT = 8787
 _WATCH_S = 0.1
 _RENEW_S = 0.05
 _PRELOAD = ("continuon.rlds.images",)
+_SPARES = ("continuon.robot.control_process", "continuon.robot.recorder_process")
+_WORLD_SPARES = ("continuon.sim.live_world",)
 _STATE_NAMES = {"sim": ("speed_mps",)}
 
 
@@ -96,7 +99,17 @@ def serve(
         MissingPackageError: starlette or uvicorn is not installed.
     """
     say = say or _say
+    # Before anything that has a thread: what is imported now is imported once for all.
+    keep_spares([*_SPARES, *(_WORLD_SPARES if settings.rig == "sim" else ())])
     clock = SystemClock()
+    try:
+        _serve(settings, clock, say)
+    finally:
+        dismiss_spares()
+    return 0
+
+
+def _serve(settings: ServiceSettings, clock: Clock, say: Callable[[str], None]) -> None:
     tokens = TokenStore(settings.home.state / "tokens.json", clock)
     tokens.load()
     tokens.open_local(settings.home.state / LOCAL_TOKEN_FILE)
@@ -133,7 +146,6 @@ def serve(
             finally:
                 notify("STOPPING=1")
                 (settings.home.state / SERVICE_FILE).unlink(missing_ok=True)
-    return 0
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from continuon.sim.track import make_track
 __all__ = ["LiveHandle", "attach", "start_live_rig"]
 
 _NAME = re.compile(r"continuon-live-(\d+)-\d+$")
+_WORLD = "continuon.sim.live_world"
 BUS_FAULTS = {"none": 0, "nack": 1, "stall": 2, "reset": 3}
 
 
@@ -147,6 +148,7 @@ def start_live_rig(
     faults: Sequence[Mapping[str, Any]] = (),
     wait_s: float = 30.0,
     sleep: Callable[[float], None] = time.sleep,
+    launch: Callable[[str, Sequence[str]], Any] | None = None,
 ) -> LiveHandle:
     """Start a world in a process of its own and wait for its first frame.
 
@@ -164,10 +166,12 @@ def start_live_rig(
         faults: script of {"at_s": seconds, "what": field of `Control`, "value": int}.
         wait_s: for the first frame.
         sleep: how to wait.
+        launch: starts a module's `main` as a process; None: in its own interpreter.
 
     Raises:
         HardwareError: the world's process ended or gave no frame in time.
     """
+    launch = launch or _launch
     folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")  # noqa: S108
     _sweep(folder)
     path = folder / f"continuon-live-{os.getpid()}-{time.monotonic_ns()}"
@@ -185,17 +189,7 @@ def start_live_rig(
     shared = SharedWorld.create(path, config)
     try:
         Pca9685Chip(shared.chip)
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "continuon.sim.live_world",
-                str(path),
-                str(os.getpid()),
-            ],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = launch(_WORLD, [str(path), str(os.getpid())])
         handle = LiveHandle(str(path), process.pid, process)
         for _ in range(int(wait_s / 0.01)):
             if shared.read_clock("camera") is not None or process.poll() is not None:
@@ -212,6 +206,11 @@ def start_live_rig(
     finally:
         shared.close()
     return handle
+
+
+def _launch(module: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
 def attach(handle: LiveHandle | str) -> LiveRig:

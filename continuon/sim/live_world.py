@@ -157,8 +157,15 @@ class _Live:
         shared.write_clock("camera", (self.frames, *measured))
 
 
-def main(path: str, parent: int) -> int:
-    """Run the world of a shared file until told to stop or the parent is gone."""
+def main(argv: list[str] | None = None) -> int:
+    """Run the world of a shared file until told to stop or the parent is gone.
+
+    Arguments: the file's path, and the parent's process id.
+    """
+    path, parent = (sys.argv[1:] if argv is None else argv)[:2]
+    if os.getsid(0) != os.getpid():
+        # What a person types at the robot's terminal is not for the world.
+        os.setsid()
     shared = SharedWorld.open(path)
 
     def ask_stop(*_: object) -> None:
@@ -169,7 +176,7 @@ def main(path: str, parent: int) -> int:
     try:
         live = _Live(shared)
         deadline = time.monotonic_ns()
-        while os.getppid() == parent and live.turn():
+        while os.getppid() == int(parent) and live.turn():
             deadline = max(deadline + STEP_NS, time.monotonic_ns() - STEP_NS)
             live.clock.sleep_until_ns(deadline)
     finally:
@@ -179,4 +186,4 @@ def main(path: str, parent: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main())
