@@ -40,7 +40,9 @@ def request(
     try:
         grant = robot.request(client, slots.load(), bundle=bundle)
     except ContinuonError as error:
-        if error.code == "E-OTA-OFFICE-404":
+        # A power cut can come between enrolling and keeping the code.
+        lost = error.code == "E-OTA-OFFICE-005" and robot.claim_code() is None
+        if lost or error.code in ("E-OTA-OFFICE-404", "E-OTA-OFFICE-017"):
             robot.enrol(client)
         elif error.code != "E-OTA-OFFICE-005":
             raise

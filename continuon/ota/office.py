@@ -188,7 +188,8 @@ class GrantOffice:
 
         Raises:
             TrustError: E-OTA-OFFICE-004 not signed by that robot, -005 no owner, -006
-                no running subscription, -007 not in the rollout yet, or halted.
+                no running subscription, -007 not in the rollout yet, or halted, -017
+                no owner, and a code that opens nothing any more.
         """
         with open_base(self.database) as base:
             request, key, row = self._read(base, data)
@@ -196,6 +197,10 @@ class GrantOffice:
                 note_outcomes(base, request.robot_id, request.outcomes)
                 base.commit()
             now_s = self.clock.wall_ns() // 10**9
+            if row["owner"] is None and row["tries"] >= MAX_CLAIM_TRIES:
+                raise refused(
+                    "017", "its code bore too many wrong tries", request.robot_id
+                )
             if row["owner"] is None:
                 raise refused("005", "nobody owns this robot yet", request.robot_id)
             if row["paid_until_s"] <= now_s:

@@ -11,6 +11,7 @@ import pytest
 from continuon.bundle import generate_key
 from continuon.clock import ManualClock
 from continuon.errors import BudgetError, ContractError, TrustError, UsageError
+from continuon.ota import office_client
 from continuon.ota.grant import Ask, open_grant
 from continuon.ota.office import MAX_CLAIM_TRIES, MAX_OWNER_GUESSES, GrantOffice
 from continuon.ota.record import Failure, Record
@@ -534,6 +535,42 @@ def test_a_robot_tells_how_bundles_did_from_its_own_record():
 
 
 # -- the program
+
+
+@pytest.fixture
+def beside(files, office, tmp_path, monkeypatch, capsys):
+    """Run `grant request` on the robot of `files`, the office in this process."""
+    from continuon.cli.program import run
+
+    monkeypatch.setattr(office_client, "OfficeClient", lambda _: office)
+
+    def request():
+        argv = ["grant", "request", "--office", "here", "--home", str(tmp_path)]
+        code = run([*argv, "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    return request
+
+
+def test_a_robot_whose_code_is_spent_shows_a_new_one(beside, office):
+    _, first = beside()
+    for _ in range(MAX_CLAIM_TRIES):
+        with pytest.raises(TrustError, match="OFFICE-002"):
+            office.claim(first["robot_id"], "WRONG", "eve")
+    status, second = beside()
+    assert (status, second["claim_code"] != first["claim_code"]) == (4, True)
+    assert office.claim(first["robot_id"], second["claim_code"], "ada") == 1
+
+
+def test_a_robot_that_lost_its_code_in_a_power_cut_shows_a_new_one(
+    beside, office, files
+):
+    _, first = beside()
+    assert beside()[1] == first
+    (files.state_dir / "claim_code").unlink()
+    status, second = beside()
+    assert status == 4
+    assert office.claim(first["robot_id"], second["claim_code"], "ada") == 1
 
 
 @pytest.mark.slow
