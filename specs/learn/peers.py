@@ -21,7 +21,15 @@ import numpy as np
 
 from continuon import hope
 
-__all__ = ["MIXERS", "Peer", "hope_peer", "peers", "scalars", "stack_peer"]
+__all__ = [
+    "MIXERS",
+    "Peer",
+    "hope_peer",
+    "nearest_width",
+    "peers",
+    "scalars",
+    "stack_peer",
+]
 
 WIDTHS = range(16, 256, 2)
 HEADS = 2
@@ -229,6 +237,13 @@ def scalars(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(free))
 
 
+def nearest_width(size: Callable[[int], int], wanted: int) -> int:
+    """Return the width whose size, which grows with it, is nearest to the wanted."""
+    above = bisect_left(WIDTHS, wanted, lo=1, hi=len(WIDTHS) - 1, key=size)
+    near = WIDTHS[above - 1 : above + 1]
+    return min(near, key=lambda width: abs(size(width) - wanted))
+
+
 def peers(
     inputs: int, outputs: int, *, layers: int = 1, **changes: Any
 ) -> dict[str, Peer]:
@@ -241,8 +256,6 @@ def peers(
             peer = stack_peer(name, inputs, outputs, width, layers)
             return scalars(jax.eval_shape(lambda: peer.init(0)))
 
-        above = bisect_left(WIDTHS, count, lo=1, hi=len(WIDTHS) - 1, key=size)
-        near = WIDTHS[above - 1 : above + 1]
-        width = min(near, key=lambda width: abs(size(width) - count))
+        width = nearest_width(size, count)
         made[name] = stack_peer(name, inputs, outputs, width, layers)
     return made
