@@ -60,8 +60,9 @@ def fetch_payload(
 ) -> Fetched:
     """Put the file with SHA-256 `digest` and exactly `size_bytes` at `target`.
 
-    A `.part` of an earlier try is continued. `remote` is the path in the repository;
-    by default the content-addressed one.
+    A `.part` of an earlier try is continued, and dropped where that does not lead to
+    the signed bytes. `remote` is the path in the repository; by default the
+    content-addressed one.
 
     Raises:
         DataError: E-OTA-FETCH-001, -404; the part is kept for another try.
@@ -111,6 +112,20 @@ def fetch_payload(
         )
     if hasher.hexdigest() != digest:
         part.unlink()
+        if (
+            resumed
+        ):  # the part may be what is wrong: a power cut tears what is unflushed
+            whole = fetch_payload(
+                source,
+                digest,
+                size_bytes,
+                target,
+                part=part,
+                remote=remote,
+                limits=limits,
+                clock=clock,
+            )
+            return Fetched(fetched + whole.fetched_bytes, 0)
         raise TrustError(
             "E-OTA-FETCH-004",
             "the repository sent other bytes than were signed",

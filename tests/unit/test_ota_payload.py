@@ -100,13 +100,26 @@ def test_a_server_without_ranges_starts_again(tmp_path):
 
 
 @pytest.mark.req("R-OTA-12")
-def test_a_torn_part_is_thrown_away_and_the_next_try_succeeds(tmp_path):
+@pytest.mark.parametrize("torn_bytes", [5000, len(DATA)])
+def test_a_torn_part_is_thrown_away_and_the_file_fetched_anew(tmp_path, torn_bytes):
     target = tmp_path / "file"
-    (tmp_path / "file.part").write_bytes(b"\0" * 5000)
-    with pytest.raises(TrustError, match="FETCH-004"):
-        fetch_payload(Scripted(), DIGEST, len(DATA), target)
-    fetch_payload(Scripted(), DIGEST, len(DATA), target)
+    (tmp_path / "file.part").write_bytes(b"\0" * torn_bytes)
+    source = Scripted()
+    got = fetch_payload(source, DIGEST, len(DATA), target)
     assert target.read_bytes() == DATA
+    assert source.offsets[-1] == (payload_path(DIGEST), 0)
+    assert got.resumed_bytes == 0
+    assert got.fetched_bytes == 2 * len(DATA) - torn_bytes
+
+
+@pytest.mark.req("R-OTA-12")
+def test_a_forged_file_is_asked_for_once_more_at_most(tmp_path):
+    (tmp_path / "file.part").write_bytes(DATA[:700])
+    forger = Scripted(b"x" * len(DATA))
+    with pytest.raises(TrustError, match="FETCH-004"):
+        fetch_payload(forger, DIGEST, len(DATA), tmp_path / "file")
+    assert [offset for _, offset in forger.offsets] == [700, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.req("R-OTA-13")
