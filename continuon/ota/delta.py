@@ -19,12 +19,21 @@ import numpy as np
 from continuon.bundle.manifest import Delta
 from continuon.errors import MissingPackageError, TrustError, UsageError
 
-__all__ = ["WORTH_FRACTION", "Patch", "apply_patch", "best_patch", "make_deltas"]
+__all__ = [
+    "WORTH_FRACTION",
+    "Patch",
+    "apply_patch",
+    "best_patch",
+    "fits_memory",
+    "make_deltas",
+]
 
 WORTH_FRACTION = 0.70
 _LEVEL = 3
 _MIN_WINDOW_LOG = 10
-_MAX_WINDOW_LOG = 30
+_MAX_WINDOW_LOG = 29
+MAX_PATCHED_BYTES = (1 << _MAX_WINDOW_LOG) - 1
+"""Old and new file together. Both are held in memory, beside what the robot runs."""
 _WIDTHS = (4, 2, 1)
 
 
@@ -34,6 +43,11 @@ class Patch:
 
     codec: str
     data: bytes
+
+
+def fits_memory(base_bytes: int, new_bytes: int) -> bool:
+    """Return whether a patch between files of these sizes may be made and applied."""
+    return base_bytes + new_bytes <= MAX_PATCHED_BYTES
 
 
 def best_patch(base: bytes, new: bytes) -> Patch | None:
@@ -82,18 +96,20 @@ def make_deltas(
     """Write patches from older bundles' files to new ones of the same path.
 
     Each patch is named by its own SHA-256 in `output_dir`; `publish` takes that
-    directory along. What saves too little is left out.
+    directory along. What saves too little, or is too large for the memory of a robot,
+    is left out.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     found: dict[tuple[str, str], Delta] = {}
     for path in sorted(item for item in artifacts_dir.rglob("*") if item.is_file()):
         name = path.relative_to(artifacts_dir).as_posix()
-        new = path.read_bytes()
         for base_dir in bases:
             base_path = base_dir / name
-            if not base_path.is_file():
+            if not base_path.is_file() or not fits_memory(
+                base_path.stat().st_size, path.stat().st_size
+            ):
                 continue
-            base = base_path.read_bytes()
+            base, new = base_path.read_bytes(), path.read_bytes()
             patch = None if base == new or not new else best_patch(base, new)
             if patch is None:
                 continue

@@ -19,7 +19,7 @@ from continuon.clock import Clock, SystemClock
 from continuon.errors import BudgetError, ContinuonError, TrustError
 from continuon.ota.channel import Channel, Offer
 from continuon.ota.client import RepositoryClient
-from continuon.ota.delta import apply_patch
+from continuon.ota.delta import apply_patch, fits_memory
 from continuon.ota.payload_io import FetchLimits, fetch_payload, paced, payload_path
 from continuon.ota.source_io import Source, open_source
 
@@ -163,11 +163,13 @@ class Downloader:
         fitting = [
             delta
             for delta in manifest.deltas
-            if delta.path == path and delta.from_sha256 in at_hand
+            if delta.path == path
+            and delta.from_sha256 in at_hand
+            and fits_memory(_size(at_hand[delta.from_sha256]), size)
         ]
         for delta in sorted(fitting, key=lambda delta: delta.bytes):
-            base = at_hand[delta.from_sha256].read_bytes()
-            if hashlib.sha256(base).hexdigest() != delta.from_sha256:
+            base = _intact(at_hand[delta.from_sha256], delta.from_sha256)
+            if base is None:
                 continue
             patch = self._parts(target) / delta.sha256
             got = fetch_payload(
@@ -256,10 +258,24 @@ def _at_hand(known: Sequence[Path]) -> Mapping[str, Path]:
     return found
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _intact(path: Path, digest: str) -> bytes | None:
+    """Return a file that is on the device, None where the medium has lost it."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == digest else None
+
+
 def _is(path: Path, size: int, digest: str) -> bool:
+    """Whether the file is that one. A bad sector in an old slot blocks no update."""
     try:
         return hash_file(path, expected_bytes=size) == digest
-    except TrustError:
+    except (TrustError, OSError):
         return False
 
 

@@ -98,3 +98,13 @@ def test_only_worthwhile_patches_are_written(tmp_path):
     deltas = make_deltas(new, [old], tmp_path / "deltas")
     assert [delta.path for delta in deltas] == ["policy.tflite"]
     assert (tmp_path / "deltas" / deltas[0].sha256).stat().st_size == deltas[0].bytes
+
+
+def test_what_is_too_large_for_a_robots_memory_gets_no_patch(tmp_path, monkeypatch):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder, data in ((old, BASE), (new, TUNED)):
+        folder.mkdir()
+        (folder / "policy.tflite").write_bytes(data.tobytes())
+    assert len(make_deltas(new, [old], tmp_path / "deltas")) == 1
+    monkeypatch.setattr("continuon.ota.delta.MAX_PATCHED_BYTES", 2 * BASE.nbytes - 1)
+    assert make_deltas(new, [old], tmp_path / "none") == ()

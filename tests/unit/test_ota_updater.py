@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from continuon.bundle import Compat, build_bundle, generate_key, sign_bundle
 from continuon.bundle.safety import CAR_BASE_RULES, ChannelLimit, at_least_as_tight
 from continuon.clock import ManualClock
 from continuon.errors import (
+    BudgetError,
     ContractError,
     DataError,
     GateMissedError,
@@ -357,10 +359,9 @@ def test_reports_are_plain_values(updater, make):
     json.dumps(updater.status().as_dict())
 
 
-@pytest.mark.req("R-OTA-17")
-def test_a_patch_is_fetched_instead_of_the_file_and_its_result_is_verified(
-    updater, make, tmp_path
-):
+@pytest.fixture
+def patchable(updater, make, tmp_path):
+    """Release 1 runs; the repository offers release 2, with a patch from release 1."""
     pytest.importorskip("backports.zstd", reason="no zstd here")
     import numpy as np
 
@@ -376,24 +377,60 @@ def test_a_patch_is_fetched_instead_of_the_file_and_its_result_is_verified(
     deltas = make_deltas(artifacts, [first], tmp_path / "deltas")
     shutil.rmtree(artifacts)
     second = make(2, weights=tuned, deltas=deltas)
-    clock = ManualClock(wall_offset_ns=NOW_NS)
     report = publish(
         second,
         tmp_path / "r",
         KEYS,
         bundle_keys=[KEY.public],
         deltas_dir=tmp_path / "deltas",
-        clock=clock,
+        clock=ManualClock(wall_offset_ns=NOW_NS),
     )
-    root = report.root_path.read_bytes()
     updater.repository = Downloader(
-        tmp_path / "r", root, updater.model_dir / "tuf", clock=updater.clock
+        tmp_path / "r",
+        report.root_path.read_bytes(),
+        updater.model_dir / "tuf",
+        clock=updater.clock,
     )
+    return updater, len(tuned)
+
+
+@pytest.mark.req("R-OTA-17")
+def test_a_patch_is_fetched_instead_of_the_file_and_its_result_is_verified(patchable):
+    updater, whole_bytes = patchable
     fetched = updater.fetch(allow_full=False)
     assert fetched.patched_files == 1
-    assert fetched.fetched_bytes < 0.7 * len(tuned)
+    assert fetched.fetched_bytes < 0.7 * whole_bytes
     updater.stage()
     assert updater.activate().bundle == fetched.bundle
+
+
+@pytest.mark.req("R-OTA-17")
+@pytest.mark.parametrize("base", ["missing", "damaged", "unreadable", "too large"])
+def test_without_a_sound_base_the_file_is_fetched_whole_if_that_is_allowed(
+    patchable, monkeypatch, base
+):
+    updater, whole_bytes = patchable
+    path = updater.active_slot() / "policy.tflite"
+    if base == "missing":
+        path.unlink()
+    elif base == "damaged":
+        path.write_bytes(b"x" * path.stat().st_size)
+    elif base == "unreadable":  # a bad sector
+        bad = OSError(errno.EIO, "input/output error")
+        read = type(path).read_bytes
+
+        def refuse(self):
+            if self == path:
+                raise bad
+            return read(self)
+
+        monkeypatch.setattr(type(path), "read_bytes", refuse)
+    else:
+        monkeypatch.setattr("continuon.ota.delta.MAX_PATCHED_BYTES", 100)
+    with pytest.raises(BudgetError, match="FETCH-006"):
+        updater.fetch(allow_full=False)
+    fetched = updater.fetch()
+    assert (fetched.patched_files, fetched.fetched_bytes > whole_bytes) == (0, True)
 
 
 @pytest.mark.req("R-OTA-19")
