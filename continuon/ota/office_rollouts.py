@@ -134,9 +134,9 @@ def check_turn(base: sqlite3.Connection, robot_id: str, bundle: str) -> None:
 
 
 def held_back(base: sqlite3.Connection, robot_id: str) -> tuple[str, ...]:
-    """Return the newest bundles whose rollout keeps them from this robot."""
+    """Return bundles whose rollout keeps them from this robot: halted, then newest."""
     rows = base.execute(
-        "SELECT bundle, percent, halted FROM rollout ORDER BY rowid DESC"
+        "SELECT bundle, percent, halted FROM rollout ORDER BY halted DESC, rowid DESC"
     ).fetchall()
     held = [
         str(row["bundle"])

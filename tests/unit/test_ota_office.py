@@ -12,8 +12,10 @@ from continuon.bundle import generate_key
 from continuon.clock import ManualClock
 from continuon.errors import BudgetError, ContractError, TrustError, UsageError
 from continuon.ota import office_client
-from continuon.ota.grant import Ask, open_grant
+from continuon.ota.grant import MAX_NAMED, Ask, open_grant
 from continuon.ota.office import MAX_CLAIM_TRIES, MAX_OWNER_GUESSES, GrantOffice
+from continuon.ota.office_base import open_base
+from continuon.ota.office_rollouts import start_rollout
 from continuon.ota.record import Failure, Record
 from continuon.ota.requests import (
     GrantRequest,
@@ -430,6 +432,18 @@ def test_a_failure_that_a_person_has_settled_halts_nothing_again(owned):
     ask(owned)  # it tries anew, and its record has forgotten the failure
     ask(owned, outcomes=(failed,))
     assert owned.rollout(BUNDLE).halted
+
+
+@pytest.mark.req("R-OTA-19")
+def test_a_halted_bundle_is_held_back_however_many_rollouts_came_after_it(owned):
+    owned.start_rollout(BUNDLE, Rollout(percent=100.0, min_reports=1))
+    ask(owned, outcomes=(Outcome(bundle=BUNDLE, ok=False),))
+    with open_base(owned.database) as base:
+        for number in range(MAX_NAMED):
+            start_rollout(base, f"{number:064x}", Rollout(percent=0.0))
+    held = ask(owned).held
+    assert BUNDLE in held
+    assert len(held) == MAX_NAMED
 
 
 @pytest.mark.req("R-OTA-19")
