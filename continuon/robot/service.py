@@ -191,7 +191,7 @@ async def _run(
 ) -> None:
     tasks = [
         asyncio.create_task(work)
-        for work in (front.keep(), _watch(robot, server, front), _renew(robot))
+        for work in (front.keep(), _watch(robot, server, front), _renew(robot, server))
     ]
     for task in tasks:
         # None of them ends by itself: a service without one of them must not go on.
@@ -208,10 +208,17 @@ async def _run(
             raise error
 
 
-async def _renew(robot: Supervisor) -> None:
-    """Renew the permission to move while this loop, which takes stops, comes round."""
+async def _renew(robot: Supervisor, server: Any) -> None:
+    """Renew the permission to move while this loop, which takes stops, comes round.
+
+    From the moment that the service is told to end, it is taken back instead: open
+    connections may take a second more to close, and nothing moves in that time.
+    """
     while True:
-        robot.guard.renew()
+        if server.should_exit:
+            robot.guard.forbid()
+        else:
+            robot.guard.renew()
         await asyncio.sleep(_RENEW_S)
 
 

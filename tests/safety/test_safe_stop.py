@@ -308,3 +308,54 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
             thread.join()
     assert sent[0] > 50
     assert timing["ticks"] > 50
+
+
+def be_driven(service):
+    service.drive("TRAINING")
+
+
+def be_recorded(service):
+    service.drive("TRAINING")
+    service.ask("/episodes", {"task": "to be cut short"})
+    time.sleep(0.5)
+
+
+def be_stopped(service):
+    service.drive()
+    service.ask("/estop", {"reason": "before the end"})
+
+
+IN_EACH_MODE = {
+    "disarmed": lambda service: service.enter("DISARM"),
+    "manual, idle": lambda service: service.enter("MANUAL"),
+    "manual, driven": lambda service: service.drive(),
+    "training, driven": be_driven,
+    "training, recorded": be_recorded,
+    "autonomous, idle": lambda service: service.enter("AUTONOMOUS"),
+    "autonomous, driving": lambda service: service.drive_by_policy(),
+    "sleep learning": lambda service: service.enter("SLEEP"),
+    "emergency stop": be_stopped,
+}
+
+
+@pytest.mark.parametrize("state", IN_EACH_MODE)
+def test_told_to_end_in_any_mode_it_ends_in_order(service, body, ledger, state):
+    IN_EACH_MODE[state](service)
+    began = time.monotonic()
+    service.process.terminate()
+    assert body.outputs.wait(False, 5.0)
+    took_ms = (time.monotonic() - began) * 1e3
+    if "driv" in state or "recorded" in state:
+        ledger.add("told to end (SIGTERM)", took_ms, LIMIT_MS, 0)
+    assert took_ms <= LIMIT_MS
+    service.let_go()
+    assert service.process.wait(20) == 0
+    assert not body.outputs.driven
+    state_folder = service.home / "state"
+    assert not (state_folder / "service.json").exists()
+    latched = b'"latched":true' in (state_folder / "estop.json").read_bytes()
+    assert latched == (state == "emergency stop")
+    assert not list(service.home.rglob("*.part*"))
+    if state == "training, recorded":
+        (episode,) = service.home.rglob("*.mcap")
+        assert episode.stat().st_size > 10_000

@@ -205,9 +205,9 @@ class Service:
         )
         return json.loads(urllib.request.urlopen(request, timeout=timeout).read())
 
-    def drive(self):
+    def drive(self, mode="MANUAL"):
         """Drive by hand, thirty commands a second, and return once outputs are driven."""
-        self._enter("MANUAL")
+        self.enter(mode)
         self._hand_off = threading.Event()
         self._hand = threading.Thread(target=self._hold, args=(self._hand_off,))
         self._hand.start()
@@ -216,10 +216,11 @@ class Service:
 
     def drive_by_policy(self):
         """Let the policy drive, and return once outputs are driven."""
-        self._enter("AUTONOMOUS")
+        self.enter("AUTONOMOUS")
         self._go()
 
-    def _enter(self, mode):
+    def enter(self, mode):
+        """Start the service where it does not run, and go to a mode, idle."""
         if self.process is None or self.process.poll() is not None:
             self.start()
         self.let_go()

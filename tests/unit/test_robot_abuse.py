@@ -240,3 +240,28 @@ def test_a_flood_of_idle_connections_leaves_the_stop_button_its_own(monkeypatch)
         await serving
 
     asyncio.run(days())
+
+
+@pytest.mark.req("R-MODE-07")
+def test_told_to_end_the_service_forbids_motion_before_it_says_goodbye():
+    import asyncio
+
+    from continuon.robot.service import _renew
+
+    calls = []
+    guard = SimpleNamespace(
+        renew=lambda: calls.append("renew"), forbid=lambda: calls.append("forbid")
+    )
+    server = SimpleNamespace(should_exit=False)
+
+    async def days():
+        renewing = asyncio.create_task(_renew(SimpleNamespace(guard=guard), server))
+        await asyncio.sleep(0.01)
+        server.should_exit = True
+        await asyncio.sleep(0.12)
+        renewing.cancel()
+
+    asyncio.run(days())
+    assert calls[0] == "renew"
+    assert calls[1:] == ["forbid"] * len(calls[1:])
+    assert len(calls) >= 3, "a start in between would not last"
