@@ -183,6 +183,15 @@ def interop(session: nox.Session) -> None:
     session.run("pytest", *args)
 
 
+@nox.session(default=False)
+def converters(session: nox.Session) -> None:
+    """litert-converter and TensorFlow's converter make the same function of a step."""
+    install(session, ("pi", "train", "export"), "test")
+    session.install("tensorflow>=2.21,<2.23")
+    args = ("-W", "ignore", "tests/interop/test_converters_agree.py", *session.posargs)
+    session.run("pytest", *args)
+
+
 @nox.session(venv_backend="venv", default=False)
 def interop_lerobot(session: nox.Session) -> None:
     """LeRobot itself opens what we write as LeRobot v3.

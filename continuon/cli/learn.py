@@ -306,9 +306,8 @@ def infer(
     model_path: Path,
     obs_dim: int | None = None,
     action_dim: int | None = None,
-    backend: Literal[
-        "litert", "litert-fp16", "litert-int8", "onnxruntime", "numpy"
-    ] = "litert",
+    backend: Literal["litert", "litert-fp16", "litert-int8", "onnxruntime", "numpy"]
+    | None = None,
     ticks: int = 200,
 ) -> Result:
     """Run a compiled policy's golden ticks and time it; 3 if it answers otherwise.
@@ -316,14 +315,15 @@ def infer(
     Parameters
     ----------
     model_path
-        What `continuon compile` wrote, or a bundle.
+        What `continuon compile` wrote, a bundle, or one artifact in it.
     obs_dim
         Expected numbers that the policy sees at a tick: image height x width x 3 and
         the proprioceptive ones.
     action_dim
         Expected number of action components.
     backend
-        The runtime.
+        The runtime; by default a named artifact's own, else the first in the maker's
+        order that is installed and meets the golden ticks; the others are named.
     ticks
         Steps to time.
     """
@@ -335,10 +335,16 @@ def infer(
             "E-EDGE-INFER-001", "there is no compiled policy here", where=model_path
         )
     report = run_inference(
-        folder, backend=backend, obs_dim=obs_dim, action_dim=action_dim, ticks=ticks
+        model_path,
+        backend=backend,
+        order=_makers_order(folder),
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        ticks=ticks,
     )
     golden, latency = report.golden, report.latency
-    lines = [
+    lines = [f"not used: {why}" for why in report.passed_over]
+    lines += [
         (
             f"{report.name} on {report.backend}: golden ticks "
             f"{'met' if golden.ok else 'MISSED'}, error {golden.max_abs_error:.2e} "
@@ -356,3 +362,14 @@ def infer(
         + f" over {latency['ticks']:.0f} ticks",
     ]
     return Result(data=report, text="\n".join(lines), exit_code=0 if golden.ok else 3)
+
+
+def _makers_order(folder: Path) -> list[str] | None:
+    """Return a bundle's order of backends; None where the policy is no bundle's."""
+    from continuon.bundle.manifest_codec import parse_manifest
+
+    path = folder / "edge_manifest.json"
+    if not path.exists():
+        return None
+    manifest = parse_manifest(path.read_bytes(), where=str(path))
+    return [backend.name for backend in manifest.backends]

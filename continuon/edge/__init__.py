@@ -1,5 +1,6 @@
 """Run a compiled policy on the robot: LiteRT or numpy, without JAX or TensorFlow."""
 
+from continuon.edge.choice import Choice, choose_backend
 from continuon.edge.golden import (
     Golden,
     GoldenReport,
@@ -14,6 +15,7 @@ from continuon.edge.spec import Artifact, PolicySpec, TensorSpec, read_spec
 
 __all__ = [
     "Artifact",
+    "Choice",
     "Golden",
     "GoldenReport",
     "InferReport",
@@ -22,6 +24,7 @@ __all__ = [
     "PolicySpec",
     "TensorSpec",
     "check_golden",
+    "choose_backend",
     "decode_array",
     "infer",
     "load_policy",

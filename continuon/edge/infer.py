@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 
+from continuon.edge.choice import choose_backend
 from continuon.edge.golden import GoldenReport, check_golden
 from continuon.edge.latency import measure_latency
 from continuon.edge.policy import Backend, load_policy
@@ -18,10 +20,15 @@ __all__ = ["InferReport", "infer"]
 
 @attrs.frozen
 class InferReport:
-    """What one artifact did on this machine."""
+    """What one artifact did on this machine.
+
+    `passed_over` says of each backend that the maker prefers why it was not used; it is
+    empty where a backend was asked for.
+    """
 
     name: str
     backend: str
+    passed_over: tuple[str, ...]
     observation_size: int
     action_size: int
     golden: GoldenReport
@@ -43,6 +50,7 @@ def infer(
     obs_dim: int | None = None,
     action_dim: int | None = None,
     backend: Backend | None = None,
+    order: Sequence[str] | None = None,
     ticks: int = 300,
 ) -> InferReport:
     """Load an artifact, replay its golden ticks and time its steps.
@@ -51,7 +59,9 @@ def infer(
         model_path: a compiled policy's directory, or one artifact in it.
         obs_dim: expected scalars per observation: image h * w * 3 plus proprio.
         action_dim: expected components of the action.
-        backend: by default the one that the file's name asks for, else LiteRT.
+        backend: by default the one that the file's name asks for, else the first in
+            the maker's order that is installed and meets the golden ticks.
+        order: the maker's, by name; None is the spec's.
         ticks: steps to time.
 
     Raises:
@@ -61,8 +71,13 @@ def infer(
     directory = model_path if model_path.is_dir() else model_path.parent
     if backend is None:
         named = {a.path: a.backend for a in read_spec(directory).artifacts}
-        backend = cast("Backend", named.get(model_path.name, "litert"))
-    policy = load_policy(directory, backend=backend)
+        backend = cast("Backend | None", named.get(model_path.name))
+    chosen = None if backend else choose_backend(directory, order)
+    policy = (
+        chosen.policy
+        if chosen
+        else load_policy(directory, backend=cast("Backend", backend))
+    )
     spec = policy.spec
     for name, asked, real in (
         ("--obs-dim", obs_dim, spec.observation_size),
@@ -76,7 +91,8 @@ def infer(
                 seen=asked,
                 allowed=real,
             )
-    golden = check_golden(policy, directory)
+    golden = chosen.golden if chosen else check_golden(policy, directory)
     latency = measure_latency(policy, ticks=ticks)
     sizes = (spec.observation_size, len(spec.action))
-    return InferReport(spec.name, backend, *sizes, golden, latency)
+    passed_over = chosen.passed_over if chosen else ()
+    return InferReport(spec.name, policy.backend, passed_over, *sizes, golden, latency)

@@ -12,7 +12,7 @@ import numpy as np
 
 from continuon.durable import replace_file
 from continuon.export.files import file_sha256
-from continuon.export.lean_lowering import lower_lean
+from continuon.export.lean_lowering import layer_products, lower_lean
 from continuon.export.litert import to_litert
 from continuon.export.lowering import check_exportable, lower, rollout
 from continuon.export.observations import golden_inputs
@@ -174,7 +174,7 @@ def _extras(
     if "int8" in variants:
         made["policy.int8.tflite"] = to_int8(litert)
     if "fp16" in variants:
-        made["policy.fp16.tflite"] = to_fp16(litert)
+        made["policy.fp16.tflite"] = to_fp16(litert, layer_products(loaded))
     if "onnx" in variants:
         made["policy.onnx"] = to_onnx(loaded)
     return made

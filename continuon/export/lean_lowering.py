@@ -14,7 +14,7 @@ from continuon.export.lean_weights import rearrange
 from continuon.export.lowering import STATE_PREFIX, Lowered, check_exportable, senses
 from continuon.hope.checkpoint import Checkpoint
 
-__all__ = ["Lean", "lower_lean"]
+__all__ = ["Lean", "layer_products", "lower_lean"]
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +59,12 @@ def lower_lean(checkpoint: Checkpoint) -> Lean:
         fold=_lowered(folded, held) if held else None,
         every=config.chunk if held else 0,
     )
+
+
+def layer_products(checkpoint: Checkpoint) -> tuple[np.ndarray[Any, Any], ...]:
+    """Return the layers' matrices as they stand in the lean step."""
+    weights = rearrange(checkpoint.params, checkpoint.config)
+    return tuple(matrix for block in weights.blocks for matrix in block.products)
 
 
 def _zeros(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray[Any, Any]]:

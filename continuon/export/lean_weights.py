@@ -54,6 +54,11 @@ class BlockWeights:
     up: tuple[Array, ...]
     down: tuple[Array, ...]
 
+    @property
+    def products(self) -> tuple[Array, ...]:
+        """Every matrix [inputs, outputs] of the layer."""
+        return (self.fast, self.fast_out, self.mid, self.mid_out, *self.up, *self.down)
+
 
 @attrs.frozen(kw_only=True)
 class LeanWeights:

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from continuon.edge.choice import RUNNABLE
 from continuon.errors import UsageError
 
 __all__ = ["RUNNABLE", "first_runnable"]
-
-RUNNABLE = {
-    "litert": "ai_edge_litert",
-    "litert-fp16": "ai_edge_litert",
-    "litert-int8": "ai_edge_litert",
-    "onnxruntime": "onnxruntime",
-    "numpy": "numpy",
-}
-"""Backends of `continuon.edge`, and the package that each one needs."""
 
 
 def first_runnable(names: Sequence[str]) -> str:

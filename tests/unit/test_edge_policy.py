@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 
+import attrs
 import numpy as np
 import pytest
 
 from continuon import edge
 from continuon._specs.edge.examples import compiled, compiled_blind
+from continuon.cli.program import run
+from continuon.edge import choice
 from continuon.edge.convolution import Convolution
 from continuon.errors import ContractError, DataError, MissingPackageError, UsageError
 
@@ -235,6 +238,45 @@ def test_smoke_inference_reports_golden_ticks_and_latency():
     assert report.as_dict()["golden"]["ok"] is True
     chosen = edge.infer(directory / "policy.weights", ticks=5)
     assert chosen.backend == "numpy"
+
+
+@pytest.mark.req("R-EDGE-11")
+def test_the_makers_order_decides_and_what_is_passed_over_is_said(monkeypatch, capsys):
+    directory = compiled().directory
+    assert edge.infer(directory, ticks=2).backend == "litert"
+    assert edge.infer(directory, order=["hailo", "numpy"], ticks=2).backend == "numpy"
+    monkeypatch.setattr(
+        choice, "find_spec", lambda name: None if name == "ai_edge_litert" else name
+    )
+    report = edge.infer(directory, ticks=2)
+    assert report.backend == "numpy"
+    assert report.passed_over == ("litert: ai_edge_litert is not installed",)
+    assert run(["infer", "--model-path", str(directory), "--ticks", "2"]) == 0
+    assert "not used: litert: ai_edge_litert is not" in capsys.readouterr().out
+
+
+@pytest.mark.req("R-EDGE-11")
+def test_a_backend_that_misses_its_golden_ticks_is_passed_over_and_an_altered_never(
+    directory, monkeypatch
+):
+    def fails(*names):
+        def checked(policy, folder):
+            report = edge.check_golden(policy, folder)
+            return attrs.evolve(report, ok=policy.backend not in names)
+
+        monkeypatch.setattr(choice, "check_golden", checked)
+
+    fails("litert")
+    chosen = edge.choose_backend(directory)
+    assert chosen.policy.backend == "numpy"
+    assert "litert: golden ticks missed" in chosen.passed_over[0]
+    fails("litert", "numpy")
+    with pytest.raises(DataError, match="E-EDGE-BACKEND-002") as caught:
+        edge.choose_backend(directory)
+    assert "numpy: golden ticks missed" in caught.value.seen
+    (directory / "policy.tflite").write_bytes(b"altered")
+    with pytest.raises(DataError, match="E-EDGE-ARTIFACT-002"):
+        edge.choose_backend(directory)
 
 
 @pytest.mark.req("R-EDGE-07")

@@ -68,6 +68,27 @@ def test_the_state_stays_float(report):
 
 
 @pytest.mark.slow
+@pytest.mark.req("R-EXPORT-11")
+def test_only_the_layers_are_float16_and_what_meets_the_senses_stays_whole(report):
+    from ai_edge_litert.interpreter import Interpreter
+
+    from continuon.export.quantise import to_fp16
+
+    model = Interpreter(model_path=str(report.directory / "policy.fp16.tflite"))
+    halves = [
+        tuple(detail["shape"].tolist())
+        for detail in model.get_tensor_details()
+        if detail["dtype"] == np.float16
+    ]
+    # four products of Fast and Mid and two of each level, no kernel among them
+    assert len(halves) == CONFIG.layers * (4 + 2 * len(CONFIG.periods))
+    assert {len(shape) for shape in halves} == {2}
+    plain = (report.directory / "policy.tflite").read_bytes()
+    with pytest.raises(DataError, match="E-EXPORT-FP16-001"):
+        to_fp16(plain, [np.ones((3, 5), np.float32)])
+
+
+@pytest.mark.slow
 @pytest.mark.req("R-EDGE-09")
 def test_a_backend_without_an_artifact_is_refused(tmp_path, report):
     import shutil
