@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ def run(
     max_memory_mib: float = 1536.0,
     action_delta: float = 0.25,
     without: tuple[str, ...] = (),
+    with_own: bool = False,
     seed: int = 0,
 ) -> Result:
     """Learn an adapter from the latest episodes; 3 if it is not good enough to use.
@@ -63,6 +65,9 @@ def run(
         Largest mean change of an action in a held-out episode.
     without
         A sensor that this machine does not have; the report names it.
+    with_own
+        Learn from episodes that a policy drove, too; without it they are left out,
+        named and counted.
     seed
         Of the adapter and the windows.
     """
@@ -96,6 +101,8 @@ def run(
         trainer=trainer,
         seed=seed,
         wall_ns=clock.wall_ns(),
+        with_own=with_own,
+        say_left_out=_warn,
     )
     figures = report.figures
     lines = [
@@ -109,6 +116,7 @@ def run(
             f"{figures.violations} violations"
         ),
         *report.reasons,
+        *report.left_out,
     ]
     if report.promoted:
         lines.append("next: continuon mid use")
@@ -117,6 +125,12 @@ def run(
         text="\n".join(lines),
         exit_code=0 if report.promoted else 3,
     )
+
+
+def _warn(lines: tuple[str, ...]) -> None:
+    """Say what was left out on stderr: the run may yet fail, and say nothing else."""
+    for line in lines:
+        sys.stderr.write(f"mid: {line}\n")
 
 
 def use(*, home: Path | None = None) -> Result:

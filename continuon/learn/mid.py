@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,13 @@ import attrs
 from continuon.errors import UsageError
 from continuon.learn.data import (
     EpisodeArrays,
-    check_like,
     digest_of,
-    load_arrays,
     origin_of,
     require_episodes,
     split_by_time,
 )
 from continuon.learn.evidence import code_digest, host_facts, to_json, write_json
+from continuon.learn.mid_episodes import latest_episodes
 from continuon.learn.mid_gate import (
     ActionBounds,
     GateFigures,
@@ -30,7 +30,6 @@ from continuon.learn.mid_gate import (
 from continuon.learn.mid_guard import MidGuard
 
 if TYPE_CHECKING:
-    from continuon.hope import HopeConfig
     from continuon.hope.checkpoint import Checkpoint
     from continuon.learn.mid_train import Trainer
 
@@ -38,9 +37,6 @@ __all__ = ["TRAINERS", "MidReport", "learn_adapter", "run_mid"]
 
 TRAINERS = {"jax": "mid_train", "pytorch": "mid_torch"}
 MIN_EPISODES = 4
-MAX_EPISODES = 256
-MAX_STEPS = 20_000
-"""Of the newest episodes together: about 200 MB of small images."""
 LEARNING_RATE = 1e-3
 GATE_MARGIN = 3.0
 """Times what one run over the held-out episodes costs: the gate makes one."""
@@ -58,6 +54,7 @@ class MidReport:
         adapter: its number in the history once promoted; the file itself is named by
             it, and does not say it.
         sensors: what the guard last read, and what was waived.
+        left_out: sentences on recordings that were not learnt from.
     """
 
     promoted: bool
@@ -81,6 +78,7 @@ class MidReport:
     seconds: float
     wall_ns: int
     host: dict[str, Any]
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -99,8 +97,13 @@ def run_mid(
     holdout: float = 0.25,
     seed: int = 0,
     wall_ns: int,
+    with_own: bool = False,
+    say_left_out: Callable[[tuple[str, ...]], None] = lambda _lines: None,
 ) -> MidReport:
     """Learn from recordings; see `learn_adapter`.
+
+    Episodes that a policy drove are left out unless `with_own`, damaged recordings
+    always; `say_left_out` is told of both before anything else can fail.
 
     Raises:
         BudgetError: the machine is in no state to learn, or time ran out; what is in
@@ -112,11 +115,15 @@ def run_mid(
 
     guard.check()
     loaded = load_checkpoint(checkpoint)
-    config = loaded.config
+    latest = latest_episodes(
+        episodes, loaded.config, check=guard.check, with_own=with_own
+    )
+    say_left_out(latest.left_out)
     return learn_adapter(
         loaded,
-        require_episodes(_latest(episodes, config, guard), MIN_EPISODES),
+        require_episodes(latest.episodes, MIN_EPISODES),
         store,
+        left_out=latest.left_out,
         guard=guard,
         bounds=bounds,
         gate=gate,
@@ -125,28 +132,6 @@ def run_mid(
         seed=seed,
         wall_ns=wall_ns,
     )
-
-
-def _latest(
-    episodes: Path, config: HopeConfig, guard: MidGuard
-) -> tuple[EpisodeArrays, ...]:
-    """Return the newest episodes, oldest first; a robot's whole life is never read."""
-    from continuon.rlds.steps import recordings_in
-
-    found: list[EpisodeArrays] = []
-    for path in reversed(recordings_in(episodes)[-MAX_EPISODES:]):
-        guard.check()
-        found += load_arrays(
-            path,
-            image_height=config.image_height,
-            image_width=config.image_width,
-            proprio=config.proprio,
-        )
-        if sum(map(len, found)) >= MAX_STEPS:
-            break
-    found.reverse()
-    check_like(found)
-    return tuple(found)
 
 
 def learn_adapter(
@@ -162,6 +147,7 @@ def learn_adapter(
     holdout: float = 0.25,
     seed: int = 0,
     wall_ns: int,
+    left_out: tuple[str, ...] = (),
 ) -> MidReport:
     """Train a candidate from what is in use, judge it, promote it or leave it lie.
 
@@ -177,6 +163,7 @@ def learn_adapter(
         holdout: share of the episodes.
         seed: of the adapter and the windows.
         wall_ns: Unix time for the record.
+        left_out: sentences on episodes that were not given, for the record.
 
     Raises:
         As `run_mid`.
@@ -200,6 +187,7 @@ def learn_adapter(
             holdout=holdout,
             seed=seed,
             wall_ns=wall_ns,
+            left_out=left_out,
         )
 
 
@@ -217,6 +205,7 @@ def _learn(
     holdout: float,
     seed: int,
     wall_ns: int,
+    left_out: tuple[str, ...],
 ) -> MidReport:
     from continuon.hope import init_adapter
     from continuon.hope.adapter import load_adapter
@@ -246,7 +235,7 @@ def _learn(
 
     def go_on() -> bool:
         guard.check()
-        return guard.may_train
+        return guard.may_train()
 
     task = MidTask(
         params=base.params,
@@ -297,6 +286,7 @@ def _learn(
         seconds=guard.elapsed_s,
         wall_ns=wall_ns,
         host=host_facts(),
+        left_out=left_out,
     )
     if not reasons:
         record = promote_candidate(

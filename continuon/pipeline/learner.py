@@ -10,23 +10,29 @@ import argparse
 import os
 import resource
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from continuon.clock import Clock, SystemClock
-from continuon.errors import ContinuonError
+from continuon.errors import BudgetError, ContinuonError
 from continuon.home import Home
 from continuon.parent import die_with_parent
 from continuon.robot.learner_run import LearnerRun, Outcome, read_run, write_run
+
+if TYPE_CHECKING:
+    from continuon.learn.mid_guard import MidLimits
 
 __all__ = ["be_modest", "cap_memory", "main"]
 
 _NICE = 19
 _OOM_FIRST = "1000"
-_MEMORY = "E-LEARN-MID-007"
+_MEMORY, _LATE = "E-LEARN-MID-007", "E-LEARN-MID-003"
+COMPILED = Path("trainer") / "compiled"
+"""Below the home: programs that were compiled, kept from run to run."""
 
 
 def be_modest() -> None:
@@ -68,15 +74,17 @@ def main(argv: list[str] | None = None) -> int:
     if told is None or told.outcome != "running":
         told = LearnerRun(outcome="running", began_wall_ns=clock.wall_ns())
 
+    left_out: list[str] = []
+
     def say(outcome: Outcome, *reasons: str, **facts: Any) -> None:
         """Note how it stands, for the service and for whoever asks later."""
         run = attrs.evolve(told, outcome=outcome, reasons=reasons, **facts)
         write_run(home.state, attrs.evolve(run, ended_wall_ns=clock.wall_ns()))
 
     try:
-        return _learn(home, args, clock, say)
+        return _learn(home, args, clock, say=say, left_out=left_out)
     except ContinuonError as error:
-        say("refused", str(error), code=error.code)
+        say("refused", str(error), code=error.code, left_out=tuple(left_out))
         sys.stderr.write(f"learner: {error}\n")
         return error.exit_code
     except MemoryError:
@@ -89,15 +97,26 @@ def main(argv: list[str] | None = None) -> int:
         raise
 
 
+def _give_up(say: Callable[..., None], limits: MidLimits) -> None:
+    """End the process at its deadline, in whatever it is: what it wrote is whole.
+
+    The guard is asked between updates, and a compiler is not to be asked.
+    """
+    why = f"it was not done after {limits.max_seconds:g} s, and nothing was promoted"
+    say("refused", why, code=_LATE)
+    sys.stderr.write(f"learner: {why}\n")
+    sys.stderr.flush()
+    os._exit(BudgetError.default_exit_code)
+
+
 def _learn(
-    home: Home, args: argparse.Namespace, clock: Clock, say: Callable[..., None]
+    home: Home,
+    args: argparse.Namespace,
+    clock: Clock,
+    *,
+    say: Callable[..., None],
+    left_out: list[str],
 ) -> int:
-    # The library first: what it and its threads map is not what learning takes.
-    import jax
-
-    jax.devices()
-
-    from continuon.learn.mid import run_mid
     from continuon.learn.mid_guard import MidLimits
     from continuon.pipeline.adapters import (
         car_bounds,
@@ -111,20 +130,41 @@ def _learn(
     names = ("max_seconds", "max_steps", "max_memory_mib")
     asked = {n: v for n in names if (v := getattr(args, n)) is not None}
     limits = MidLimits(**asked)
+    guard = guard_here(
+        limits, clock=clock, without=tuple(args.without), root=args.machine
+    )
+    # Before the library is loaded: a hot robot should not spend those seconds.
+    guard.check()
+    # The library before the cap: what it maps is not what learning takes.
+    import jax
+
+    # What was compiled once is read at the next run: compiling was most of it.
+    settings: Any = jax.config
+    settings.update("jax_compilation_cache_dir", str(home.root / COMPILED))
+    jax.devices()
+
+    from continuon.learn.mid import run_mid
+
     cap_memory(limits.max_memory_mib)
     weights = require_base_weights(home)
     finish_promotion(home)
+    deadline = threading.Timer(
+        max(limits.max_seconds - guard.elapsed_s, 0.0), _give_up, (say, limits)
+    )
+    deadline.daemon = True
+    deadline.start()
     report = run_mid(
         weights,
         home.episodes,
         home.adapters,
-        guard=guard_here(
-            limits, clock=clock, without=tuple(args.without), root=args.machine
-        ),
+        guard=guard,
         bounds=car_bounds(),
         wall_ns=clock.wall_ns(),
+        say_left_out=left_out.extend,
     )
+    deadline.cancel()
     facts = {
+        "left_out": tuple(left_out),
         "adapter": report.adapter,
         "steps": report.steps,
         "origin": report.origin,

@@ -34,6 +34,8 @@ class LearnerRun:
         adapter: its number in the history once promoted.
         figures: the gate's.
         episodes_sha256: of the names of the recordings that were there.
+        left_out: sentences on recordings that were not learnt from: a policy drove, or
+            the file is damaged.
     """
 
     schema: str = SCHEMA
@@ -47,6 +49,7 @@ class LearnerRun:
     origin: str | None = None
     figures: dict[str, Any] | None = None
     episodes_sha256: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -82,18 +82,25 @@ def noise_episodes(
     )
 
 
-def record_episode(folder: Path, episode: EpisodeArrays, *, start_wall_ns: int) -> None:
+def record_episode(
+    folder: Path,
+    episode: EpisodeArrays,
+    *,
+    start_wall_ns: int,
+    action_source: str = "human_teleop_xr",
+) -> None:
     """Write a made-up episode as a recording, its images as JPEG."""
     streams = [
         StreamSpec(name="rgb", codec="jpeg", width=WIDTH, height=HEIGHT),
         StreamSpec(name="action", codec="vector", names=episode.action_names),
     ]
+    own = action_source == "vla_policy"
     metadata = EpisodeMetadata(
         episode_id=episode.episode_id,
         origin="synthetic",
-        xr_mode="trainer",
-        control_role="human_teleop",
-        action_source="human_teleop_xr",
+        xr_mode="observer" if own else "trainer",
+        control_role="human_supervisor" if own else "human_teleop",
+        action_source=action_source,
         environment_id="made-up",
         robot_id="made-up",
         robot_model="made-up",

@@ -1,0 +1,103 @@
+"""The latest episodes that the Mid loop may learn from, and what was left out and why.
+
+A policy's own driving teaches it nothing but itself, so an episode that a policy drove
+is left out unless it is asked for. One damaged file must not stop every later run: it
+is left where it lies, named and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from continuon.errors import DataError
+from continuon.learn.data import EpisodeArrays, check_like, load_arrays
+
+if TYPE_CHECKING:
+    from continuon.hope import HopeConfig
+
+__all__ = ["MAX_EPISODES", "MAX_STEPS", "Latest", "latest_episodes"]
+
+MAX_EPISODES = 256
+MAX_STEPS = 20_000
+"""Of the newest episodes together: about 200 MB of small images."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Latest:
+    """What was found.
+
+    Attributes:
+        episodes: to learn from, oldest first.
+        own: ids of those that a policy drove, left out.
+        damaged: what is wrong with each file that could not be read, by its name.
+    """
+
+    episodes: tuple[EpisodeArrays, ...]
+    own: tuple[str, ...]
+    damaged: dict[str, str]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A sentence for each kind of what was left out."""
+        lines = []
+        if self.own:
+            lines.append(
+                f"{len(self.own)} episodes were driven by a policy and are not learnt "
+                f"from: {', '.join(self.own)}"
+            )
+        if self.damaged:
+            told = "; ".join(f"{name}: {why}" for name, why in self.damaged.items())
+            lines.append(f"{len(self.damaged)} recordings are set aside: {told}")
+        return tuple(lines)
+
+
+def latest_episodes(
+    folder: Path,
+    config: HopeConfig,
+    *,
+    check: Callable[[], None],
+    with_own: bool = False,
+) -> Latest:
+    """Return the newest episodes; a robot's whole life is never read.
+
+    Args:
+        folder: of recordings.
+        config: of the policy, which says what is read.
+        check: called before each file; what it raises ends the search.
+        with_own: learn from what a policy drove, too.
+
+    Raises:
+        DataError: nothing here is a recording, or E-LEARN-DATA-005, the sound ones
+            are not of one kind.
+    """
+    from continuon.rlds.recording import read_metadata
+    from continuon.rlds.steps import recordings_in
+    from continuon.rlds.vocabulary import ActionSource
+
+    found: list[EpisodeArrays] = []
+    own: list[str] = []
+    damaged: dict[str, str] = {}
+    for path in reversed(recordings_in(folder)[-MAX_EPISODES:]):
+        check()
+        try:
+            metadata = read_metadata(path)
+            if metadata.action_source is ActionSource.VLA_POLICY and not with_own:
+                own.append(metadata.episode_id)
+                continue
+            found += load_arrays(
+                path,
+                image_height=config.image_height,
+                image_width=config.image_width,
+                proprio=config.proprio,
+            )
+        except DataError as error:
+            damaged[path.name] = f"{error.code} {error.what}"
+        if sum(map(len, found)) >= MAX_STEPS:
+            break
+    found.reverse()
+    check_like(found)
+    return Latest(episodes=tuple(found), own=tuple(reversed(own)), damaged=damaged)
