@@ -16,8 +16,10 @@ LOCK_NAME = ".lock"
 
 
 @contextmanager
-def hold_lock(root: Path) -> Iterator[None]:
+def hold_lock(root: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the writer's lock of `root`; the kernel lets go if this process dies.
+
+    With `wait`, for what another process holds only briefly, its end is waited for.
 
     Raises:
         UsageError: E-OTA-LOCK-001, another process is changing something right now.
@@ -27,7 +29,7 @@ def hold_lock(root: Path) -> Iterator[None]:
     descriptor = os.open(root / LOCK_NAME, flags, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise UsageError(
                 "E-OTA-LOCK-001",

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from continuon.ota.disk import DiskStore
+from continuon.ota.lock_io import hold_lock
 
 __all__ = ["MetadataDirectory"]
 
@@ -36,14 +37,15 @@ class MetadataDirectory:
         A refused update still moves trust forward (a verified new root stays trusted
         although the timestamp was stale), so what was verified is kept either way. A
         process that dies leaves the directory as it was. A copy that ends as it began
-        is dropped, and costs no flush.
+        is dropped, and costs no flush. One process at a time: of two, the later to end
+        could put back what the other has moved on from.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        copy = self._begin()
-        try:
-            yield copy
-        finally:
-            self._commit(copy)
+        with hold_lock(self.path, wait=True):
+            copy = self._begin()
+            try:
+                yield copy
+            finally:
+                self._commit(copy)
 
     def names(self) -> tuple[str, ...]:
         """Return the metadata files that can be read."""

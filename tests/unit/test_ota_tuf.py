@@ -2,6 +2,7 @@ import datetime as dt
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 from urllib.parse import quote
 
@@ -589,3 +590,20 @@ def test_a_copy_that_lost_its_root_is_never_committed(tmp_path):
         half_done()
     assert (tmp_path / "root.json").read_text() == "second root"
     assert directory.names() == ("root.json",)
+
+
+@pytest.mark.req("R-OTA-10")
+def test_of_two_refreshes_at_once_the_later_never_brings_older_trust_back(tmp_path):
+    directory = MetadataDirectory(tmp_path / "m")
+
+    def trust(version):
+        with directory.working_copy() as copy:
+            (copy / "root.json").write_bytes(b"%d" % version)
+
+    other = threading.Thread(target=trust, args=(2,))
+    with directory.working_copy() as copy:
+        (copy / "root.json").write_bytes(b"1")
+        other.start()
+        other.join(0.2)  # without the lock it has ended by now
+    other.join()
+    assert (tmp_path / "m" / "root.json").read_bytes() == b"2"
