@@ -15,6 +15,7 @@ from collections.abc import Callable
 import attrs
 
 from continuon.clock import Clock
+from continuon.parent import name_process
 from continuon.robot.board import CHANNELS, Board, GuardStatus
 from continuon.robot.guard_rules import REASONS, OffReason
 
@@ -49,6 +50,7 @@ def start_second(
         # Told to end together with the guard, it ends after it.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+        name_process("guard_second")
         prepare()
         code = 0 if watch_guard(guard, board, clock, stop) else 4
     finally:

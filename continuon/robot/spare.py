@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from continuon.parent import name_process
+
 __all__ = ["FD", "Process", "dismiss_spares", "keep_spares", "start_module"]
 
 FD = "{fd}"
@@ -110,6 +112,7 @@ def keep_spares(modules: Sequence[str]) -> bool:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if not pid:
+            name_process(module.__name__.rpartition(".")[2])
             _be_spare(theirs, module.main)
         theirs.close()
         _spares[module.__name__] = (Forked(pid), mine)

@@ -28,6 +28,7 @@ def main(argv=None):
         str(os.getppid() == int(where)),
         str(len(os.listdir("/proc/self/fd"))),
         str(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL),
+        open("/proc/self/comm").read().strip(),
         sys.stdin.read(),
     ]
     os.write(int(fd), " ".join(map(str, told)).encode())
@@ -103,9 +104,9 @@ def test_a_spare_works_as_an_interpreter_of_its_own_would(run):
     out, err = run(SCRIPT).communicate("not for a spare", timeout=60)
     lines = out.splitlines()
     # Its descriptors: three standard ones, the one handed over, and the look at them.
-    assert lines[0] == "tell 5 yes True 5 True ", err
+    assert lines[0] == "tell 5 yes True 5 True spare_worker ", err
     assert lines[1:5] == ["raise 1 ", "exit 7 ", "waits", "terminated -15"]
-    assert lines[5] == "alone Popen 5 yes True 5 True "
+    assert lines[5].startswith("alone Popen 5 yes True 5 True python")
     assert lines[6] == "threads False"
     assert err.count("ValueError: a fault of its own") == 1
 
