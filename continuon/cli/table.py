@@ -167,11 +167,11 @@ COMMANDS = (
     Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
     Command(
         "compile",
-        "learn:compile_",
+        "edge:compile_",
         "Compile a checkpoint for the edge",
         ("output_dir",),
     ),
-    Command("infer", "learn:infer", "Run a compiled policy once and time it"),
+    Command("infer", "edge:infer", "Run a compiled policy once and time it"),
     Command("keys new", "bundle:new_key", "Make a signing key", ("private_key",)),
     Command("bundle build", "bundle:build", "Assemble an edge bundle", ("output_dir",)),
     Command("bundle sign", "bundle:sign", "Sign an edge bundle", ("directory",)),

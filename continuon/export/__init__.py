@@ -12,10 +12,18 @@ if TYPE_CHECKING:
     from continuon.export.compile import (
         ArtifactInfo,
         CompileReport,
+        TaskEpisode,
+        TaskScore,
         compile_checkpoint,
     )
 
-__all__ = ["ArtifactInfo", "CompileReport", "compile_checkpoint"]
+__all__ = [
+    "ArtifactInfo",
+    "CompileReport",
+    "TaskEpisode",
+    "TaskScore",
+    "compile_checkpoint",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,10 +26,18 @@ from continuon.export.records import (
     to_json,
 )
 from continuon.export.stablehlo import stablehlo_rollout, to_stablehlo
+from continuon.export.task import TaskEpisode, TaskScore, task_scores
 from continuon.export.variants import VARIANTS, Variant, available, chosen
 from continuon.hope.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
-__all__ = ["TOLERANCE", "ArtifactInfo", "CompileReport", "compile_checkpoint"]
+__all__ = [
+    "TOLERANCE",
+    "ArtifactInfo",
+    "CompileReport",
+    "TaskEpisode",
+    "TaskScore",
+    "compile_checkpoint",
+]
 
 TOLERANCE = 1e-4
 """Of the golden ticks where they are met again: other machines round otherwise."""
@@ -54,7 +62,8 @@ class ArtifactInfo:
 class CompileReport:
     """What was compiled, and whether each runnable artifact agrees with JAX.
 
-    `missing` says by variant what was not made for want of a package.
+    `missing` says by variant what was not made for want of a package. `task` judges the
+    artifacts that are another network; it is empty without held-out episodes.
     """
 
     directory: Path
@@ -64,11 +73,12 @@ class CompileReport:
     golden_ticks: int
     artifacts: tuple[ArtifactInfo, ...]
     missing: dict[str, str] = attrs.field(factory=dict)
+    task: tuple[TaskScore, ...] = ()
 
     @property
     def parity_ok(self) -> bool:
-        """Whether every runnable artifact is within its tolerance."""
-        return all(
+        """Whether every runnable artifact is within its tolerance, and able."""
+        return all(score.ok for score in self.task) and all(
             info.max_abs_error <= info.tolerance
             for info in self.artifacts
             if info.max_abs_error is not None and info.tolerance is not None
@@ -89,6 +99,7 @@ def compile_checkpoint(
     golden_origin: str = "replayed",
     name: str = "hope",
     variants: Sequence[str] | None = (),
+    held_out: Sequence[TaskEpisode] = (),
 ) -> CompileReport:
     """Write policy.tflite, .weights, .stablehlo, .hef.json, golden.json, spec.json.
 
@@ -104,6 +115,7 @@ def compile_checkpoint(
         name: model name for the spec.
         variants: also make `int8`, `fp16` (of the `.tflite`) or `onnx`; None makes
             ONNX and int8 where their packages are installed, and names what is not.
+        held_out: episodes on which int8 must be about as good as float32.
 
     Raises:
         UsageError: no such variant.
@@ -156,6 +168,7 @@ def compile_checkpoint(
     errors = backend_errors(output_dir, runnable)
     seen = stablehlo_rollout(stablehlo, lowered, inputs)
     errors["stablehlo"] = scaled_error(seen, outputs)
+    smaller = [v.backend for v in made if v.measure == "action"]
     return CompileReport(
         directory=output_dir,
         name=name,
@@ -164,6 +177,7 @@ def compile_checkpoint(
         golden_ticks=len(outputs["action"]),
         artifacts=tuple(_info(output_dir, variant, errors) for variant in made),
         missing=missing,
+        task=task_scores(output_dir, smaller, held_out),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import attrs
 import numpy as np
 import pytest
 
@@ -86,6 +87,42 @@ def test_only_the_layers_are_float16_and_what_meets_the_senses_stays_whole(repor
     plain = (report.directory / "policy.tflite").read_bytes()
     with pytest.raises(DataError, match="E-EXPORT-FP16-001"):
         to_fp16(plain, [np.ones((3, 5), np.float32)])
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-EXPORT-13")
+def test_int8_is_judged_by_what_it_makes_the_robot_do_on_held_out_episodes(report):
+    from continuon.export.task import TaskEpisode, task_scores
+
+    rng = np.random.default_rng(0)
+    inputs = {
+        "image": rng.integers(0, 256, (40, 8, 8, 3), np.uint8),
+        "proprio": rng.standard_normal((40, 1)).astype(np.float32),
+    }
+    policy = load_policy(report.directory, backend="litert")
+    teacher = np.stack(
+        [policy.step(*pair).action for pair in zip(*inputs.values(), strict=True)]
+    )
+    valid = np.arange(40) >= 4
+
+    def score(action, backend="litert-int8"):
+        episode = TaskEpisode(inputs=inputs, action=action, valid=valid)
+        (found,) = task_scores(report.directory, [backend], [episode, episode])
+        return found
+
+    near = score(teacher)
+    assert near.error_fp32 == 0.0
+    assert 0.0 < near.error < 0.02
+    assert near.allowed == 0.005
+    assert (near.episodes, near.ticks) == (2, 72)
+    assert score(-teacher, "numpy").ok
+    masked = np.where(valid[:, None], teacher, np.nan)
+    assert score(masked).error == near.error
+    worse = attrs.evolve(near, error=near.allowed + 1e-3)
+    for bad in (worse, attrs.evolve(near, error=float("nan"))):
+        assert not attrs.evolve(report, task=(bad,)).parity_ok
+    assert attrs.evolve(report, task=(attrs.evolve(near, error=0.0),)).parity_ok
+    assert task_scores(report.directory, ["litert-int8"], []) == ()
 
 
 @pytest.mark.slow
@@ -203,8 +240,6 @@ def test_a_missing_package_names_the_line_that_installs_it(monkeypatch):
 @pytest.mark.slow
 def test_a_network_without_image_or_memory_switches_compiles_to_onnx_too():
     pytest.importorskip("onnx")
-    import attrs
-
     from continuon.export.onnx_graph import to_onnx
 
     config = attrs.evolve(

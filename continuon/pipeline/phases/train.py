@@ -13,10 +13,11 @@ import numpy as np
 from continuon.bundle.sbom import installed_packages
 from continuon.durable import replace_file
 from continuon.environment import read_environment
-from continuon.export import compile_checkpoint
+from continuon.export import CompileReport, compile_checkpoint
 from continuon.hope import load_checkpoint
 from continuon.learn import EvaluationReport, TrainReport, train
 from continuon.pipeline.context import Context
+from continuon.pipeline.held_out import task_episodes
 from continuon.pipeline.phase import MINIMUM_EPISODES, Outcome, Progress
 from continuon.pipeline.places import artifacts, packages_path, seed_artifacts
 from continuon.rlds.images import decode_colour, policy_image
@@ -53,6 +54,11 @@ def run(context: Context, progress: Progress) -> Outcome:
     )
     progress(0, 1, "compiling for the edge")
     golden, rate_hz = _golden(report, home.tfrecord)
+    held_out = task_episodes(
+        home.tfrecord,
+        load_checkpoint(report.checkpoint).config,
+        ids=report.held_out_episodes,
+    )
     compiled, seed = (
         compile_checkpoint(
             checkpoint,
@@ -61,6 +67,7 @@ def run(context: Context, progress: Progress) -> Outcome:
             golden_observations=golden,
             golden_origin=report.origin,
             variants=variants,
+            held_out=held_out,
         )
         for checkpoint, target, variants in (
             (report.checkpoint, artifacts(context), None),
@@ -90,6 +97,8 @@ def run(context: Context, progress: Progress) -> Outcome:
             "held_out_mae_over_ridge": score.mae_over_ridge,
             "sign_accuracy": score.sign_accuracy[name],
             "ridge_sign_accuracy": (score.ridge_sign_accuracy or {}).get(name),
+            "int8_task_error": _task(compiled, "error"),
+            "int8_task_error_allowed": _task(compiled, "allowed"),
             "parity_ok": compiled.parity_ok and seed.parity_ok,
             "backends": ", ".join(
                 info.backend for info in compiled.artifacts if info.tolerance
@@ -114,6 +123,11 @@ def run(context: Context, progress: Progress) -> Outcome:
         ),
         origin=report.origin,
     )
+
+
+def _task(compiled: CompileReport, what: str) -> float | None:
+    """Return a figure of int8 on the held-out episodes; None where it is not made."""
+    return next((getattr(score, what) for score in compiled.task), None)
 
 
 def _golden(report: TrainReport, tfrecord: Path) -> tuple[dict[str, Any], float]:
