@@ -142,6 +142,8 @@ def train(
     products: Literal["float32", "BF16_BF16_F32"] = "float32",
     tensorboard: bool = False,
     config_preset: str = "nano",
+    depth: tuple[int, int] = (0, 0),
+    instruction_size: int = 0,
     num_steps: int = 700,
     seed: int = 0,
 ) -> Result:
@@ -165,6 +167,13 @@ def train(
         Write event files to tensorboard/ below the output.
     config_preset
         HOPE preset.
+    depth
+        Height and width of the depth picture that the policy senses; 0 0 for none.
+        Every episode must hold depth. No robot feeds it yet: such a policy is not
+        compiled.
+    instruction_size
+        Numbers of the hashed instruction that the policy is told; 0 for none. Every
+        episode must hold one. Not compiled yet either.
     num_steps
         Updates.
     seed
@@ -176,6 +185,7 @@ def train(
     read_environment().require_jax()
     from continuon.learn import train as run_training
     from continuon.learn.recipe import Recipe
+    from continuon.learn.senses import Senses
 
     del trainer
     home = Home.from_environment()
@@ -184,6 +194,7 @@ def train(
             data_path or home.tfrecord,
             output_dir or home.checkpoints / "slow",
             config_preset=config_preset,
+            senses=Senses(*depth, instruction_size),
             num_steps=num_steps,
             mode=mode,
             fsdp=fsdp,

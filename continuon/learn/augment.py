@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.learn.recipe import Recipe
+from continuon.learn.senses import DEPTH, INSTRUCTION
 
 __all__ = ["Window", "augment", "can_flip", "mirror_signs"]
 
@@ -25,6 +26,7 @@ class Window:
         action: float32 [T, A].
         valid: bool [T]; False where a short episode was padded or a step is invalid.
         follows: bool [T]; whether a tick comes right after the one before it.
+        extra: senses that are off by default, see `continuon.learn.senses`.
     """
 
     images: NDArray[np.uint8]
@@ -32,6 +34,7 @@ class Window:
     action: NDArray[np.float32]
     valid: NDArray[np.bool_]
     follows: NDArray[np.bool_]
+    extra: dict[str, NDArray[np.float32]] = attrs.field(factory=dict)
 
 
 def mirror_signs(names: Sequence[str]) -> NDArray[np.float32]:
@@ -66,6 +69,8 @@ def augment(
     rows = np.clip(np.arange(height) + down, 0, height - 1)
     columns = np.clip(np.arange(width) + right, 0, width - 1)
     flip = (rng.random((draws, 1)) < recipe.flip) & can_flip(action_names)
+    # a mirror makes left right, and an instruction that says "left" stays as it is
+    flip &= INSTRUCTION not in window.extra
     columns = np.where(flip, columns[:, ::-1], columns)
     action = np.where(flip, action * mirror_signs(action_names), action)
     proprio = np.where(flip, proprio * mirror_signs(proprio_names), proprio)
@@ -79,7 +84,17 @@ def augment(
         action,
         window.valid,
         window.follows,
+        {name: _mirrored(name, value, flip) for name, value in window.extra.items()},
     )
+
+
+def _mirrored(
+    name: str, value: NDArray[np.float32], flip: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return a sense as the mirror shows it; distances stay what they were."""
+    if name != DEPTH:
+        return value
+    return np.where(flip[:, :, None], value[..., ::-1], value)
 
 
 def _relight(

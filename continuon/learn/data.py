@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import ContractError, DataError
+from continuon.learn.senses import NO_SENSES, Senses, extra_of
 
 if TYPE_CHECKING:
     from continuon.rlds.steps import EpisodeSteps
@@ -48,6 +49,7 @@ class EpisodeArrays:
         stamp_ns: int64 [T], capture time.
         valid: bool [T]; other steps are seen but neither learned nor scored.
         proprio_names, action_names: component names.
+        extra: senses that are off by default, float32 [T, ...] by name.
     """
 
     episode_id: str
@@ -59,6 +61,7 @@ class EpisodeArrays:
     valid: NDArray[np.bool_]
     proprio_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ("steering", "throttle")
+    extra: dict[str, NDArray[np.float32]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         ticks = len(self.images)
@@ -99,6 +102,7 @@ def load_arrays(
     image_width: int,
     proprio: Sequence[str] | None = (),
     only: Collection[int] | None = None,
+    senses: Senses = NO_SENSES,
 ) -> tuple[EpisodeArrays, ...]:
     """Decode a recording once: only the small images stay in memory.
 
@@ -109,6 +113,7 @@ def load_arrays(
         proprio: state names to keep; None takes `CAR_PROPRIO` where every episode
             has it, else nothing.
         only: places of the episodes to decode, counted from 0; None is all.
+        senses: that are off by default and here are wanted.
 
     Raises:
         DataError: nothing is there, an episode lacks actions or a state name, or a
@@ -123,7 +128,8 @@ def load_arrays(
         held = [n for n in CAR_PROPRIO if n in steps.state_names]
         names = tuple(held if proprio is None else proprio)
         images = _decode(steps, image_height, image_width)
-        episodes.append(_arrays(steps, images, names))
+        made = _arrays(steps, images, names)
+        episodes.append(attrs.evolve(made, extra=extra_of(steps, senses)))
     if not episodes:
         raise DataError(
             "E-LEARN-DATA-003",
@@ -216,7 +222,8 @@ def check_like(episodes: Sequence[EpisodeArrays]) -> None:
 
     def shape(episode: EpisodeArrays) -> tuple[Any, ...]:
         names = (episode.proprio_names, episode.action_names)
-        return (episode.images.shape[1:], *names)
+        senses = {name: value.shape[1:] for name, value in episode.extra.items()}
+        return (episode.images.shape[1:], *names, senses)
 
     for episode in episodes[1:]:
         if shape(episode) != shape(episodes[0]):
@@ -307,6 +314,7 @@ def digest_of(arrays: Sequence[EpisodeArrays]) -> str:
             episode.action,
             episode.stamp_ns,
             episode.valid,
+            *(value for _, value in sorted(episode.extra.items())),
         ):
             total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()

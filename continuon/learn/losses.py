@@ -50,12 +50,13 @@ def observe(config: HopeConfig, batch: Batch) -> dict[str, Any]:
     """Return the observation that the config names; never the action to predict.
 
     Raises:
-        ContractError: E-LEARN-SENSE-001, recordings are not read for such an input.
+        ContractError: E-LEARN-SENSE-001, the episodes were not read for such an input.
     """
     sources = {
         "image": batch.images,
         "proprio": batch.proprio,
         "previous_action": _previous(batch),
+        **batch.extra,
     }
     unknown = sorted(set(config.observation_names) - set(sources))
     if unknown:
@@ -70,7 +71,8 @@ def observe(config: HopeConfig, batch: Batch) -> dict[str, Any]:
 
 def parts(batch: Batch) -> tuple[Any, ...]:
     """Return the arrays of a batch in the order of `Batch`, for jit."""
-    return (batch.images, batch.proprio, batch.action, batch.valid, batch.follows)
+    main = (batch.images, batch.proprio, batch.action, batch.valid, batch.follows)
+    return (*main, batch.extra)
 
 
 def _previous(batch: Batch) -> Any:

@@ -67,7 +67,9 @@ class Placement:
             return batch
         cut = NamedSharding(self.mesh, _spec(("data", "fsdp")))
         put: Any = jax.make_array_from_process_local_data
-        return Batch(*(put(cut, np.asarray(array)) for array in parts(batch)))
+        return Batch(
+            *jax.tree.map(lambda array: put(cut, np.asarray(array)), parts(batch))
+        )
 
     def whole(self, tree: Any) -> Any:
         """Return the tree with every leaf whole on every device; all hosts must ask."""

@@ -15,6 +15,7 @@ import attrs
 
 from continuon.errors import DataError
 from continuon.learn.data import EpisodeArrays, check_like, load_arrays
+from continuon.learn.senses import Senses
 
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
@@ -93,6 +94,7 @@ def latest_episodes(
                 image_height=config.image_height,
                 image_width=config.image_width,
                 proprio=config.proprio,
+                senses=Senses.of(config),
             )
         except DataError as error:
             damaged[path.name] = f"{error.code} {error.what}"

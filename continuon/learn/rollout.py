@@ -48,18 +48,29 @@ def check_config(config: HopeConfig, episodes: Sequence[EpisodeArrays]) -> None:
     Raises:
         ContractError: E-LEARN-FIT-001, naming both sides.
     """
-    wanted = (config.image_shape, config.proprio, config.action)
+    wanted = (config.image_shape, config.proprio, config.action, _senses(config))
     for e in episodes:
         image = e.images.shape[1:] if config.has_image else config.image_shape
-        held = (tuple(image), e.proprio_names, e.action_names)
+        shapes = {n: v.shape[1:] for n, v in e.extra.items() if n in wanted[3]}
+        held = (tuple(image), e.proprio_names, e.action_names, shapes)
         if held != wanted:
             raise ContractError(
                 "E-LEARN-FIT-001",
-                "the model and the episodes do not fit: image, proprio, action",
+                "the model and the episodes do not fit: image, proprio, action, senses",
                 where=e.episode_id,
                 seen=held,
                 allowed=wanted,
             )
+
+
+def _senses(config: HopeConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the senses that are off by default and here are on."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    if config.has_depth:
+        shapes["depth"] = (config.depth_height, config.depth_width)
+    if config.instruction_size:
+        shapes["instruction"] = (config.instruction_size,)
+    return shapes
 
 
 def predict(
@@ -88,7 +99,7 @@ def predict(
         if plane is not None:
             state = recall(plane, config, state)
         seen = _observed(config, stack(windows))
-        action, surprise = _run(params, config, state, *seen)
+        action, surprise = _run(params, config, state, seen)
         for row, episode in enumerate(group):
             rows = np.asarray(action[row, : len(episode)])
             told = np.asarray(surprise[row, : len(episode)])
@@ -96,15 +107,13 @@ def predict(
     return tuple(answers)
 
 
-def _observed(config: HopeConfig, batch: Batch) -> tuple[Any, Any]:
-    image = batch.images if config.has_image else None
-    return image, batch.proprio if config.proprio else None
+def _observed(config: HopeConfig, batch: Batch) -> dict[str, Any]:
+    given = {"image": batch.images, "proprio": batch.proprio, **batch.extra}
+    return {name: given[name] for name in config.observation_names if name in given}
 
 
 @partial(jax.jit, static_argnums=1)
-def _run(params: Any, config: HopeConfig, state: Any, image: Any, proprio: Any) -> Any:
-    given = {"image": image, "proprio": proprio}
-    given = {name: value for name, value in given.items() if value is not None}
+def _run(params: Any, config: HopeConfig, state: Any, given: Any) -> Any:
     batch = next(iter(given.values())).shape[0]
     if not config.use_previous_action:
         _, out = sequence(params, config, state, given, remat=False)

@@ -25,6 +25,7 @@ from continuon.learn.data import (
     split_by_time,
 )
 from continuon.learn.levels import count_levels, told_by_levels
+from continuon.learn.senses import NO_SENSES, Senses
 
 __all__ = ["Share", "load_share", "whole_share"]
 
@@ -95,6 +96,7 @@ def load_share(
     image_height: int,
     image_width: int,
     proprio: Sequence[str] | None = None,
+    senses: Senses = NO_SENSES,
 ) -> Share:
     """Decode this host's episodes and the held-out ones; see `load_arrays`.
 
@@ -125,6 +127,7 @@ def load_share(
         image_width=image_width,
         proprio=proprio,
         only=own | set(held_out),
+        senses=senses,
     )
     return Share(
         training=arrays[: len(own)],

@@ -11,6 +11,7 @@ from continuon.errors import UsageError
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.recipe import Recipe
 from continuon.learn.remote import download, is_url
+from continuon.learn.senses import NO_SENSES, Senses
 from continuon.learn.share import load_share, whole_share
 from continuon.learn.slow_run import Progress, SlowRun, run_slow
 from continuon.learn.train_report import TrainReport
@@ -31,6 +32,7 @@ def train(
     seed: int = 0,
     recipe: Recipe | None = None,
     proprio: tuple[str, ...] | None = None,
+    senses: Senses = NO_SENSES,
     holdout: float = 0.2,
     minimum_episodes: int = 16,
     checkpoint_every: int = 100,
@@ -56,6 +58,8 @@ def train(
             equal bytes.
         recipe: how to train; None is the measured default.
         proprio: state names to feed; None takes the speed where it was recorded.
+        senses: depth and instruction, where they are wanted; then every episode must
+            hold them.
         holdout: share of the episodes to hold out.
         minimum_episodes: fewer are refused.
         checkpoint_every: updates between saved states, from which a killed run goes on.
@@ -105,7 +109,7 @@ def train(
             tensorboard=tensorboard,
             on_progress=on_progress,
             clock=clock or SystemClock(),
-            overrides={},
+            overrides=dict(senses.as_fields),
         )
         share = load_share(
             source,
@@ -116,6 +120,7 @@ def train(
             image_height=recipe.image_height,
             image_width=recipe.image_width,
             proprio=proprio,
+            senses=senses,
         )
         return run_slow(share, run)
 

@@ -169,7 +169,7 @@ def gradient_of(
     zero = jnp.zeros(())
     none = (jax.tree.map(jnp.zeros_like, params), Losses(zero, zero, zero, zero))
     summed: tuple[Any, Losses]
-    summed, _ = jax.lax.scan(add, none, tuple(cut(array) for array in parts(batch)))
+    summed, _ = jax.lax.scan(add, none, jax.tree.map(cut, parts(batch)))
     return summed
 
 

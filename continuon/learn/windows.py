@@ -34,6 +34,7 @@ class Batch:
     action: NDArray[np.float32]
     valid: NDArray[np.bool_]
     follows: NDArray[np.bool_]
+    extra: dict[str, NDArray[np.float32]] = attrs.field(factory=dict)
 
 
 def cut(episode: EpisodeArrays, start: int, ticks: int) -> Window:
@@ -57,6 +58,7 @@ def _take(episode: EpisodeArrays, index: NDArray[np.int64]) -> Window:
         episode.action[index],
         episode.valid[index],
         np.zeros(len(index), bool),
+        {name: value[index] for name, value in episode.extra.items()},
     )
 
 
@@ -68,6 +70,7 @@ def stack(windows: Sequence[Window]) -> Batch:
         np.stack([w.action for w in windows]),
         np.stack([w.valid for w in windows]),
         np.stack([w.follows for w in windows]),
+        {name: np.stack([w.extra[name] for w in windows]) for name in windows[0].extra},
     )
 
 

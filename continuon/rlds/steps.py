@@ -72,6 +72,7 @@ class EpisodeSteps:
             command in force was given, and `action_residual` the uncertainty with which
             it is known to be in force. `UNKNOWN_NS` where there is no sample.
         valid: bool [T]; False masks a step whose samples cannot be trusted.
+        depth_unit_m: metres of one count of depth; None where it is not known.
     """
 
     metadata: EpisodeMetadata
@@ -89,6 +90,7 @@ class EpisodeSteps:
     is_terminal: NDArray[np.bool_]
     source_path: Path
     end_reason: EndReason = EndReason.COMPLETE
+    depth_unit_m: float | None = None
 
     def __len__(self) -> int:
         return len(self.stamp_ns)
@@ -172,7 +174,14 @@ def align(recording: Recording) -> EpisodeSteps:
         is_terminal=last & recording.end_reason.is_terminal,
         source_path=recording.path,
         end_reason=recording.end_reason,
+        depth_unit_m=None if depth is None else _depth_unit_m(recording),
     )
+
+
+def _depth_unit_m(recording: Recording) -> float | None:
+    """Return the metres of one count of its depth stream; None where it says none."""
+    unit = recording.streams[DEPTH].spec.depth_unit_m
+    return unit if unit and unit > 0 else None
 
 
 def nearest(

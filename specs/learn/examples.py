@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,28 @@ def record_episode(
     *,
     start_wall_ns: int,
     action_source: str = "human_teleop_xr",
+    task: str = "",
+    depth: Callable[[int], Any] | None = None,
 ) -> None:
-    """Write a made-up episode as a recording, its images as JPEG."""
+    """Write a made-up episode as a recording, its images as JPEG.
+
+    `depth` gives uint16 [h, w] of a tick, in counts of 1 mm.
+    """
     streams = [
         StreamSpec(name="rgb", codec="jpeg", width=WIDTH, height=HEIGHT),
         StreamSpec(name="action", codec="vector", names=episode.action_names),
     ]
+    if depth is not None:
+        height, width = depth(0).shape
+        streams.append(
+            StreamSpec(
+                name="depth",
+                codec="png16",
+                width=width,
+                height=height,
+                depth_unit_m=0.001,
+            )
+        )
     own = action_source == "vla_policy"
     metadata = EpisodeMetadata(
         episode_id=episode.episode_id,
@@ -106,12 +123,15 @@ def record_episode(
         robot_model="made-up",
         frame_convention="none",
         start_wall_ns=start_wall_ns,
+        task=task,
     )
     with EpisodeRecorder(folder, metadata, streams, lossless_pacing=True) as recorder:
         for tick, now_ns in enumerate(episode.stamp_ns.tolist()):
             image = encode_jpeg(np.ascontiguousarray(episode.images[tick]))
             recorder.rgb(image, capture_ns=now_ns + 1)
             recorder.vector("action", episode.action[tick], capture_ns=now_ns + 1)
+            if depth is not None:
+                recorder.depth(depth(tick), capture_ns=now_ns + 1)
         recorder.close()
 
 

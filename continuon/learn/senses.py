@@ -1,0 +1,110 @@
+"""Senses that are off unless asked for: depth, and the instruction of an episode.
+
+An episode that does not hold what is asked for is an error, never zeros in its place:
+zeros would say "nothing near" and "no instruction".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from continuon.errors import DataError
+
+if TYPE_CHECKING:
+    from continuon.hope import HopeConfig
+    from continuon.rlds.steps import EpisodeSteps
+
+__all__ = ["DEPTH", "INSTRUCTION", "NO_SENSES", "Senses", "extra_of"]
+
+DEPTH, INSTRUCTION = "depth", "instruction"
+
+
+@attrs.frozen
+class Senses:
+    """What is wanted beside image and proprioception.
+
+    Attributes:
+        depth_height, depth_width: pixels of the depth picture; 0 for none.
+        instruction_size: buckets of the hashed instruction; 0 for none.
+    """
+
+    depth_height: int = 0
+    depth_width: int = 0
+    instruction_size: int = 0
+
+    @classmethod
+    def of(cls, config: HopeConfig) -> Senses:
+        """Return what a network senses."""
+        return cls(config.depth_height, config.depth_width, config.instruction_size)
+
+    @property
+    def as_fields(self) -> dict[str, int]:
+        """Return the fields of a `HopeConfig` that are to be on."""
+        return {name: value for name, value in attrs.asdict(self).items() if value}
+
+
+NO_SENSES = Senses()
+
+
+def extra_of(steps: EpisodeSteps, senses: Senses) -> dict[str, NDArray[np.float32]]:
+    """Return the wanted senses of an episode.
+
+    Returns:
+        `depth` [T, h, w] in metres, 0 where it is not known, and `instruction` [T, n],
+        the same at every step.
+
+    Raises:
+        DataError: E-LEARN-SENSE-002, the episode has no depth, or none whose unit is
+            known; -003, it has no instruction.
+    """
+    extra: dict[str, NDArray[np.float32]] = {}
+    if senses.depth_height:
+        extra[DEPTH] = _depth(steps, senses)
+    if senses.instruction_size:
+        extra[INSTRUCTION] = _instruction(steps, senses.instruction_size)
+    return extra
+
+
+def _depth(steps: EpisodeSteps, senses: Senses) -> NDArray[np.float32]:
+    from continuon.rlds.depth_codecs import decode_depth
+
+    if steps.depth is None or steps.depth_unit_m is None:
+        raise DataError(
+            "E-LEARN-SENSE-002",
+            "an episode holds no depth that a policy could learn from",
+            where=steps.metadata.episode_id,
+            seen="no depth" if steps.depth is None else "depth of an unknown unit",
+            allowed="a depth stream, in a recording that says its unit",
+            hint="learn without depth, or from the recordings that hold it",
+        )
+    size = (senses.depth_height, senses.depth_width)
+    pictures = np.zeros((len(steps), *size), np.float32)
+    for index in np.flatnonzero(steps.valid).tolist():
+        counts = decode_depth(bytes(steps.depth[index]))
+        # the nearest pixel: a mean over an edge is a distance at which nothing is
+        rows, columns = (
+            (np.arange(n) * full + full // 2) // n
+            for n, full in zip(size, counts.shape, strict=True)
+        )
+        pictures[index] = counts[np.ix_(rows, columns)] * np.float32(steps.depth_unit_m)
+    return pictures
+
+
+def _instruction(steps: EpisodeSteps, size: int) -> NDArray[np.float32]:
+    from continuon.hope.language import embed_instruction
+
+    if not steps.metadata.task.strip():
+        raise DataError(
+            "E-LEARN-SENSE-003",
+            "an episode holds no instruction, and the policy is to be told one",
+            where=steps.metadata.episode_id,
+            seen="task is empty",
+            allowed="the instruction in words",
+            hint="record with --task, or learn without instructions",
+        )
+    told = embed_instruction(steps.metadata.task, size)
+    return np.tile(told, (len(steps), 1))
