@@ -184,6 +184,13 @@ def interop(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def learner(session: nox.Session) -> None:
+    """The learning process on a small home: promotion, what it leaves out, deadline."""
+    install(session, EXPORT, "test")
+    session.run("pytest", "tests/learner", *session.posargs)
+
+
+@nox.session(default=False)
 def converters(session: nox.Session) -> None:
     """litert-converter and TensorFlow's converter make the same function of a step."""
     install(session, ("pi", "train", "export"), "test")
