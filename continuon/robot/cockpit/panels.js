@@ -58,7 +58,7 @@ function showBattery(check) {
   if (!check) return;
   const { battery_fraction: charge, battery_v: volts } = check.figures;
   const known = charge === undefined ? (volts === undefined ? "unknown" : `${volts.toFixed(1)} V`) : `${Math.round(100 * charge)} %`;
-  node.textContent = `battery ${known}`;
+  node.replaceChildren(h("span", { class: "word" }, "battery "), known);
   node.dataset.level = LEVELS[check.level];
   node.title = check.text;
 }
