@@ -26,6 +26,7 @@ from continuon.rlds.episode import (
     STATE,
     EndReason,
     EpisodeMetadata,
+    StreamSpec,
 )
 from continuon.rlds.layout import PART_SUFFIX, SUFFIX
 from continuon.rlds.recording import (
@@ -72,7 +73,8 @@ class EpisodeSteps:
             command in force was given, and `action_residual` the uncertainty with which
             it is known to be in force. `UNKNOWN_NS` where there is no sample.
         valid: bool [T]; False masks a step whose samples cannot be trusted.
-        depth_unit_m: metres of one count of depth; None where it is not known.
+        streams: what the recording's streams were: their clocks, rates and units; none
+            where a data set of an older version does not say.
     """
 
     metadata: EpisodeMetadata
@@ -90,10 +92,18 @@ class EpisodeSteps:
     is_terminal: NDArray[np.bool_]
     source_path: Path
     end_reason: EndReason = EndReason.COMPLETE
-    depth_unit_m: float | None = None
+    streams: tuple[StreamSpec, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stamp_ns)
+
+    @property
+    def depth_unit_m(self) -> float | None:
+        """Return the metres of one count of depth; None where it is not known."""
+        if self.depth is None:
+            return None
+        units = (spec.depth_unit_m for spec in self.streams if spec.name == DEPTH)
+        return next((unit for unit in units if unit > 0), None)
 
 
 def align(recording: Recording) -> EpisodeSteps:
@@ -174,14 +184,8 @@ def align(recording: Recording) -> EpisodeSteps:
         is_terminal=last & recording.end_reason.is_terminal,
         source_path=recording.path,
         end_reason=recording.end_reason,
-        depth_unit_m=None if depth is None else _depth_unit_m(recording),
+        streams=tuple(stream.spec for stream in recording.streams.values()),
     )
-
-
-def _depth_unit_m(recording: Recording) -> float | None:
-    """Return the metres of one count of its depth stream; None where it says none."""
-    unit = recording.streams[DEPTH].spec.depth_unit_m
-    return unit if unit and unit > 0 else None
 
 
 def nearest(

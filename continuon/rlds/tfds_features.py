@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from continuon.rlds.depth_codecs import depth_pngs, depth_size
-from continuon.rlds.episode import metadata_to_json
+from continuon.rlds.episode import metadata_to_json, streams_to_json
 from continuon.rlds.example import Feature
 from continuon.rlds.images import colour_size
 from continuon.rlds.png_file import is_png
@@ -78,6 +78,7 @@ def features_json(shape: EpisodeShape) -> dict[str, Any]:
         "episode_id": _text(),
         "origin": _text(),
         "metadata_json": _text(),
+        "streams_json": _text(),
         "end_reason": _text(),
         "first_step": _tensor("int64"),
     }
@@ -119,6 +120,7 @@ def episode_features(
         "episode_metadata/episode_id": [steps.metadata.episode_id.encode()],
         "episode_metadata/origin": [steps.metadata.origin.value.encode()],
         "episode_metadata/metadata_json": [metadata_to_json(steps.metadata)],
+        "episode_metadata/streams_json": [streams_to_json(steps.streams)],
         "episode_metadata/end_reason": [steps.end_reason.value.encode()],
         "episode_metadata/first_step": np.array([start], np.int64),
     }

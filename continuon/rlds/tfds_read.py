@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from continuon.errors import DataError
 from continuon.rlds.array_records import read_array_records
-from continuon.rlds.episode import EndReason, metadata_from_json
+from continuon.rlds.episode import (
+    EndReason,
+    metadata_from_json,
+    streams_from_json,
+)
 from continuon.rlds.example import Feature, parse_example
 from continuon.rlds.raw_depth import RawDepths, is_raw_depth
 from continuon.rlds.steps import EpisodeSteps
@@ -223,6 +227,7 @@ def _steps(columns: Mapping[str, Any], directory: TfdsDirectory) -> EpisodeSteps
         if path.startswith("steps/skew_ns/")
     }
     reason = bytes(columns["episode_metadata/end_reason"][0]).decode()
+    streams = bytes(columns.get("episode_metadata/streams_json", (b"[]",))[0])
     return EpisodeSteps(
         metadata=metadata_from_json(blob, where=directory.path),
         stamp_ns=stamp,
@@ -239,6 +244,7 @@ def _steps(columns: Mapping[str, Any], directory: TfdsDirectory) -> EpisodeSteps
         is_terminal=columns["steps/is_terminal"],
         source_path=directory.path,
         end_reason=EndReason(reason),
+        streams=streams_from_json(streams, where=directory.path),
     )
 
 

@@ -31,6 +31,7 @@ def episodes(directory, count=2, steps=4, **options):
 
 def assert_equal(ours, theirs):
     assert ours.metadata == theirs.metadata
+    assert ours.streams == theirs.streams
     assert list(ours.image) == list(theirs.image)
     assert list(ours.depth) == list(theirs.depth)
     for name in ("stamp_ns", "state", "action", "valid", "is_first", "is_terminal"):
@@ -54,6 +55,47 @@ def test_what_is_converted_reads_back_equal_in_every_field(tmp_path, compress, d
     pairs = zip(read_steps(source), read_steps(tmp_path / "out"), strict=True)
     for ours, theirs in pairs:
         assert_equal(ours, theirs)
+
+
+@pytest.mark.req("R-EPISODE-50")
+def test_clocks_rates_and_the_unit_of_depth_go_along(tmp_path):
+    draft = legal_draft(4)
+    streams = tuple(
+        attrs.evolve(spec, depth_unit_m=0.0005) if spec.name == "depth" else spec
+        for spec in draft.streams
+    )
+    (tmp_path / "in").mkdir()
+    write_draft(attrs.evolve(draft, streams=streams), tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out")
+    (steps,) = read_steps(tmp_path / "out")
+    assert steps.streams == streams
+    assert steps.depth_unit_m == 0.0005
+
+
+@pytest.mark.req("R-EPISODE-50")
+def test_a_data_set_from_before_streams_were_kept_has_no_unit_of_depth(
+    tmp_path, monkeypatch
+):
+    """Unknown is unknown: no unit is made up for it."""
+    whole, named = tfds_shards.episode_features, tfds_shards.features_json
+
+    def example(steps, **options):
+        made = whole(steps, **options)
+        del made["episode_metadata/streams_json"]
+        return made
+
+    def table(shape):
+        made = named(shape)
+        parts = made["featuresDict"]["features"]["episode_metadata"]
+        del parts["featuresDict"]["features"]["streams_json"]
+        return made
+
+    monkeypatch.setattr(tfds_shards, "episode_features", example)
+    monkeypatch.setattr(tfds_shards, "features_json", table)
+    convert(episodes(tmp_path / "in", 1), tmp_path / "out")
+    (steps,) = read_steps(tmp_path / "out")
+    assert (steps.streams, steps.depth_unit_m) == ((), None)
+    assert len(steps.depth) == 4
 
 
 @pytest.mark.req("R-EPISODE-52")
