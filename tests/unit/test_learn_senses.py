@@ -21,6 +21,7 @@ from continuon.learn.losses import observe
 from continuon.learn.recipe import Recipe
 from continuon.learn.senses import NO_SENSES, Senses
 from continuon.learn.windows import WindowSampler, cut
+from continuon.rlds.tfds_write import convert
 
 BOTH = Senses(depth_height=3, depth_width=4, instruction_size=8)
 RECIPE = attrs.evolve(
@@ -96,6 +97,15 @@ def test_the_columns_of_a_recording_reach_the_network(folder):
 
 
 @pytest.mark.req("R-LEARN-59")
+def test_a_converted_data_set_says_the_unit_of_its_depth_too(folder):
+    convert(folder, folder / "tfds")
+    here, there = load(folder, BOTH), load(folder / "tfds", BOTH)
+    assert len(here) == len(there) == 2
+    for one, two in zip(here, there, strict=True):
+        for name in one.extra:
+            np.testing.assert_array_equal(one.extra[name], two.extra[name])
+
+
 @pytest.mark.parametrize(
     ("missing", "senses", "code"),
     [
