@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 
 from continuon.rlds.depth_codecs import depth_pngs, depth_size
-from continuon.rlds.episode import metadata_to_json, streams_to_json
+from continuon.rlds.episode import (
+    Codec,
+    StreamSpec,
+    metadata_to_json,
+    streams_to_json,
+)
 from continuon.rlds.example import Feature
 from continuon.rlds.images import colour_size
 from continuon.rlds.png_file import is_png
@@ -120,7 +126,7 @@ def episode_features(
         "episode_metadata/episode_id": [steps.metadata.episode_id.encode()],
         "episode_metadata/origin": [steps.metadata.origin.value.encode()],
         "episode_metadata/metadata_json": [metadata_to_json(steps.metadata)],
-        "episode_metadata/streams_json": [streams_to_json(steps.streams)],
+        "episode_metadata/streams_json": [streams_to_json(_as_kept(steps))],
         "episode_metadata/end_reason": [steps.end_reason.value.encode()],
         "episode_metadata/first_step": np.array([start], np.int64),
     }
@@ -135,6 +141,14 @@ def episode_features(
     for name, skew in steps.skew_ns.items():
         features[f"steps/skew_ns/{name}"] = skew[rows]
     return features
+
+
+def _as_kept(steps: EpisodeSteps) -> tuple[StreamSpec, ...]:
+    """Return its streams; depth of any codec is called what a data set has, PNG16."""
+    return tuple(
+        attrs.evolve(spec, codec=Codec.PNG16) if spec.codec.is_depth else spec
+        for spec in steps.streams
+    )
 
 
 def _shape(dimensions: tuple[int, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from continuon import hope
@@ -44,12 +44,16 @@ def test_rich_sequence_is_the_same_algebra_as_rich_steps():
 @pytest.mark.req("R-HOPE-01")
 @pytest.mark.req("R-HOPE-80")
 @FEW
+@example(41469)
 @given(SEEDS)
 def test_rich_step_sequence_and_numpy_agree(seed):
     params, obs = parameters(RICH, seed=seed), observations(RICH, seed=seed + 1)
     state = hope.init_state(RICH, 2)
     _, told = sequence_of(RICH)(params, state, obs)
-    assert furthest(told, run_steps(RICH, params, state, obs)[1]) < 1e-5
+    stepped = run_steps(RICH, params, state, obs)[1]
+    for name, ours, theirs in zip(told._fields, told, stepped, strict=True):
+        # Relative where it is large: a surprise is a square, and may be 20.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=name)
     assert told.chunk.shape == (2, 16, 3, 2)
     assert np.array_equal(told.chunk[..., 0, :], told.action)
     engine = NumpyEngine(RICH.as_dict(), flatten(params))
