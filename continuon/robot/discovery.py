@@ -68,9 +68,13 @@ class Advertisement:
         self._interfaces = list(interfaces)
         self._properties = dict(properties or {})
         self._daemon: Any = None
+        self._closed = False
+        self._lock = threading.Lock()
 
     def start(self) -> Self:
         """Register; takes about a second, in which the name is probed for.
+
+        Once closed, it tells nobody anything.
 
         Raises:
             MissingPackageError: zeroconf is not installed.
@@ -85,17 +89,25 @@ class Advertisement:
             properties=self._properties,
             server=f"{self._name}.local.",
         )
-        self._daemon = package.Zeroconf(
-            interfaces=self._interfaces, ip_version=package.IPVersion.V4Only
-        )
-        self._daemon.register_service(info, allow_name_change=True)
+        with self._lock:
+            if not self._closed:
+                self._daemon = package.Zeroconf(
+                    interfaces=self._interfaces, ip_version=package.IPVersion.V4Only
+                )
+                self._daemon.register_service(info, allow_name_change=True)
         return self
 
     def close(self) -> None:
-        """Say goodbye; may be called twice."""
-        if self._daemon is not None:
-            self._daemon.close()
-            self._daemon = None
+        """Say goodbye; may be called twice, and from another thread than `start`.
+
+        It waits for a registration: one that is closed under way waits ten seconds for
+        an answer that never comes.
+        """
+        with self._lock:
+            self._closed = True
+            daemon, self._daemon = self._daemon, None
+            if daemon is not None:
+                daemon.close()
 
 
 def discover(
