@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import msgspec
 from starlette.requests import HTTPConnection
@@ -29,18 +30,18 @@ _SOURCES = (
 _REFUSED = 1008
 
 
-class TeleopApi:
+class TeleopApi(ABC):
     """The handler of `/teleop`; what it needs of the API is declared here."""
 
     _robot: Robot
     _clock: Clock
     _wheel: Wheel
 
-    def _access(self, connection: HTTPConnection) -> Access:
-        raise NotImplementedError
+    @abstractmethod
+    def _access(self, connection: HTTPConnection) -> Access: ...
 
-    def _same_origin(self, connection: HTTPConnection) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _same_origin(self, connection: HTTPConnection) -> bool: ...
 
     async def teleop(self, socket: WebSocket) -> None:
         """Take commands as JSON: {"action": [...], "source": "human_teleop_xr"}."""

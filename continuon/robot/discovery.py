@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import attrs
 
-from continuon.errors import MissingPackageError
+from continuon.errors import HardwareError, MissingPackageError
 
 __all__ = ["SERVICE_TYPE", "Advertisement", "FoundRobot", "discover"]
 
@@ -77,6 +77,7 @@ class Advertisement:
         Once closed, it tells nobody anything.
 
         Raises:
+            HardwareError: E-ROBOT-MDNS-001, the registration failed.
             MissingPackageError: zeroconf is not installed.
             OSError: there is no such interface.
         """
@@ -94,7 +95,16 @@ class Advertisement:
                 self._daemon = package.Zeroconf(
                     interfaces=self._interfaces, ip_version=package.IPVersion.V4Only
                 )
-                self._daemon.register_service(info, allow_name_change=True)
+                try:
+                    self._daemon.register_service(info, allow_name_change=True)
+                except package.Error as error:  # of its own family, no OSError
+                    raise HardwareError(
+                        "E-ROBOT-MDNS-001",
+                        "the network cannot be told of this robot",
+                        where=self._name,
+                        seen=f"{type(error).__name__} {error}".rstrip(),
+                        hint="it still answers at its address",
+                    ) from error
         return self
 
     def close(self) -> None:

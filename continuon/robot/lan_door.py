@@ -67,15 +67,16 @@ class LanDoor:
 
     async def look(self) -> None:
         """Open or close once, where what is open is not what is wanted."""
+        before = self.hosts
         if self._serving is not None and self._serving.done():
             await self.shut()
         wanted = await asyncio.to_thread(self._wanted)
-        if wanted == self.hosts:
-            return
-        await self.shut()
-        if wanted:
-            self._open(wanted)
-        await self._changed(self.hosts)
+        if wanted != self.hosts:
+            await self.shut()
+            if wanted:
+                self._open(wanted)
+        if self.hosts != before:
+            await self._changed(self.hosts)
 
     async def shut(self) -> None:
         """Close what is open, with every connection that came in by it."""

@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from continuon.errors import HardwareError
 from continuon.robot import discovery
 from continuon.robot.discovery import Advertisement
 
@@ -18,6 +19,9 @@ def network(monkeypatch):
     """A stand-in for zeroconf whose registration takes until it is let go on."""
     said = []
     begun, may_go_on = threading.Event(), threading.Event()
+
+    class RefusedError(Exception):
+        """What zeroconf raises is no OSError."""
 
     class Zeroconf:
         def __init__(self, **_options):
@@ -34,6 +38,7 @@ def network(monkeypatch):
     package = types.SimpleNamespace(
         Zeroconf=Zeroconf,
         ServiceInfo=lambda *_facts, **_more: None,
+        Error=RefusedError,
         IPVersion=types.SimpleNamespace(V4Only=None),
     )
     monkeypatch.setattr(discovery, "_zeroconf", lambda: package)
@@ -66,3 +71,17 @@ def test_once_closed_nobody_is_told(network):
     told.close()
     told.start()
     assert said == []
+
+
+def test_a_network_that_refuses_is_an_error_that_the_service_outlives(monkeypatch):
+    """A starved machine's zeroconf gives up with an error of its own family."""
+    zeroconf = pytest.importorskip("zeroconf", reason="needs continuon[pi]")
+
+    def refuse(*_args, **_options):
+        raise zeroconf.EventLoopBlocked
+
+    monkeypatch.setattr(zeroconf.Zeroconf, "register_service", refuse)
+    told = Advertisement("robot", 1)
+    with pytest.raises(HardwareError, match="E-ROBOT-MDNS-001"):
+        told.start()
+    told.close()

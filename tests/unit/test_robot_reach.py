@@ -111,6 +111,19 @@ def test_a_listener_that_died_is_replaced(desk):
     asyncio.run(days())
 
 
+def test_a_listener_that_died_when_nobody_is_paired_any_more_is_told(desk):
+    async def days():
+        desk.wanted = (LAN,)
+        await desk.door.look()
+        desk.made[0].should_exit = True
+        await asyncio.sleep(0.02)
+        desk.wanted = ()
+        await desk.door.look()
+
+    asyncio.run(days())
+    assert desk.told == [(LAN,), ()]
+
+
 def test_an_address_that_is_taken_is_said_once_and_tried_again(desk):
     with socket.socket() as taken:
         taken.bind((LAN, desk.door.port))
@@ -129,6 +142,7 @@ def test_an_address_that_is_taken_is_said_once_and_tried_again(desk):
         asyncio.run(days())
     assert len(desk.said) == 1
     assert "E-ROBOT-PORT-001" in desk.said[0]
+    assert desk.told == [(LAN,)]  # not anew at every look that opened nothing
 
 
 def test_one_address_that_cannot_be_bound_leaves_none_bound():
