@@ -8,16 +8,14 @@ before, and must take the very same update in a new process.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from continuon._specs.stager.sweep import INJECT, Sweep, points_in
+from continuon._specs.stager.sweep import INJECT, Sweep, points_in, run_sweep
 from continuon.bundle import (
     build_bundle,
     generate_key,
@@ -179,31 +177,7 @@ def main(arguments: list[str]) -> int:
             print(error.code)
             return 1
         return 0
-    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
-    parser.description = __doc__
-    parser.add_argument("scratch", metavar="SCRATCH", type=Path, help="a folder")
-    parser.add_argument("mode", choices=sorted(INJECT))
-    parser.add_argument(
-        "every",
-        metavar="EVERY",
-        type=int,
-        nargs="?",
-        default=1,
-        help="inject at every n-th call only (1)",
-    )
-    options = parser.parse_args(arguments)
-    if shutil.which("strace") is None:
-        parser.error("strace is not installed")
-    began_s = time.perf_counter()
-    found = sweep(options.scratch, options.mode, every=options.every)
-    took_s = time.perf_counter() - began_s
-    for text in found.bad[:10]:
-        print("BAD", text)
-    print(
-        f"fetch sweep {options.mode}: {found.points} points, "
-        f"{found.took_effect} took effect, {len(found.bad)} bad, {took_s:.0f} s"
-    )
-    return int(bool(found.bad) or not found.points)
+    return run_sweep(sweep, arguments, __spec__.name, __doc__)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -152,8 +153,14 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["victim"]:
         one_update(real_slots(Path(arguments[1])), Reported())
         return 0
-    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
-    parser.description = __doc__
+    return run_sweep(sweep, arguments, __spec__.name, __doc__)
+
+
+def run_sweep(
+    sweep: Callable[..., Sweep], arguments: list[str], module: str, about: str | None
+) -> int:
+    """Sweep as the command line says, and print what was found; 1 if any was bad."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument(
         "scratch", metavar="SCRATCH", type=Path, help="a folder; SCRATCH/seed is lost"
     )
@@ -175,7 +182,7 @@ def main(arguments: list[str]) -> int:
     for text in found.bad[:10]:
         print("BAD", text)
     print(
-        f"sweep {options.mode}: {found.points} points, "
+        f"{parser.prog} {options.mode}: {found.points} points, "
         f"{found.took_effect} took effect, {len(found.bad)} bad, {took_s:.0f} s"
     )
     return int(bool(found.bad) or not found.points)
