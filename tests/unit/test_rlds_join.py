@@ -22,12 +22,21 @@ pytestmark = pytest.mark.req("R-EPISODE-90")
 STEPS = 12
 
 
-def write(folder, name="a", *, at_ns=0, wall_s=0, thinned=1, **changes):
+def write(folder, name="a", *, at_ns=0, wall_s=0, thinned=1, around=0, **changes):
     """Write an episode from 1 s of its clock on, moved by `at_ns`.
 
-    With `thinned` N only every Nth number of its state is there.
+    With `thinned` N only every Nth number of its state is there; with `around` N that
+    many more of them on either side.
     """
     draft = legal_draft(STEPS)
+    state = draft.samples["state"]
+    extra = [20_000_000 * number for number in range(1, around + 1)]
+    (first, some), (last, _) = state[0], state[-1]
+    before = tuple((first - gap, some) for gap in reversed(extra))
+    after = tuple((last + gap, some) for gap in extra)
+    draft = attrs.evolve(
+        draft, samples={**draft.samples, "state": (*before, *state, *after)}
+    )
     samples = {
         stream: tuple(
             (at + at_ns, payload)
@@ -89,6 +98,20 @@ def test_the_parts_of_a_split_are_the_whole_again(cuts, thinned):
         assert list(after.image) == list(before.image)
         assert list(after.depth) == list(before.depth)
         assert validate_recording(joined.path).ok == validate_recording(whole.path).ok
+
+
+def test_what_came_before_the_first_frame_and_after_the_last_stays_with_its_part(
+    tmp_path,
+):
+    whole = write(tmp_path / "in", around=3)
+    outside = len(whole.streams["state"]) - len(write(tmp_path / "b").streams["state"])
+    assert outside == 6
+    parts = [
+        open_recording(cut_recording(whole, span, tmp_path, episode_id=f"p{i}").path)
+        for i, span in enumerate(cut_points(whole, every_s=0.15))
+    ]
+    joined = join_recordings(parts, tmp_path, episode_id="again")
+    assert rows_of(open_recording(joined.path)) == rows_of(whole)
 
 
 def test_parts_with_a_part_missing_between_join_too(tmp_path):
