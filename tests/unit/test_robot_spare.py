@@ -86,6 +86,7 @@ def run(tmp_path):
 
     def run(script, **more):
         env = os.environ | {"PYTHONPATH": str(tmp_path)}
+        env.pop("PYTHONUNBUFFERED", None)  # it would hide what is said twice
         return subprocess.Popen(
             [sys.executable, "-c", script],
             env=env,
