@@ -30,6 +30,7 @@ def beside(name):
 
 under_test = beside("under_test")
 memory_group = beside("memory_group")
+template = beside("template")
 pytestmark = pytest.mark.slow
 
 LIMIT_MS = 500.0
@@ -53,7 +54,9 @@ def loops(body):
 
 @pytest.fixture(scope="module")
 def service(body, tmp_path_factory):
-    service = under_test.Service(body, tmp_path_factory.mktemp("home"))
+    service = under_test.Service(
+        body, tmp_path_factory.mktemp("home"), template.Template()
+    )
     yield service
     service.close()
 

@@ -14,10 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
-
-import attrs
 
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
@@ -171,25 +168,24 @@ class Loops:
 
 
 class Service:
-    """The whole service as a process, and a person's hand upon it."""
+    """The whole service as a process forked from a template, and a person's hand on it."""
 
-    def __init__(self, body, home):
+    def __init__(self, body, home, template):
         self.body = body
         self.home = Path(home)
         self.process = None
         self.port = 0
-        self._stack = ExitStack()
+        self._template = template
         self._hand_off = threading.Event()
         self._hand = None
 
     def start(self):
         self.body.claim(self)
-        command = [sys.executable, __file__, "--port", "0", "--policy", "gain-0.0"]
-        command += ["--rig", json.dumps(self.body.rig.as_dict())]
-        command += ["--home", str(self.home)]
+        arguments = ["--port", "0", "--policy", "gain-0.0", "--home", str(self.home)]
+        arguments += ["--rig", json.dumps(self.body.rig.as_dict())]
         record = self.home / "state" / "service.json"
         record.unlink(missing_ok=True)
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.process = self._template.fork(arguments)
         until = time.monotonic() + 60
         while not (record.exists() and self._ready(record)):
             assert time.monotonic() < until, "the service does not start"
@@ -277,6 +273,7 @@ class Service:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             self.process.wait(20)
+        self._template.close()
 
     def _hold(self, off):
         from websockets.exceptions import WebSocketException
@@ -301,17 +298,3 @@ class Service:
             return self.ask("/readyz")["ready"]
         except OSError:
             return False
-
-
-def main():
-    """Run the service with a policy that needs no artifact."""
-    from continuon.robot import service
-
-    configured = service._config
-    loader = f"{FAKES}:load_fake"
-    service._config = lambda *args: attrs.evolve(configured(*args), loader=loader)
-    return service.main()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
