@@ -5,6 +5,7 @@ import io
 import json
 import resource
 import stat
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -259,8 +260,11 @@ def test_a_full_disk_leaves_no_finished_file_and_the_import_can_be_repeated(
 
 
 @pytest.mark.req("R-EPISODE-46")
-def test_a_file_size_limit_of_the_system_is_met_the_same_way(tmp_path):
+def test_a_file_size_limit_of_the_system_is_met_the_same_way(tmp_path, monkeypatch):
     source = tub(tmp_path / "tub", [[row(i) for i in range(20)]])
+    # Python would cut the bytecode of what it imports meanwhile at the limit, unasked,
+    # and leave it to every later process.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, hard))
     try:
