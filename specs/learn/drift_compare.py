@@ -31,6 +31,7 @@ from continuon._specs.learn.drift_tune import Policy, best, score
 
 RATES, PULLS = (3e-4, 1e-3, 3e-3), (0.01, 1.0)
 OLD_SEED = 4242
+PHASES = len(ROTATIONS)
 
 
 def methods(rates: Sequence[float], pulls: Sequence[float]) -> dict[str, list[Method]]:
@@ -41,7 +42,7 @@ def methods(rates: Sequence[float], pulls: Sequence[float]) -> dict[str, list[Me
         "LoRA, all gates and rollback": {"lora": True, "gated": True, "judged": True},
         "full": {"lora": False},
         "full, surprise gate": {"lora": False, "gated": True},
-        "full, replay": {"lora": False, "replay": True},
+        "full, replay": {"lora": False, "replay": 0.5},
     }
     table = {
         name: [Method(name=name, rate=rate, **kind) for rate in rates]
@@ -107,13 +108,14 @@ def table(
     robots: int,
 ) -> Iterator[tuple[str, Any]]:
     """Yield the figures of no learning and of each method on the test robots."""
+    phases = padded(drifts)
     still = lives(
-        POINT, policy.model, policy.params, drifts, robots=robots, seed=TEST
+        POINT, policy.model, policy.params, phases, robots=robots, seed=TEST
     ).distance
     yield "none", _figures(drifts, still)
     for name, method in picked.items():
         lived = [
-            run(policy, method, base, drifts, robots=robots, seed=TEST) for base in made
+            run(policy, method, base, phases, robots=robots, seed=TEST) for base in made
         ]
         figures = _figures(drifts, np.stack([away for away, _ in lived]))
         sums = [
@@ -124,8 +126,20 @@ def table(
         yield name, figures
 
 
+def padded(drifts: Sequence[Any]) -> list[Any]:
+    """Return the life with its last phase going on to `PHASES`: one program for all.
+
+    What is added comes after all that is told; the counts of candidates include it.
+    """
+    return [*drifts, *[drifts[-1]] * (PHASES - len(drifts))]
+
+
 def _figures(drifts: Sequence[Any], away: Any) -> dict[str, Any]:
-    """Return figures by phase, and forgetting: the tail at home, last less first."""
+    """Return figures by phase, and forgetting: the tail at home, last less first.
+
+    `away` [seed, robot, phase, tick] may go on beyond `drifts`.
+    """
+    away = away[:, :, : len(drifts)]
     rows: dict[str, Any] = {
         drift.name: phase_figures(away[:, :, index])
         for index, drift in enumerate(drifts)

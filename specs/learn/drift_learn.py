@@ -34,7 +34,7 @@ from continuon._specs.learn.drift_method import (
 )
 from continuon._specs.learn.drift_models import Model
 from continuon._specs.learn.drift_point import POINT
-from continuon._specs.learn.drift_train import Rows, imitation
+from continuon._specs.learn.drift_train import Rows, imitated, stacked
 from continuon.hope.adapter import init_adapter, merge_adapter
 
 ROUND, UPDATES, KEPT = 32, 2, 128
@@ -71,8 +71,8 @@ def learn_life(
             robot, 2].
     """
     robots, bodies, noise = world
-    run = _compiled(model, method.lora, method.replay)
-    knobs = Knobs(method.rate, method.gated, method.judged, method.pull)
+    run = _compiled(model, method.lora)
+    knobs = Knobs(method.rate, method.gated, method.judged, method.pull, method.replay)
     ticks = len(bodies.map) * PHASE
     away, count = run(base, knobs, robots, bodies, noise[:ticks])
     folded = np.asarray(away).reshape(len(away), len(bodies.map), PHASE)
@@ -80,12 +80,12 @@ def learn_life(
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: Model, lora: bool, replay: bool) -> Any:  # noqa: FBT001
+def _compiled(model: Model, lora: bool) -> Any:  # noqa: FBT001
     def one(base: Base, knobs: Knobs, robots: Any, bodies: Any, noise: Any) -> Any:
         robots = jax.tree.map(lambda leaf: leaf[None], robots)
         bodies = jax.tree.map(lambda leaf: leaf[:, None], bodies)
         return _one_life(
-            _Learner(model, lora, replay), base, knobs, (robots, bodies, noise[:, None])
+            _Learner(model, lora), base, knobs, (robots, bodies, noise[:, None])
         )
 
     return jax.jit(jax.vmap(one, in_axes=(None, None, 0, 1, 1)))
@@ -94,7 +94,6 @@ def _compiled(model: Model, lora: bool, replay: bool) -> Any:  # noqa: FBT001
 class _Learner(NamedTuple):
     model: Model
     lora: bool
-    replay: bool
 
     def fresh(self, base: Base) -> Any:
         """Return what is trained, changing nothing yet."""
@@ -110,12 +109,19 @@ class _Learner(NamedTuple):
         self, base: Base, knobs: Knobs, trained: Any, window: Rows, old: Rows
     ) -> Any:
         params = self.used(base, trained)
-        value = hindsight_loss(self.model, params, window)[0]
-        if self.replay:
-            value = 0.5 * (value + imitation(self.model, params, old))
-        if not self.lora:
-            value += knobs.pull * elastic(params, base.params, base.weights)
-        return value
+        if self.lora:
+            return hindsight_loss(self.told(params, window), window)
+        # one call for both: HOPE's gradient takes long to compile
+        joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), window, old)
+        told = self.told(params, joined)
+        new = hindsight_loss(jax.tree.map(lambda leaf: leaf[:1], told), window)
+        past = imitated(jax.tree.map(lambda leaf: leaf[1:], told), old)
+        pull = knobs.pull * elastic(params, base.params, base.weights)
+        return (1.0 - knobs.replay) * new + knobs.replay * past + pull
+
+    def told(self, params: Any, rows: Rows) -> Any:
+        """Return the actions and expectations of windows from a fresh state."""
+        return self.model.sequence(params, rows.senses, rows.previous)
 
 
 def _one_life(learner: _Learner, base: Base, knobs: Knobs, world: Any) -> Any:
@@ -125,6 +131,10 @@ def _one_life(learner: _Learner, base: Base, knobs: Knobs, world: Any) -> Any:
     live_tick = ticker(POINT, model)
 
     def live(trained: Any, carry: Carry, index: Any) -> tuple[Carry, Seen]:
+        """Return how both would go on, `trained` with a leading axis of two."""
+        return jax.vmap(go_on, in_axes=(0, None, None))(trained, carry, index)
+
+    def go_on(trained: Any, carry: Carry, index: Any) -> tuple[Carry, Seen]:
         params = learner.used(base, trained)
         body = jax.tree.map(lambda part: part[index * ROUND // PHASE], bodies)
         ticks = index * ROUND + jnp.arange(ROUND)
@@ -156,8 +166,9 @@ def _one_life(learner: _Learner, base: Base, knobs: Knobs, world: Any) -> Any:
         return jax.lax.fori_loop(0, UPDATES, update, (held.now, held.adam))
 
     def round_of(held: Held, index: Any) -> Any:
-        carry, seen = live(held.now, held.carry, index)
-        other = live(held.was, held.carry, index)[1]
+        both = live(stacked([held.now, held.was]), held.carry, index)
+        carry, seen = jax.tree.map(lambda leaf: leaf[0], both)
+        other = jax.tree.map(lambda leaf: leaf[1], both[1])
         error = jnp.mean(jnp.linalg.norm(seen.senses[..., 2:4], axis=-1)) / 3.0
         worse = jnp.mean(seen.distance) > _TRUTH_MARGIN * jnp.mean(other.distance)
         back = held.trial & knobs.judged & must_go(held.error, error)
@@ -230,10 +241,10 @@ def _evidence(
     learner: _Learner, base: Base, now: Any, made: Any, test: Rows
 ) -> Evidence:
     def told(trained: Any) -> Any:
-        rows = hindsight_loss(learner.model, learner.used(base, trained), test)[1]
-        return rows[:, WARM:]
+        return learner.told(learner.used(base, trained), test)[0][:, WARM:]
 
-    before, after, right = told(now), told(made), test.label[:, WARM:]
+    before, after = jax.vmap(told)(stacked([now, made]))
+    right = test.label[:, WARM:]
     return Evidence(
         jnp.mean(jnp.abs(before - right)),
         jnp.mean(jnp.abs(after - right)),

@@ -8,7 +8,6 @@ import attrs
 import jax.numpy as jnp
 
 from continuon._specs.learn.drift_life import Seen
-from continuon._specs.learn.drift_models import Model
 from continuon._specs.learn.drift_train import Rows
 
 WARM = 16
@@ -27,7 +26,7 @@ class Method:
         judged: a candidate must pass on held-out ticks, and is taken back if the robot
             then does worse.
         pull: weight of EWC's penalty; 0 is none.
-        replay: half of each update is of old data.
+        replay: share of each update that is of old data; for all parameters only.
     """
 
     name: str
@@ -36,7 +35,7 @@ class Method:
     gated: bool = False
     judged: bool = False
     pull: float = 0.0
-    replay: bool = False
+    replay: float = 0.0
 
 
 class Knobs(NamedTuple):
@@ -46,6 +45,7 @@ class Knobs(NamedTuple):
     gated: Any
     judged: Any
     pull: Any
+    replay: Any
 
 
 class Base(NamedTuple):
@@ -89,12 +89,12 @@ def hindsight(recent: Seen) -> Rows:
     )
 
 
-def hindsight_loss(model: Model, params: Any, rows: Rows) -> tuple[Any, Any]:
-    """Return the loss of one window from a fresh state, and the actions told."""
-    action, ahead = model.sequence(params, rows.senses, rows.previous)
+def hindsight_loss(told: tuple[Any, Any], rows: Rows) -> Any:
+    """Return the loss of actions and expectations that a model told, state fresh."""
+    action, ahead = told
     error = jnp.mean(jnp.abs(action - rows.label)[:, WARM:])
     # the place and the rate sensor alone: where to be was made up
-    told = jnp.concatenate([ahead[..., :2], ahead[..., -2:]], -1)
+    expected = jnp.concatenate([ahead[..., :2], ahead[..., -2:]], -1)
     came = jnp.concatenate([rows.senses[..., :2], rows.senses[..., -2:]], -1)
-    ahead_error = jnp.mean((told[:, WARM:-1] - came[:, WARM + 1 :]) ** 2)
-    return error + 0.1 * ahead_error, action
+    ahead_error = jnp.mean((expected[:, WARM:-1] - came[:, WARM + 1 :]) ** 2)
+    return error + 0.1 * ahead_error

@@ -68,7 +68,12 @@ def collect(world: World, model: Model, params: Any, key: Any, batch: int) -> Ro
 
 def imitation(model: Model, params: Any, rows: Rows) -> Any:
     """Return the action error plus a tenth of the squared error of the next senses."""
-    action, ahead = model.sequence(params, rows.senses, rows.previous)
+    return imitated(model.sequence(params, rows.senses, rows.previous), rows)
+
+
+def imitated(told: tuple[Any, Any], rows: Rows) -> Any:
+    """Return the same of actions and expectations that a model told."""
+    action, ahead = told
     error = jnp.mean(jnp.abs(action - rows.label))
     return error + 0.1 * jnp.mean((ahead[:, :-1] - rows.senses[:, 1:]) ** 2)
 

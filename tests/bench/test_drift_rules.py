@@ -34,6 +34,18 @@ def small_world() -> tuple[Base, tuple[object, object, object]]:
     return Base(params, ones, old, jnp.zeros(())), (robots, bodies, noise)
 
 
+def test_old_data_is_taught_only_where_it_is_asked_for() -> None:
+    base, world = small_world()
+
+    def lived(share: float, label: float) -> np.ndarray:
+        old = base.old._replace(label=jnp.full_like(base.old.label, label))
+        method = Method(name="full", lora=False, rate=0.01, replay=share)
+        return learn_life(SMALL, method, base._replace(old=old), world)[0]
+
+    np.testing.assert_array_equal(lived(0.0, 1.0), lived(0.0, -1.0))
+    assert np.abs(lived(0.5, 1.0) - lived(0.5, -1.0)).max() > 0.01
+
+
 def test_only_who_may_learn_learns_and_at_no_rate_nothing_changes() -> None:
     base, world = small_world()
 

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from continuon._specs.learn import drift_car, drift_car_lives, drift_point
+from continuon._specs.learn.drift import LEARNED
+from continuon._specs.learn.drift_compare import PHASES, padded
 from continuon._specs.learn.drift_forget import elastic, fisher
 from continuon._specs.learn.drift_gate import (
     MAX_ACTION_DELTA,
@@ -64,6 +66,15 @@ def test_a_repeating_life_is_the_same_two_conditions_in_turn() -> None:
     bare = [attrs.evolve(drift, name="") for drift in LIVES["A-B-A-B"]]
     assert bare == bare[:2] * 3
     assert bare[0] != bare[1]
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_lives_that_learn_are_of_one_length_and_begin_as_they_are(name: str) -> None:
+    drifts = LIVES[name][:PHASES]
+    phases = padded(drifts)
+    assert len(phases) == PHASES
+    assert tuple(phases[: len(drifts)]) == drifts
+    assert set(phases[len(drifts) :]) <= {drifts[-1]}
 
 
 def test_a_drift_changes_what_it_names_and_leaves_the_robot_its_own() -> None:
