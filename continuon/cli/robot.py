@@ -29,6 +29,7 @@ def serve(
     microphone: str | None = None,
     learner: bool = False,
     learner_without: tuple[str, ...] = (),
+    without_gauge: bool = False,
 ) -> Result:
     """Run the robot service until it is told to stop; it boots armed but idle.
 
@@ -60,6 +61,8 @@ def serve(
         CONTINUON_ENABLE_BACKGROUND_TRAINER=1.
     learner_without
         A sensor that this machine does not have, and that learning then does not ask.
+    without_gauge
+        This robot has no battery gauge, and a policy may drive it all the same.
     """
     # Before numpy comes along: no process of the robot wants more threads than its own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -84,6 +87,7 @@ def serve(
         port=port,
         microphone=microphone,
         learner=LearnerSettings(without=learner_without) if wanted else None,
+        without_gauge=without_gauge,
     )
     code = run_service(settings)
     return Result(data={"stopped": True}, text="stopped", exit_code=code)
@@ -145,6 +149,7 @@ def install(
     rig: Literal["sim", "pi"] = "pi",
     home: Path | None = None,
     user: str = "continuon",
+    without_gauge: bool = False,
 ) -> Result:
     """Write the one systemd unit, continuon.service, and say how to start it.
 
@@ -158,6 +163,8 @@ def install(
         The data root.
     user
         Who runs it; needs the groups i2c, video and gpio.
+    without_gauge
+        This robot has no battery gauge, and a policy may drive it all the same.
     """
     from continuon.robot.factory import Factory
     from continuon.robot.install import UnitFacts, install_unit
@@ -170,6 +177,7 @@ def install(
         servos=Factory(target=target),
         python=Path(sys.executable),
         user=user,
+        without_gauge=without_gauge,
     )
     report = install_unit(facts, directory=unit)
     return Result(

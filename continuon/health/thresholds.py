@@ -12,7 +12,7 @@ from continuon.health.levels import Limits
 
 __all__ = ["VERSION", "bounds", "hold_ns", "load_thresholds"]
 
-VERSION = 3
+VERSION = 4
 SIGNALS = frozenset(
     {
         "camera",

@@ -148,6 +148,11 @@ class PiRig:
             return None
         return SysfsThermal(clock=self.clock, sys=self._sys)
 
+    def look_again(self, part: str) -> None:
+        """Forget what was found of a part, or why it is absent: its next use looks."""
+        self.__dict__.pop(part, None)
+        self.reasons.pop(part, None)
+
     def close(self) -> None:
         """Stop outputs and release devices; may be called twice."""
         parts = self.__dict__

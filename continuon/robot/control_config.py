@@ -32,6 +32,8 @@ class ControlConfig:
         fifo_priority: SCHED_FIFO priority to ask for; 0 asks for none.
         lock_memory: ask for mlockall.
         log_capacity: ticks that the log holds.
+        without_gauge: the owner said that this robot has no battery gauge, and that a
+            policy may drive it all the same.
     """
 
     rig: Factory
@@ -45,6 +47,7 @@ class ControlConfig:
     fifo_priority: int = 50
     lock_memory: bool = True
     log_capacity: int = 180_000
+    without_gauge: bool = False
 
     @property
     def period_ns(self) -> int:

@@ -34,6 +34,7 @@ from continuon.robot.modes import Motion
 from continuon.robot.outputs import BoardOutput
 from continuon.robot.pilots import Intent, TeleopPilot
 from continuon.robot.policies import ActiveModel, load_checked
+from continuon.robot.power import PowerRule, PowerWatch
 from continuon.robot.publisher import FeedPublisher
 from continuon.robot.realtime import Grants, Wishes, make_real_time
 from continuon.robot.shadow import ShadowRule
@@ -85,6 +86,9 @@ class ControlProcess:
         self._grants = grants
         self._eye = SteadyEye(rig.camera, rig.clock) if rig.camera is not None else None
         self._output = BoardOutput(board)
+        self._power = PowerWatch(
+            board.read_supply, PowerRule.specified(without_gauge=config.without_gauge)
+        )
         self._publisher = FeedPublisher(feed, self._eye, rig.state)
         calibration = config.calibration or getattr(rig, "calibration", None)
         self._loop = ControlLoop(
@@ -137,6 +141,8 @@ class ControlProcess:
         """Do one period: messages, a waiting swap, the tick."""
         self._read_messages(now_ns)
         self._switch()
+        barred = self._power.look(now_ns)
+        self._loop.barred = barred if self._motion is Motion.POLICY else None
         was_executing = self._loop.executing
         tick = self._loop.tick(now_ns)
         if was_executing and not self._loop.executing:
@@ -218,6 +224,8 @@ class ControlProcess:
                 "there is no policy to execute",
                 hint="stage and activate a bundle first",
             )
+        if motion is Motion.POLICY:
+            self._power.check_start(now_ns)
         self._motion = motion
         self._hand.reset()
         self._brain.reset()

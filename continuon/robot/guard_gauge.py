@@ -2,7 +2,7 @@
 
 The gauge hangs on the servo board's bus, which only the guard may use. One healthy look
 takes about 1.5 ms. A gauge that holds the bus longer, or fails, is not asked again
-before the outputs are off.
+before the outputs are off; one that is not there is looked for again now and then.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["GuardGauge"]
 
 PERIOD_NS = 1_000_000_000
+SEARCH_NS = 10_000_000_000
 SLOW_NS = 10_000_000
 
 
@@ -27,8 +28,8 @@ class GuardGauge:
     """Looks once a second, when the guard says that it may.
 
     Args:
-        rig: whose `battery` is looked for once, while the outputs are off: finding it
-            takes several calls.
+        rig: whose `battery` is looked for while the outputs are off, for finding it
+            takes several calls; `look_again`, where it has that, makes it look anew.
         clock: the host's.
     """
 
@@ -36,7 +37,6 @@ class GuardGauge:
         self._rig = rig
         self._clock = clock
         self._battery: Battery | None = None
-        self._looked_for = False
         self._trusted = False
         self._due_ns = 0
 
@@ -53,15 +53,17 @@ class GuardGauge:
         seen = self._read(now_ns)
         done_ns = self._clock.monotonic_ns()
         took_ns = done_ns - now_ns
-        self._due_ns = done_ns + PERIOD_NS
+        is_absent = seen.state is GaugeState.ABSENT
+        self._due_ns = done_ns + (SEARCH_NS if is_absent else PERIOD_NS)
+        if seen.state is not GaugeState.READ:
+            self._battery = None  # one that came back has forgotten its settings
         self._trusted = seen.state is GaugeState.READ and took_ns <= SLOW_NS
         return attrs.evolve(seen, took_ns=took_ns)
 
     def _read(self, now_ns: int) -> Supply:
         try:
-            if not self._looked_for:
-                self._looked_for = True
-                self._battery = getattr(self._rig, "battery", None)
+            if self._battery is None:
+                self._battery = self._find()
             if self._battery is None:
                 return _nothing(GaugeState.ABSENT, now_ns, self._why_absent())
             reading = self._battery.read()
@@ -76,6 +78,13 @@ class GuardGauge:
             fraction=reading.fraction,
             cells=reading.cells,
         )
+
+    def _find(self) -> Battery | None:
+        look_again = getattr(self._rig, "look_again", None)
+        if look_again is not None:
+            look_again("battery")
+        found: Battery | None = getattr(self._rig, "battery", None)
+        return found
 
     def _why_absent(self) -> str:
         reasons: dict[str, str] = getattr(self._rig, "reasons", {})

@@ -28,6 +28,7 @@ class UnitFacts:
         servos: builds the outputs for the stop after the service's end.
         python: the interpreter of the environment that holds this package.
         user: who runs it; needs the groups i2c, video and gpio on a Pi.
+        without_gauge: the robot has no battery gauge, and a policy may drive it still.
     """
 
     home: Path
@@ -35,6 +36,7 @@ class UnitFacts:
     servos: Factory
     python: Path = attrs.field(factory=lambda: Path(sys.executable))
     user: str = "continuon"
+    without_gauge: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +62,8 @@ def render_unit(facts: UnitFacts) -> str:
     # In a unit, % and $ are special even inside quotes.
     servos = json.dumps(facts.servos.as_dict(), sort_keys=True)
     servos = shlex.quote(servos.replace("%", "%%").replace("$", "$$"))
+    serve = f"{python} -m continuon.robot.service --rig {facts.rig}"
+    serve += " --without-gauge" if facts.without_gauge else ""
     return f"""\
 [Unit]
 Description=Continuon robot
@@ -75,7 +79,7 @@ Environment=CONTINUON_HOME={facts.home}
 Environment=CONTINUON_HEADLESS=1
 Environment=OMP_NUM_THREADS=1
 Environment=OPENBLAS_NUM_THREADS=1
-ExecStart={python} -m continuon.robot.service --rig {facts.rig}
+ExecStart={serve}
 ExecStopPost={python} -m continuon.robot.guard --stop --rig {servos}
 WatchdogSec={WATCHDOG_S}
 TimeoutStopSec=10

@@ -52,6 +52,8 @@ class Reason(StrEnum):
     SPEED = "speed"
     SPEED_UNKNOWN = "speed_unknown"
     HELD_TOO_LONG = "held_too_long"
+    BATTERY_CRITICAL = "battery_critical"
+    BATTERY_UNKNOWN = "battery_unknown"
     STOPPED = "stopped"
 
 
@@ -157,6 +159,7 @@ def judge(
     now_ns: int,
     observed_ns: int | None,
     speed_mps: float | None = None,
+    barred: Reason | None = None,
 ) -> tuple[KernelState, Decision]:
     """Return the next memory, and what leaves in place of `proposal`.
 
@@ -167,9 +170,13 @@ def judge(
         now_ns: time of this tick, host monotonic.
         observed_ns: capture time of the observation that the proposal rests on.
         speed_mps: measured speed; None or NaN where unknown.
+        barred: why nothing may drive at all, whatever is proposed: a STOP at once.
     """
     if state.stopped:
         return state, _stop(limits, (Reason.STOPPED,))
+    if barred is not None:
+        stopped = attrs.evolve(state, last=limits.neutral, stopped=True)
+        return stopped, _stop(limits, (barred,))
     wish, refusal = _read(limits, proposal)
     refusal = refusal or _age_problem(limits, now_ns, observed_ns)
     if wish is None or refusal is not None:

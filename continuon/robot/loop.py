@@ -66,6 +66,9 @@ class ControlLoop:
         limits: the safety envelope.
         always_think: ask pilot and kernel while idle too, so that the pilot is warm and
             can be judged; nothing moves.
+
+    Attributes:
+        barred: why nothing may drive now, None where it may.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class ControlLoop:
         self._always_think = always_think
         self.limits = limits
         self.pilot: Pilot | None = None
+        self.barred: Reason | None = None
         self._latest: VectorSample | None = None
         self._frame_ns: int | None = None
         self._kernel: KernelState | None = None
@@ -145,7 +149,7 @@ class ControlLoop:
     def _command(
         self, intent: Intent | None, now_ns: int, memory: KernelState
     ) -> Decision:
-        self._kernel, decision = self._judge(intent, now_ns, memory)
+        self._kernel, decision = self._judge(intent, now_ns, memory, barred=self.barred)
         if decision.verdict is Verdict.STOP:
             self.stop()
             self._output.idle(now_ns=now_ns)
@@ -161,7 +165,12 @@ class ControlLoop:
         return decision
 
     def _judge(
-        self, intent: Intent | None, now_ns: int, memory: KernelState
+        self,
+        intent: Intent | None,
+        now_ns: int,
+        memory: KernelState,
+        *,
+        barred: Reason | None = None,
     ) -> tuple[KernelState, Decision]:
         proposal: Any = None
         if intent is not None:
@@ -173,6 +182,7 @@ class ControlLoop:
             now_ns=now_ns,
             observed_ns=self._observed_ns(intent, now_ns),
             speed_mps=self._speed_mps(now_ns),
+            barred=barred,
         )
 
     def _observed_ns(self, intent: Intent | None, now_ns: int) -> int | None:

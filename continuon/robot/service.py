@@ -69,6 +69,7 @@ class ServiceSettings:
         seed: of the simulated world.
         microphone: ALSA's name of the one whose sound goes with episodes, if any.
         learner: how adapters are learnt while the robot is idle; None learns nothing.
+        without_gauge: this robot has no battery gauge, and a policy may drive it still.
     """
 
     home: Home
@@ -84,6 +85,7 @@ class ServiceSettings:
     fifo_priority: int = 50
     microphone: str | None = None
     learner: LearnerSettings | None = None
+    without_gauge: bool = False
 
 
 def serve(
@@ -253,6 +255,7 @@ def _config(settings: ServiceSettings, body: Body) -> ControlConfig:
         backend=backend,
         preload=_PRELOAD,
         fifo_priority=settings.fifo_priority,
+        without_gauge=settings.without_gauge,
     )
 
 
@@ -279,6 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairing", action="store_true")
     parser.add_argument("--policy", type=Path)
     parser.add_argument("--backend", default="litert")
+    parser.add_argument("--without-gauge", action="store_true")
     parser.add_argument("--learner", action="store_true")
     parser.add_argument("--learner-without", action="append", default=[])
     args = parser.parse_args(argv)
@@ -296,6 +300,7 @@ def main(argv: list[str] | None = None) -> int:
         backend=args.backend,
         seed=args.seed,
         state_names=_STATE_NAMES.get(rig, ()) if isinstance(rig, str) else (),
+        without_gauge=args.without_gauge,
     )
     try:
         if args.learner or read_environment().background_trainer:

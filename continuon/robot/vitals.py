@@ -143,8 +143,8 @@ def _battery(
             level=Level.UNKNOWN,
             text=_why_no_battery(supply),
             origin=rig.origin,
-            hint="add a gauge in the supply (INA219 at 0x41 or above, MAX17048), then "
-            "start the service again",
+            hint="add a gauge in the supply (INA219 at 0x41 or above, MAX17048); it is "
+            "found within ten seconds while nothing moves",
         )
     reading = BatteryReading(
         volts=supply.volts,

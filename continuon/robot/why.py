@@ -16,6 +16,8 @@ _KERNEL = {
     Reason.MISSING: "nobody said where to go",
     Reason.SHAPE: "a command had too few or too many numbers",
     Reason.NON_FINITE: "a command was no number",
+    Reason.BATTERY_CRITICAL: "the battery is too low",
+    Reason.BATTERY_UNKNOWN: "the battery's gauge fell silent",
 }
 _GUARD = {
     OffReason.STALE_HEARTBEAT: "the control loop fell silent",

@@ -8,7 +8,7 @@ import numpy as np
 
 from continuon.clock import ClockOffset, ManualClock, SystemClock
 from continuon.errors import HardwareError
-from continuon.rig.protocols import Frame, VectorSample
+from continuon.rig.protocols import BatteryReading, Frame, VectorSample
 
 __all__ = ["FakePolicy", "FakeRig", "FakeServos", "NaNPilot", "Spec", "SteadyPilot"]
 
@@ -111,11 +111,27 @@ class FakeState:
         return ClockOffset("host", 0, 0, self._clock.monotonic_ns())
 
 
+class FakeBattery:
+    """Two cells, well charged."""
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def read(self):
+        return BatteryReading(
+            volts=8.0,
+            amps=None,
+            fraction=None,
+            capture_ns=self._clock.monotonic_ns(),
+            cells=2,
+        )
+
+
 class FakeRig:
     """All of it on one hand-moved clock."""
 
     name, origin = "fake", "simulated"
-    battery = thermal = None
+    thermal = None
 
     def __init__(
         self, *, depth=True, dies_after_s=1e9, freezes_after_s=1e9, clock=None
@@ -129,6 +145,7 @@ class FakeRig:
         )
         self.state = FakeState(self.clock)
         self.servos = FakeServos()
+        self.battery = FakeBattery(self.clock)
         self.closed = False
 
     def expert(self, noise=None):

@@ -47,6 +47,7 @@ def test_swap_under_a_running_loop(benchmark, policy, rate_hz, backend):
         rate_hz=rate_hz,
         artifact_dir=str(policy),
         backend=backend,
+        without_gauge=True,
     )
     servos = Factory(target=f"{FAKES}:FakeServos")
     clock = SystemClock()

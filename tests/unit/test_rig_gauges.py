@@ -10,6 +10,7 @@ from continuon.rig.gauges import find_gauge
 from continuon.rig.i2c import I2cBus
 from continuon.rig.ina219 import Ina219
 from continuon.rig.max17048 import Max17048
+from continuon.rig.pi import PiRig
 from continuon.sim.bus import SimulatedBus, connect
 from continuon.sim.chips import Pca9685Chip
 from continuon.sim.gauges import Ina219Chip, Max17048Chip
@@ -111,3 +112,19 @@ def test_the_first_gauge_that_answers_as_itself_is_taken():
         find_gauge(wired(), CLOCK)
     assert caught.value.code == "E-RIG-GAUGE-001"
     assert "0x40" in caught.value.hint
+
+
+@pytest.mark.req("R-GUARD-11")
+def test_a_rig_looks_again_for_a_gauge_only_when_it_is_told(tmp_path):
+    bare = SimulatedBus("/dev/i2c-test-later", [Pca9685Chip()])
+    wired_later = SimulatedBus("/dev/i2c-test-later", [Pca9685Chip(), fuel()])
+    buses = [bare]
+    rig = PiRig(bus=bare.path, connect=lambda _: connect(buses[-1]), sys=tmp_path)
+    assert rig.battery is None
+    assert "no battery gauge answers" in rig.reasons["battery"]
+    buses.append(wired_later)
+    rig._bus.close()
+    assert rig.battery is None, "one look costs several calls"
+    rig.look_again("battery")
+    assert rig.battery.read().volts > 0
+    assert "battery" not in rig.reasons

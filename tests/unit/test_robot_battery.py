@@ -204,6 +204,39 @@ def test_an_absent_gauge_says_why(bench):
     assert supply.reason == "no battery gauge answers"
 
 
+@pytest.mark.req("R-GUARD-11")
+def test_a_gauge_that_is_plugged_in_later_is_found_within_ten_seconds(bench):
+    gauge, bench.battery = bench.battery, None
+    searches = []
+    bench.look_again = searches.append
+    for _ in range(1500):
+        bench.poll(2)
+    assert searches == ["battery"], "looking takes several calls: not at every second"
+    bench.battery = gauge
+    bench.drive(12.0)
+    assert searches == ["battery"], "and never while something moves"
+    assert bench.board.read_supply().state is GaugeState.ABSENT
+    bench.board.write_permit(Permit(epoch=1, allowed=False, e_stop=False))
+    for _ in range(10):
+        bench.poll(2)
+    assert bench.board.read_supply().state is GaugeState.READ
+
+
+@pytest.mark.req("R-GUARD-11")
+def test_a_gauge_that_failed_is_set_up_again(bench):
+    searches = []
+    bench.look_again = searches.append
+    bench.poll()
+    bench.battery.error = OSError(121, "no acknowledge")
+    for _ in range(1000):
+        bench.poll(2)
+    bench.battery.error = None
+    for _ in range(1000):
+        bench.poll(2)
+    assert bench.board.read_supply().state is GaugeState.READ
+    assert 2 <= len(searches) <= 4
+
+
 @pytest.mark.req("R-GUARD-09")
 @pytest.mark.parametrize(
     "supply",

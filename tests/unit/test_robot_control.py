@@ -35,12 +35,16 @@ from continuon.robot.policy_host import HostConfig
 from continuon.robot.realtime import Grants
 from continuon.robot.remote_policy import ANSWER, RemotePolicy, RemoteSpec
 from continuon.robot.shadow import ShadowRule
+from continuon.robot.supply import GaugeState, Supply
 from continuon.robot.ticklog import SWAPPED, TickLog
 from continuon.robot.timing import timing_report
 
 FAKES = "continuon._specs.robot.fakes"
 LOADER = f"{FAKES}:load_fake"
 MS = 1_000_000
+CHARGED = Supply(
+    state=GaugeState.READ, capture_ns=5_000 * MS, volts=8.0, fraction=0.8, cells=2
+)
 
 
 def config(**more):
@@ -54,6 +58,7 @@ class Bench:
     def __init__(self, folder, rig, settings):
         self.rig = rig
         self.board = Board.create(folder / "board")
+        self.board.write_supply(CHARGED)
         self.log = TickLog.create(folder / "ticks", 1000)
         facts = facts_of(rig, settings.limits.names, settings.rate_hz)
         self.feed = Feed.create(folder / "feed", facts, frame_slots=4)
@@ -152,6 +157,23 @@ def test_a_start_drives_in_the_epoch_that_was_permitted(bench):
     assert command.pulses_us[0] > 1500.0
     bench.ask("stop")
     assert not bench.board.read_command().enabled
+
+
+@pytest.mark.req("R-POWER-01", "R-POWER-03")
+def test_a_low_battery_stops_a_policy_and_no_person(bench):
+    low = attrs.evolve(CHARGED, volts=6.0, capture_ns=CHARGED.capture_ns + 1)
+    bench.ask("start", motion="policy", epoch=1, ticks=5)
+    bench.board.write_supply(low)
+    bench.ticks(2)
+    assert bench.mine.poll()["reasons"] == ["battery_critical"]
+    assert not bench.board.read_command().enabled
+    refused = bench.ask("start", motion="policy", epoch=2)
+    assert refused["error"]["code"] == "E-ROBOT-POWER-001"
+    assert not bench.board.read_command().enabled
+    bench.ask("start", motion="teleop", epoch=3)
+    bench.mine.send({"do": "teleop", "action": [0.1, 0.1], "source": "human_teleop_xr"})
+    bench.ticks(3)
+    assert bench.board.read_command().enabled
 
 
 def test_without_a_policy_there_is_nothing_to_start(tmp_path):
@@ -493,6 +515,7 @@ def guarded(tmp_path):
         artifact_dir="gain-0.0",
         fifo_priority=0,
         lock_memory=False,
+        without_gauge=True,
     )
     with GuardHandle(servos) as guard, ControlHandle(settings, guard) as control:
         yield guard, control
