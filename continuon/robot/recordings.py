@@ -147,12 +147,16 @@ class Recordings:
             self._ended.wait_for(lambda: current in self._results, timeout=wait_s)
             return self._results.get(current, {"episode_id": current})
 
-    def motion_ended(self, state: ModeState) -> None:
-        """Give the recorder the reason why the robot no longer moves; never waits."""
+    def motion_ended(self, state: ModeState, *, by_itself: bool = False) -> None:
+        """Give the recorder the reason why the robot no longer moves; never waits.
+
+        `by_itself`: nobody asked for the stop, so that it is a fault.
+        """
         if self._current is None:
             return
         is_emergency = state.mode is Mode.E_STOP
-        reason = EndReason.EMERGENCY_STOP if is_emergency else EndReason.STOPPED
+        reason = EndReason.FAULT if by_itself else EndReason.STOPPED
+        reason = EndReason.EMERGENCY_STOP if is_emergency else reason
         # A recorder that is gone or deaf must not keep a stop from being reported; it
         # sees for itself that nothing moves, or `watch` sees that it died.
         with contextlib.suppress(ContinuonError):

@@ -391,4 +391,4 @@ class Supervisor:
         elif self._moving or state.mode is Mode.E_STOP:
             self._moving = False
             self.control.stop_executing(e_stop=state.mode is Mode.E_STOP)
-            self.recordings.motion_ended(state)
+            self.recordings.motion_ended(state, by_itself=bool(self._why_stopped))

@@ -509,8 +509,13 @@ def test_a_stop_names_itself_to_the_recorder(shelf):
     assert shelf.recorder.ended == []
     shelf.begin(TRAINING, Wish(task="t"))
     shelf.motion_ended(ModeState(mode=Mode.TRAINING))
+    shelf.motion_ended(ModeState(mode=Mode.TRAINING), by_itself=True)
     shelf.motion_ended(ModeState(mode=Mode.E_STOP))
-    assert shelf.recorder.ended == [EndReason.STOPPED, EndReason.EMERGENCY_STOP]
+    assert shelf.recorder.ended == [
+        EndReason.STOPPED,
+        EndReason.FAULT,
+        EndReason.EMERGENCY_STOP,
+    ]
 
 
 @pytest.mark.req("R-RECORD-04")
