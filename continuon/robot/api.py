@@ -49,6 +49,7 @@ __all__ = ["Api", "Robot"]
 _BEARER = "bearer."
 _FRAME_LOOKS = 100
 _FRAME_LOOK_S = 0.01
+_STOP_BODY_S = 0.1
 
 
 class Api(ClientsApi, TeleopApi):
@@ -221,10 +222,11 @@ class Api(ClientsApi, TeleopApi):
         return answer_json(_state(state))
 
     async def estop(self, request: Request, _access: Access) -> Response:
-        """Stop now. A body that cannot be read does not keep it from stopping."""
+        """Stop now. A body that cannot be read, or is slow, keeps it from nothing."""
         try:
-            reason = (await read_body(request, StopBody)).reason
-        except ContractError:
+            async with asyncio.timeout(_STOP_BODY_S):
+                reason = (await read_body(request, StopBody)).reason
+        except (ContractError, TimeoutError):
             reason = "no reason given"
         state = await asyncio.to_thread(
             self._robot.request, modes.Request.E_STOP, Actor.PERSON, reason=reason

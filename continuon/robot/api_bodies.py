@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from continuon.errors import ContractError
 from continuon.rlds.episode import ActionSource, ControlRole, XrMode
@@ -120,10 +120,13 @@ async def read_body(request: Request, kind: type[T]) -> T:
         ContractError: E-ROBOT-API-004, it is too long or does not fit.
     """
     data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise unfit("the body is too long")
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > MAX_BODY_BYTES:
+                raise unfit("the body is too long")
+    except ClientDisconnect:
+        raise unfit("the body never came whole") from None
     return decode(data, kind)
 
 

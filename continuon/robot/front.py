@@ -11,12 +11,15 @@ import continuon
 from continuon.errors import MissingPackageError
 from continuon.robot.connections import Connections
 from continuon.robot.discovery import LOOPBACK, Advertisement, lan_addresses
+from continuon.robot.http_bounds import bounded_protocol
 from continuon.robot.lan_door import LanDoor
 from continuon.robot.token_store import TokenStore
 
 __all__ = ["Front"]
 
 _MAX_WEBSOCKET_BYTES = 4096
+_BACKLOG = 128
+"""Connections that the event loop takes at one go, between two renewals of a permit."""
 
 
 class Front:
@@ -86,7 +89,8 @@ class Front:
         return Server(
             uvicorn.Config(
                 self._application,
-                http=self._connections.protocol(),
+                http=bounded_protocol(self._connections),
+                backlog=_BACKLOG,
                 proxy_headers=False,
                 server_header=False,
                 access_log=False,

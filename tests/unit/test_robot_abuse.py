@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import pytest
 from continuon.clock import ManualClock
 from continuon.errors import HardwareError
 from continuon.home import Home
-from continuon.robot.connections import MAX_ALL, MAX_PEER, Connections
 from continuon.robot.keeper import ModeKeeper
 from continuon.robot.latch import EStopLatch
 from continuon.robot.modes import Actor, Mode, Request
@@ -152,94 +150,6 @@ def test_mending_happens_beside_the_loop():
     while eye.poll() is None:
         assert time.monotonic() < until
     assert eye.poll() == "opened 1"
-
-
-def open_ends(count):
-    return [SimpleNamespace(is_closing=lambda: False) for _ in range(count)]
-
-
-@pytest.mark.req("R-API-09")
-def test_one_peer_never_takes_the_room_of_the_others():
-    held = Connections()
-    flood = [held.admit("192.0.2.7", end) for end in open_ends(500)]
-    assert sum(flood) == MAX_PEER
-    assert held.admit("192.0.2.8", *open_ends(1))
-    assert held.admit("127.0.0.1", *open_ends(1))
-
-
-@pytest.mark.req("R-API-09")
-def test_what_is_closed_makes_room_again():
-    held, closed = Connections(), [False]
-    end = SimpleNamespace(is_closing=lambda: closed[0])
-    for _ in range(MAX_PEER):
-        assert held.admit("192.0.2.7", end)
-    assert not held.admit("192.0.2.7", end)
-    closed[0] = True
-    assert held.admit("192.0.2.7", *open_ends(1))
-
-
-@pytest.mark.req("R-API-09")
-def test_many_peers_together_leave_descriptors_for_the_robot_itself():
-    held = Connections()
-    peers = [f"192.0.2.{n}" for n in range(250)]
-    admitted = sum(
-        held.admit(peer, end) for peer in peers for end in open_ends(MAX_PEER)
-    )
-    assert admitted == MAX_ALL
-
-
-@pytest.mark.req("R-API-09")
-def test_a_flood_of_idle_connections_leaves_the_stop_button_its_own(monkeypatch):
-    """Against the real server: the bound is in force, and lifts with the flood."""
-    pytest.importorskip("uvicorn")
-    import asyncio
-    import http.client
-
-    from continuon.robot import connections
-    from continuon.robot.api import Api
-    from continuon.robot.front import Front
-    from continuon.robot.lan_door import listen
-    from continuon.robot.token_store import TokenStore
-
-    monkeypatch.setattr(connections, "MAX_LOCAL", 10)
-    tokens = TokenStore(None, ManualClock(1))
-    (end,) = listen(("127.0.0.1",), 0)
-    port = end.getsockname()[1]
-    front = Front(
-        Api(None, tokens), tokens, name="car", port=port, lan=False, say=pytest.fail
-    )
-
-    def livez(source="127.0.0.1"):
-        link = http.client.HTTPConnection(
-            "127.0.0.1", port, timeout=2, source_address=(source, 0)
-        )
-        try:
-            link.request("GET", "/livez")
-            return link.getresponse().status
-        except (ConnectionError, http.client.HTTPException):
-            return None
-        finally:
-            link.close()
-
-    def besiege():
-        flood = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
-        refused, other = livez(), livez("127.0.0.9")
-        for one in flood:
-            one.close()
-        return refused, other
-
-    async def days():
-        server = front.listener()
-        serving = asyncio.create_task(server.serve([end]))
-        while not server.started:  # noqa: ASYNC110 - uvicorn tells no event
-            await asyncio.sleep(0.01)
-        assert await asyncio.to_thread(besiege) == (None, 200)
-        await asyncio.sleep(0.05)
-        assert await asyncio.to_thread(livez) == 200
-        server.should_exit = True
-        await serving
-
-    asyncio.run(days())
 
 
 @pytest.mark.req("R-MODE-07")
