@@ -41,6 +41,7 @@ class MemoryGroup:
             (self.path / limit).write_text(str(LIMIT_BYTES))
         except OSError as error:
             raise NoMemoryGroupError(f"no memory group: {error}") from error
+        self._eater = None
         self._events = self.path / ("memory.oom_control" if is_v1 else "memory.events")
 
     @property
@@ -50,23 +51,34 @@ class MemoryGroup:
         return int(facts["oom_kill"])
 
     def kill_out_of_memory(self, pid):
-        """Eat memory beside `pid` until the kernel kills it; returns when it was dead."""
+        """Eat memory beside `pid` until the kernel kills it; returns when it was dead.
+
+        What eats is killed, and not waited for: that can take half a second, in which
+        nobody would look at the outputs.
+        """
+        self._reap()
         members = self.path / "cgroup.procs"
         members.write_text(str(pid))
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
         before = self.kills
-        eater = subprocess.Popen([sys.executable, "-c", EATER, str(members)])
+        eating = [sys.executable, "-c", EATER, str(members)]
+        eater = self._eater = subprocess.Popen(eating)
         try:
             while is_alive(pid):
                 time.sleep(0.0005)
             died = time.monotonic()
         finally:
             eater.kill()
-            eater.wait()
         assert self.kills > before
         return died
 
+    def _reap(self):
+        if self._eater is not None:
+            self._eater.wait()
+            self._eater = None
+
     def close(self):
+        self._reap()
         for _ in range(100):
             try:
                 self.path.rmdir()
