@@ -130,7 +130,9 @@ def episode_figures(
     }
     for name in (RGB, DEPTH, STATE, ACTION):
         stream = streams.get(name)
-        figures[f"{name}_rate_hz"] = stream and rate_hz(stream.capture_ns)
+        # A stream without samples is false, and no figure.
+        rate = None if stream is None else rate_hz(stream.capture_ns)
+        figures[f"{name}_rate_hz"] = rate
     figures["rgb_size"] = _frame_size(streams.get(RGB))
     figures["depth_size"] = _frame_size(streams.get(DEPTH))
     residual = {
