@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.clock import Clock, ClockOffset, SystemClock
+from continuon.errors import HardwareError
 from continuon.rig.calibration import CarCalibration
 from continuon.rig.camera_faults import camera_gone
 from continuon.rig.protocols import Frame, ThermalReading, VectorSample
@@ -29,6 +30,7 @@ from continuon.sim.track import Track, TrackPosition, make_track
 __all__ = ["LiveCamera", "LiveRig", "LiveState", "LiveWorld"]
 
 NACK, STALL, RESET = 1, 2, 3
+_OFFSET_LOOKS = 1000
 
 
 class LiveCamera:
@@ -300,8 +302,20 @@ class LiveRig:
 
 
 def _offset(shared: SharedWorld, which: str) -> ClockOffset:
-    clock = shared.read_clock("camera" if which == "camera" else "state")
-    assert clock is not None  # written before the handle was given out
+    # Written before the handle was given out, but a starved world may be held
+    # in the middle of writing it again.
+    for _ in range(_OFFSET_LOOKS):
+        clock = shared.read_clock("camera" if which == "camera" else "state")
+        if clock is not None:
+            break
+        time.sleep(0.002)
+    else:
+        raise HardwareError(
+            "E-SIM-LIVE-005",
+            "the live world stands in the middle of a word",
+            where=shared.path,
+            hint="its process is stopped or dead: start another",
+        )
     return ClockOffset(
         device="camera" if which == "camera" else "chassis",
         offset_ns=clock[1],

@@ -81,6 +81,7 @@ class Record:
         self._memory = memory
         self._offset = offset
         self._struct = struct.Struct("<" + layout)
+        self._whole: tuple[Any, ...] | None = None
 
     def write(self, *fields: Any) -> None:
         """Replace the record."""
@@ -91,14 +92,18 @@ class Record:
         struct.pack_into("<Q", self._memory, self._offset, begun + 1)
 
     def read(self) -> tuple[Any, ...] | None:
-        """Return the fields, or None when never written or torn at every try."""
+        """Return the newest fields that this reader saw whole; None before the first.
+
+        Where the writer is held in the middle, that is what was there before.
+        """
         for _ in range(16):
             (before,) = struct.unpack_from("<Q", self._memory, self._offset)
             fields = self._struct.unpack_from(self._memory, self._offset + 8)
             (after,) = struct.unpack_from("<Q", self._memory, self._offset)
             if before and before == after and not before & 1:
-                return fields
-        return None
+                self._whole = fields
+                break
+        return self._whole
 
 
 class SharedWorld:

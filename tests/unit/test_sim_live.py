@@ -17,6 +17,7 @@ from continuon.errors import DataError, HardwareError
 from continuon.rig.calibration import car_pulses_us
 from continuon.sim import live
 from continuon.sim.live import attach, start_live_rig
+from continuon.sim.live_rig import LiveCamera, LiveState
 from continuon.sim.shared import Control, Record, SharedWorld, Truth
 
 CONFIG = {
@@ -63,6 +64,31 @@ def test_a_record_that_is_being_written_is_not_read(shared):
     assert record.read() is None
     record.write(3.0, 4.0)
     assert record.read() == (3.0, 4.0)
+    struct.pack_into("<Qd", shared.memory, 4096 + 512, 9, 5.0)
+    assert record.read() == (3.0, 4.0), "what was there before"
+
+
+def test_a_clock_is_waited_for_while_the_world_writes_it(shared, monkeypatch):
+    """A starved world is held anywhere, for one right after a loop was started."""
+    at = shared._camera._offset
+    shared.write_clock("camera", (1, 20, 30, 40))
+    (whole,) = struct.unpack_from("<Q", shared.memory, at)
+    struct.pack_into("<Q", shared.memory, at, whole + 1)
+    camera = LiveCamera(shared)
+    waited = []
+
+    def wait(seconds):
+        waited.append(seconds)
+        if len(waited) == 5:
+            struct.pack_into("<Q", shared.memory, at, whole + 2)
+
+    monkeypatch.setattr("continuon.sim.live_rig.time.sleep", wait)
+    assert camera.clock_offset().offset_ns == 20
+    struct.pack_into("<Q", shared.memory, at, whole + 3)
+    waited[:] = [0.0] * 9
+    assert camera.clock_offset().offset_ns == 20
+    with pytest.raises(HardwareError, match="E-SIM-LIVE-005"):
+        LiveState(shared).clock_offset()
 
 
 def test_a_frame_that_was_replaced_is_not_read(shared):
