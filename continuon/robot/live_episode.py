@@ -257,7 +257,7 @@ class LiveEpisode:
         if self._said is not None:
             return self._said
         waited_ns = now_ns - self._silent_since_ns
-        return EndReason.STOPPED if waited_ns > SAY_WHY_NS else None
+        return EndReason.FAULT if waited_ns > SAY_WHY_NS else None
 
     def _record_command(self, row: CommandRow) -> None:
         self._verdicts[row.verdict.value] += 1

@@ -237,7 +237,8 @@ def test_hands_off_is_a_fault_a_person_stopped_and_a_dead_loop_too(desk):
     ("said", "reason"),
     [
         (EndReason.EMERGENCY_STOP, EndReason.EMERGENCY_STOP),
-        (None, EndReason.STOPPED),
+        (EndReason.STOPPED, EndReason.STOPPED),
+        (None, EndReason.FAULT),
     ],
 )
 def test_the_reason_of_a_stop_is_what_the_supervisor_says(desk, said, reason):
