@@ -228,8 +228,9 @@ def test_a_service_is_started_driven_paired_and_stopped(tmp_path):
         with pytest.raises(ContinuonError, match="E-ROBOT-API-001"):
             viewer.ask("/mode", {"request": "START"})
     (episode,) = report.episodes
-    # On a starved machine the hand falls silent, and the robot stops: a fault, rightly.
-    assert episode.get("end_reason", "complete") in ("complete", "fault")
+    # On a starved machine the hand falls silent, and the robot stops: a fault, rightly,
+    # or stopped where that was before the recorder saw its first command.
+    assert episode.get("end_reason", "complete") in ("complete", "fault", "stopped")
     assert episode["bytes"] > 1000
     with pytest.raises(HardwareError, match="E-ROBOT-CLIENT-001"):
         RobotClient.find(home)
