@@ -55,9 +55,7 @@ print(json.dumps({
 @pytest.mark.slow
 @pytest.mark.req("R-LEARN-17")
 def test_eight_devices_that_share_the_parameters_take_the_steps_of_one():
-    flags = (
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
