@@ -1,11 +1,13 @@
 """The drift life: a body that changes under a policy which is told nothing of it.
 
-    python -m continuon._specs.learn.drift [--short] [--part lives|learn|car]...
+    python -m continuon._specs.learn.drift [--short] [--part lives|reset|learn|car]...
 
 `lives`: a point whose actuators and sensors drift (`drift_point`), HOPE, a GRU of as
 many parameters and an MLP without memory, no parameter changing: what adapts is the
-state. `learn`: the same while it learns, with gates and a rollback, and the baselines
-that forget or hold on (`drift_learn`). `car`: the first in the car world (`drift_car`).
+state. `reset`: lives that leave a state in ruins, begun anew where the error lasts
+(`drift_reset`). `learn`: the same as `lives` while it learns, with gates and a
+rollback, and the baselines that forget or hold on (`drift_learn`). `car`: `lives` in
+the car world (`drift_car`).
 Learning rates are chosen on robots of their own; figures are of others, over training
 seeds with 95 % intervals. Trained parameters are kept in `--folder`, so that a killed
 run goes on. One JSON object a line is printed, as soon as it is known.
@@ -20,10 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from continuon._specs.learn import drift_car, drift_car_lives, drift_compare
 from continuon._specs.learn.drift_life import LIVES, ROTATIONS, TEST, TUNING, lives
 from continuon._specs.learn.drift_models import NAMES
 from continuon._specs.learn.drift_point import POINT
+from continuon._specs.learn.drift_reset import watched
 from continuon._specs.learn.drift_stats import (
     phase_figures,
     ratio_interval,
@@ -33,7 +38,8 @@ from continuon._specs.learn.drift_stats import (
 from continuon._specs.learn.drift_tune import RATES, Plan, Policy, tuned
 from continuon._specs.learn.drift_world import World
 
-PARTS = ("lives", "learn", "car")
+PARTS = ("lives", "reset", "learn", "car")
+RUINOUS = ("latency: 2 ticks", "latency: 3 ticks", "rotation, 130 degrees")
 TUNING_LIFE = (*ROTATIONS[:2], TUNING, ROTATIONS[3])
 FEW = ("LoRA, surprise gate", "LoRA, all gates and rollback")
 LEARNED = (
@@ -82,7 +88,7 @@ def report(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Any]]
     parts = asked.part or (("lives", "car") if short else PARTS)
     names = asked.model or NAMES
     yield "plan", {"short": short, "seeds": plan.seeds, "robots": robots}
-    if {"lives", "learn"} & set(parts):
+    if {"lives", "reset", "learn"} & set(parts):
         wanted = names if "lives" in parts else [n for n in names if n != "mlp"]
         policies = {
             name: tuned(name, POINT, plan, TUNING_LIFE, label="point")
@@ -92,6 +98,14 @@ def report(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Any]]
     if "lives" in parts:
         chosen = {"rotation": ROTATIONS} if short else LIVES
         yield from lived(POINT, policies, chosen, robots=robots)
+    if "reset" in parts:
+        guarded = {
+            name: attrs.evolve(policy, model=watched(policy.model))
+            for name, policy in policies.items()
+        }
+        chosen = {life: LIVES[life] for life in RUINOUS}
+        for life, rows in lived(POINT, guarded, chosen, robots=robots):
+            yield f"{life}, begun anew", rows
     if "learn" in parts:
         for name, policy in policies.items():
             if name != "mlp":
