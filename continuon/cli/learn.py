@@ -25,6 +25,8 @@ def sanity(
     sparsity_lambda: float = 0.0,
     obs_dim: int | None = None,
     action_dim: int | None = None,
+    depth: tuple[int, int] = (0, 0),
+    instruction_size: int = 0,
     minimum_episodes: int = 16,
     seed: int = 0,
 ) -> Result:
@@ -50,9 +52,13 @@ def sanity(
         Weight of the write-sparsity term of the loss.
     obs_dim
         Expected numbers that the policy sees at a tick, image height x width x 3 and
-        the proprioceptive ones; refused if the data has another.
+        those of every other sense; refused if the data has another.
     action_dim
         Expected number of action components; refused if the data has another.
+    depth
+        Height and width of the depth picture that is sensed; 0 0 for none.
+    instruction_size
+        Numbers of the hashed instruction; 0 for none.
     minimum_episodes
         Fewer are refused.
     seed
@@ -61,6 +67,7 @@ def sanity(
     check_at_least_one(max_steps=max_steps, batch_size=batch_size)
     read_environment().require_jax()
     from continuon.learn import run_sanity
+    from continuon.learn.senses import Senses
 
     home = Home.from_environment()
     report = run_sanity(
@@ -74,6 +81,7 @@ def sanity(
         action_dim=action_dim,
         metrics_path=metrics_path or home.trainer_logs / "sanity_metrics.csv",
         checkpoint_dir=checkpoint_dir or home.checkpoints / "sanity",
+        senses=Senses(*depth, instruction_size),
         minimum_episodes=minimum_episodes,
         seed=seed,
     )
@@ -91,6 +99,8 @@ def prove(
     output: Path = Path("proof_of_learning.json"),
     num_steps: int = 150,
     seeds: int = 5,
+    depth: tuple[int, int] = (0, 0),
+    instruction_size: int = 0,
     minimum_episodes: int = 16,
 ) -> Result:
     """Prove learning on held-out episodes against two controls; 3 if it is not proven.
@@ -105,18 +115,24 @@ def prove(
         Training steps of each run.
     seeds
         How many seeds, at least three.
+    depth
+        Height and width of the depth picture that is sensed; 0 0 for none.
+    instruction_size
+        Numbers of the hashed instruction; 0 for none.
     minimum_episodes
         Fewer are refused.
     """
     check_at_least_one(num_steps=num_steps)
     read_environment().require_jax()
     from continuon.learn import run_proof
+    from continuon.learn.senses import Senses
 
     report = run_proof(
         rlds_dir or Home.from_environment().episodes,
         output=output,
         seeds=tuple(range(seeds)),
         num_steps=num_steps,
+        senses=Senses(*depth, instruction_size),
         minimum_episodes=minimum_episodes,
     )
     lines = [
@@ -169,11 +185,11 @@ def train(
         HOPE preset.
     depth
         Height and width of the depth picture that the policy senses; 0 0 for none.
-        Every episode must hold depth. No robot feeds it yet: such a policy is not
-        compiled.
+        Every episode must hold depth. It is compiled and run by `infer`, but the
+        robot's loop does not feed it yet and refuses such a policy.
     instruction_size
         Numbers of the hashed instruction that the policy is told; 0 for none. Every
-        episode must hold one. Not compiled yet either.
+        episode must hold one. The robot's loop does not feed it yet either.
     num_steps
         Updates.
     seed

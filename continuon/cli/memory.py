@@ -61,6 +61,7 @@ def merge(
     from continuon.hope import load_checkpoint, load_plane
     from continuon.learn.data import load_arrays, split_by_time
     from continuon.learn.plane_merge import merge_judged
+    from continuon.learn.senses import Senses
     from continuon.pipeline.adapters import base_weights
 
     home = Home.from_environment()
@@ -71,6 +72,7 @@ def merge(
         image_height=base.config.image_height,
         image_width=base.config.image_width,
         proprio=base.config.proprio,
+        senses=Senses.of(base.config),
     )
     replay, held_out = split_by_time(episodes, holdout)
     report = merge_judged(
@@ -193,6 +195,7 @@ def distil(
     from continuon.hope import load_checkpoint
     from continuon.learn.data import load_arrays
     from continuon.learn.distil import distil as run_distil
+    from continuon.learn.senses import Senses
 
     home = Home.from_environment()
     base = load_checkpoint(teacher or home.checkpoints / "slow" / "policy.hope")
@@ -203,6 +206,7 @@ def distil(
             image_height=base.config.image_height,
             image_width=base.config.image_width,
             proprio=base.config.proprio,
+            senses=Senses.of(base.config),
         ),
         output or home.checkpoints / "student" / "policy.hope",
         student=student,

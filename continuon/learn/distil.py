@@ -27,6 +27,7 @@ from continuon.learn.data import (
 from continuon.learn.loop import seed_steps
 from continuon.learn.recipe import Recipe
 from continuon.learn.rollout import predict
+from continuon.learn.senses import Senses
 
 __all__ = ["DistilReport", "distil"]
 
@@ -108,6 +109,7 @@ def distil(
         proprio=seen.proprio,
         action=seen.action,
         action_levels=seen.action_levels,
+        **Senses.of(seen).as_fields,
         **sizes,
     )
     large = _count(teacher.params)

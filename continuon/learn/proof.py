@@ -24,6 +24,7 @@ from continuon.learn.data import (
 )
 from continuon.learn.evidence import code_digest, host_facts, write_json
 from continuon.learn.recipe import Recipe
+from continuon.learn.senses import NO_SENSES, Senses
 
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
@@ -146,11 +147,13 @@ def run_proof(
     holdout: float = 0.3,
     minimum_episodes: int = 16,
     recipe: Recipe = PROOF_RECIPE,
+    senses: Senses = NO_SENSES,
     overrides: dict[str, Any] | None = None,
 ) -> ProofReport:
     """Prove learning on recordings and write the report, whole or not at all.
 
-    `overrides` replaces fields of the preset.
+    `senses` are depth and instruction, where they are wanted; `overrides` replaces
+    fields of the preset.
 
     Raises:
         DataError: no, too few or undecodable episodes.
@@ -163,6 +166,7 @@ def run_proof(
         image_height=recipe.image_height,
         image_width=recipe.image_width,
         proprio=None,
+        senses=senses,
     )
     require_episodes(arrays, minimum_episodes)
     train, held_out = split_by_time(arrays, holdout)
@@ -172,6 +176,7 @@ def run_proof(
         image_width=recipe.image_width,
         proprio=arrays[0].proprio_names,
         action=arrays[0].action_names,
+        **senses.as_fields,
         **(overrides or {}),
     )
     report = prove(

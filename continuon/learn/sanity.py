@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from continuon.learn.data import (
 from continuon.learn.evidence import host_facts, write_json
 from continuon.learn.recipe import Recipe
 from continuon.learn.resources import ResourceMonitor
+from continuon.learn.senses import NO_SENSES, Senses
 
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
@@ -98,6 +100,7 @@ def run_sanity(
     seed: int = 0,
     minimum_episodes: int = 16,
     recipe: Recipe | None = None,
+    senses: Senses = NO_SENSES,
     monitor: ResourceMonitor | None = None,
 ) -> SanityReport:
     """Train a few steps on one batch and report whether the gates were met.
@@ -120,6 +123,7 @@ def run_sanity(
         seed: of parameters and batches.
         minimum_episodes: fewer are refused.
         recipe: image size and augmentation; the given numbers replace its own.
+        senses: depth and instruction, where they are wanted.
         monitor: of resources.
 
     Raises:
@@ -133,6 +137,7 @@ def run_sanity(
         image_height=base.image_height,
         image_width=base.image_width,
         proprio=None,
+        senses=senses,
     )
     require_episodes(arrays, minimum_episodes)
     report = sanity_of(
@@ -151,6 +156,7 @@ def run_sanity(
         checkpoint_dir=checkpoint_dir,
         seed=seed,
         monitor=monitor or ResourceMonitor(),
+        overrides=dict(senses.as_fields),
     )
     if output is not None:
         write_json(output, report.as_dict())
@@ -246,7 +252,9 @@ def _dims(
     episode: EpisodeArrays, obs_dim: int | None, action_dim: int | None
 ) -> tuple[int, int]:
     """Return numbers seen and commanded a tick, if they are what was expected."""
-    held = (episode.images[0].size + episode.proprio.shape[1], episode.action.shape[1])
+    extra = sum(math.prod(value.shape[1:]) for value in episode.extra.values())
+    sensed = episode.images[0].size + episode.proprio.shape[1] + extra
+    held = (sensed, episode.action.shape[1])
     expected = (
         held[0] if obs_dim is None else obs_dim,
         held[1] if action_dim is None else action_dim,
@@ -258,7 +266,7 @@ def _dims(
             where=episode.episode_id,
             seen=f"obs_dim {held[0]}, action_dim {held[1]} in the data",
             allowed=f"obs_dim {expected[0]}, action_dim {expected[1]} as asked for",
-            hint="obs_dim counts image height x width x 3 plus proprioception",
+            hint="obs_dim counts image height x width x 3 plus every other sense",
         )
     return held
 

@@ -34,12 +34,14 @@ def task_episodes(
     from continuon.export import TaskEpisode
     from continuon.learn.data import load_arrays, split_by_time
     from continuon.learn.rollout import check_config
+    from continuon.learn.senses import Senses
 
     arrays = load_arrays(
         path,
         image_height=config.image_height or 1,
         image_width=config.image_width or 1,
         proprio=config.proprio,
+        senses=Senses.of(config),
     )
     if ids is None:
         _, held_out = split_by_time(arrays)
@@ -54,6 +56,7 @@ def task_episodes(
             inputs["image"] = episode.images[:left]
         if config.proprio:
             inputs["proprio"] = episode.proprio[:left]
+        inputs |= {name: value[:left] for name, value in episode.extra.items()}
         made = TaskEpisode(
             inputs=inputs, action=episode.action[:left], valid=episode.valid[:left]
         )

@@ -8,19 +8,23 @@ import pytest
 
 from continuon._specs.learn.examples import (
     HEIGHT,
+    TINY,
     WIDTH,
     record_episode,
     stripe_episodes,
 )
 from continuon.errors import ContractError, DataError
-from continuon.hope import preset
+from continuon.hope import digest, init, load_checkpoint, preset, save_checkpoint
 from continuon.hope.language import embed_instruction
 from continuon.learn.augment import augment
 from continuon.learn.data import digest_of, load_arrays
 from continuon.learn.losses import observe
+from continuon.learn.proof import run_proof
 from continuon.learn.recipe import Recipe
+from continuon.learn.resources import ResourceMonitor
 from continuon.learn.senses import NO_SENSES, Senses
 from continuon.learn.windows import WindowSampler, cut
+from continuon.pipeline.held_out import task_episodes
 from continuon.rlds.tfds_write import convert
 
 BOTH = Senses(depth_height=3, depth_width=4, instruction_size=8)
@@ -29,8 +33,8 @@ RECIPE = attrs.evolve(
 )
 
 
-def record(folder, *, task="turn left", depth=True):
-    for index, episode in enumerate(stripe_episodes(2, seed=3)):
+def record(folder, *, task="turn left", depth=True, count=2):
+    for index, episode in enumerate(stripe_episodes(count, seed=3)):
         names = ("images", "proprio", "action", "stamp_ns", "valid")
         short = attrs.evolve(episode, **{n: getattr(episode, n)[:6] for n in names})
         record_episode(
@@ -134,3 +138,76 @@ def test_a_mirror_turns_depth_and_never_what_is_told_a_side(folder):
         assert np.array_equal(told.extra["depth"], wanted)
         sign = -1.0 if mirrored else 1.0
         assert np.array_equal(told.action[:, 0], sign * window.action[:, 0])
+
+
+def sensing(**changes):
+    names = {"proprio": (), "action": ("steering", "throttle")}
+    size = {"image_height": HEIGHT, "image_width": WIDTH}
+    return preset("seed", **size, **names, **TINY, **BOTH.as_fields, **changes)
+
+
+@pytest.mark.req("R-LEARN-59")
+def test_the_episodes_that_judge_an_artifact_hold_what_it_senses(folder):
+    for episode in task_episodes(folder, sensing()):
+        assert set(episode.inputs) == {"image", "depth", "instruction"}
+        assert episode.inputs["depth"].shape == (len(episode.action), 3, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-59")
+def test_sanity_takes_steps_with_what_was_asked_for(folder, tmp_path, monkeypatch):
+    import continuon.learn.sanity as room
+
+    whole = room.sanity_of
+
+    def smaller(arrays, *, overrides, **given):
+        return whole(arrays, overrides=TINY | overrides, **given)
+
+    monkeypatch.setattr(room, "sanity_of", smaller)
+    report = room.run_sanity(
+        folder,
+        arch_preset="seed",
+        max_steps=8,
+        batch_size=2,
+        learning_rate=3e-3,
+        minimum_episodes=2,
+        recipe=attrs.evolve(RECIPE, window=8),
+        senses=BOTH,
+        checkpoint_dir=tmp_path / "made",
+        monitor=ResourceMonitor(tmp_path / "unreadable"),
+    )
+    assert report.passed, report.reasons
+    assert report.obs_dim == HEIGHT * WIDTH * 3 + 3 * 4 + 8
+    made = load_checkpoint(tmp_path / "made/sanity.hope").config
+    assert Senses.of(made) == BOTH
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-59")
+def test_a_proof_and_a_student_sense_what_was_asked_for(tmp_path):
+    from continuon.learn.distil import distil
+
+    folder = record(tmp_path / "seen", count=4)
+    report = run_proof(
+        folder,
+        output=tmp_path / "proof.json",
+        num_steps=0,
+        seeds=(0, 1, 2),
+        minimum_episodes=4,
+        recipe=RECIPE,
+        senses=BOTH,
+        overrides=TINY,
+    )
+    assert report.config_digest == digest(sensing())
+    path = tmp_path / "teacher.hope"
+    save_checkpoint(path, sensing(), init(0, sensing()), metadata={})
+    made = distil(
+        load_checkpoint(path),
+        load(folder, BOTH),
+        tmp_path / "student.hope",
+        student="seed",
+        num_steps=1,
+        batch_size=2,
+        **TINY | {"d": 8, "head_size": 4},
+    )
+    assert Senses.of(load_checkpoint(made.checkpoint).config) == BOTH
