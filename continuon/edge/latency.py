@@ -14,22 +14,22 @@ __all__ = ["measure_latency"]
 def measure_latency(
     policy: Policy, *, ticks: int = 300, warmup: int = 20
 ) -> dict[str, float]:
-    """Step on a constant grey image and zero proprio; the policy is reset after.
+    """Step on a constant grey image and zeros elsewhere; the policy is reset after.
 
     Returns:
         `ticks`, and p50_ms, p99_ms, p999_ms, max_ms of the wall time of `step`.
     """
-    spec = policy.spec
-    shape = (spec.image_height, spec.image_width, 3)
-    image = np.full(shape, 128, np.uint8) if spec.image_height else None
-    proprio = np.zeros(len(spec.proprio), np.float32) if spec.proprio else None
+    sensed = {
+        name: np.full(tensor.shape, 128 if name == "image" else 0, tensor.dtype)
+        for name, tensor in policy.spec.senses.items()
+    }
     policy.reset()
     for _ in range(warmup):
-        policy.step(image, proprio)
+        policy.step(**sensed)
     times_ms = np.empty(ticks)
     for tick in range(ticks):
         start_ns = time.perf_counter_ns()
-        policy.step(image, proprio)
+        policy.step(**sensed)
         times_ms[tick] = (time.perf_counter_ns() - start_ns) / 1e6
     policy.reset()
     p50, p99, p999 = np.percentile(times_ms, [50, 99, 99.9])

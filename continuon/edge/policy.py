@@ -33,7 +33,7 @@ class Engine(Protocol):
         ...
 
     def advance(self, inputs: dict[str, Array]) -> tuple[Array, float]:
-        """Run one tick on `image` [h, w, 3], `proprio` [P], `previous_action` [A]."""
+        """Run one tick on what the spec's `senses` name, and `previous_action` [A]."""
         ...
 
 
@@ -44,6 +44,7 @@ class Policy:
         self.spec = spec
         self.backend = backend
         self._engine = engine
+        self._senses = spec.senses
         self._previous = np.zeros(len(spec.action), np.float32)
 
     def reset(self) -> None:
@@ -56,6 +57,8 @@ class Policy:
         image: Array | None = None,
         proprio: Array | None = None,
         *,
+        depth: Array | None = None,
+        instruction: Array | None = None,
         previous_action: Array | None = None,
     ) -> PolicyOutput:
         """Decide once and advance the state.
@@ -63,6 +66,9 @@ class Policy:
         Args:
             image: uint8 [h, w, 3], where the spec has an image, else None.
             proprio: float32 [P], where the spec has proprio, else None.
+            depth: float32 [h, w] in metres, where the spec has depth, else None; what
+                is not finite or not above 0 is unknown.
+            instruction: float32 [n], hashed, where the spec has one, else None.
             previous_action: what was really applied last; by default what this
                 policy last gave. Only used where the spec says so.
 
@@ -72,7 +78,8 @@ class Policy:
             DataError: E-EDGE-OUTPUT-001, the network gave a number that is not
                 finite; call `reset` before going on.
         """
-        inputs = self._inputs(image, proprio, previous_action)
+        given = {"image": image, "proprio": proprio, "depth": depth}
+        inputs = self._inputs(given | {"instruction": instruction}, previous_action)
         action, surprise = self._engine.advance(inputs)
         if not (np.isfinite(action).all() and np.isfinite(surprise)):
             raise DataError(
@@ -86,18 +93,17 @@ class Policy:
         return PolicyOutput(action, surprise)
 
     def _inputs(
-        self, image: Array | None, proprio: Array | None, previous: Array | None
+        self, given: dict[str, Array | None], previous: Array | None
     ) -> dict[str, Array]:
         spec, inputs = self.spec, {}
-        shape = (spec.image_height, spec.image_width, 3)
-        if spec.image_height:
-            inputs["image"] = _checked("image", image, shape, np.dtype(np.uint8))
-        elif image is not None:
-            raise _wrong("image", image, "no image")
-        if spec.proprio:
-            inputs["proprio"] = _checked("proprio", proprio, (len(spec.proprio),))
-        elif proprio is not None and np.size(proprio):
-            raise _wrong("proprio", proprio, "no proprio")
+        for name, value in given.items():
+            wanted = self._senses.get(name)
+            if wanted is not None:
+                seen = _known(value) if name == "depth" else value
+                dtype = np.dtype(np.uint8) if name == "image" else None
+                inputs[name] = _checked(name, seen, wanted.shape, dtype)
+            elif value is not None and np.size(value):
+                raise _wrong(name, value, f"no {name}")
         if spec.use_previous_action:
             last = self._previous if previous is None else previous
             inputs["previous_action"] = _checked(
@@ -141,6 +147,14 @@ def load_policy(directory: Path, *, backend: Backend = "litert") -> Policy:
     policy = Policy(spec, backend, engine)
     policy.reset()
     return policy
+
+
+def _known(depth: Array | None) -> Array | None:
+    """Return depth whose unknown pixels are 0."""
+    if depth is None:
+        return None
+    metres = np.asarray(depth, np.float32)
+    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
 
 
 def _checked(

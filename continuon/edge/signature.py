@@ -65,9 +65,8 @@ _ANSWERS = {"action", "surprise"}
 
 
 def _senses(spec: PolicySpec) -> set[str]:
-    senses = {"image"} if spec.image_height else set()
-    senses |= {"proprio"} if spec.proprio else set()
-    return senses | ({"previous_action"} if spec.use_previous_action else set())
+    own = {"previous_action"} if spec.use_previous_action else set()
+    return set(spec.senses) | own
 
 
 def _only(names: set[str], prefix: str) -> set[str]:

@@ -64,6 +64,8 @@ class PolicySpec:
     Attributes:
         name: model name.
         image_height, image_width: pixels of the uint8 RGB input; 0 without image.
+        depth_height, depth_width: pixels of the float32 depth input; 0 without depth.
+        instruction_size: numbers of the hashed instruction; 0 without one.
         proprio: names of the float32 inputs, units in the names.
         action: names of the float32 outputs, each in [-1, 1].
         use_previous_action: whether a[t-1] is an input; the backend keeps it.
@@ -90,11 +92,27 @@ class PolicySpec:
     golden_sha256: str
     artifacts: tuple[Artifact, ...]
     parameters: int
+    depth_height: int = 0
+    depth_width: int = 0
+    instruction_size: int = 0
+
+    @property
+    def senses(self) -> dict[str, TensorSpec]:
+        """What is fed at each tick, by name; a previous action is not sensed."""
+        image = (self.image_height, self.image_width, 3)
+        depth = (self.depth_height, self.depth_width)
+        told = {
+            "image": TensorSpec(image, "uint8"),
+            "proprio": TensorSpec((len(self.proprio),), "float32"),
+            "depth": TensorSpec(depth, "float32"),
+            "instruction": TensorSpec((self.instruction_size,), "float32"),
+        }
+        return {name: tensor for name, tensor in told.items() if all(tensor.shape)}
 
     @property
     def observation_size(self) -> int:
-        """Scalars sensed per tick: image values and proprioception."""
-        return self.image_height * self.image_width * 3 + len(self.proprio)
+        """Scalars sensed per tick."""
+        return sum(math.prod(tensor.shape) for tensor in self.senses.values())
 
     @property
     def state_bytes(self) -> int:

@@ -14,7 +14,7 @@ from continuon.durable import replace_file
 from continuon.export.files import file_sha256
 from continuon.export.lean_lowering import layer_products, lower_lean
 from continuon.export.litert import to_litert
-from continuon.export.lowering import check_exportable, lower, rollout
+from continuon.export.lowering import lower, rollout
 from continuon.export.observations import golden_inputs
 from continuon.export.onnx_graph import to_onnx
 from continuon.export.parity import backend_errors, scaled_error
@@ -109,8 +109,9 @@ def compile_checkpoint(
         checkpoint: a `.hope` file.
         output_dir: made if absent; an older policy in it is replaced.
         control_rate_hz: ticks per second that the policy was trained for.
-        golden_observations: `image` uint8 [T, h, w, 3], `proprio` float32 [T, P] of an
-            episode's start; None makes synthetic ones, labelled so.
+        golden_observations: `image` uint8 [T, h, w, 3], `proprio` float32 [T, P],
+            `depth` [T, h, w], `instruction` [T, n] of an episode's start, as the
+            network has them; None makes synthetic ones, labelled so.
         golden_origin: label of the given observations.
         name: model name for the spec.
         variants: also make `int8`, `fp16` (of the `.tflite`) or `onnx`; None makes
@@ -125,7 +126,6 @@ def compile_checkpoint(
     wanted, missing = available() if variants is None else (tuple(variants), {})
     made = chosen(wanted)
     loaded = load_checkpoint(checkpoint)
-    check_exportable(loaded.config)
     inputs = golden_inputs(loaded.config, golden_observations)
     origin = "synthetic" if golden_observations is None else golden_origin
     lowered = lower(loaded)

@@ -11,7 +11,7 @@ import numpy as np
 
 from continuon.export.lean import fold, fold_state, lean_step, step_state
 from continuon.export.lean_weights import rearrange
-from continuon.export.lowering import STATE_PREFIX, Lowered, check_exportable, senses
+from continuon.export.lowering import STATE_PREFIX, Lowered, senses
 from continuon.hope.checkpoint import Checkpoint
 
 __all__ = ["Lean", "layer_products", "lower_lean"]
@@ -34,9 +34,8 @@ class Lean:
 
 
 def lower_lean(checkpoint: Checkpoint) -> Lean:
-    """Return the step and the fold; see `check_exportable` for what is refused."""
+    """Return the step and the fold."""
     config = checkpoint.config
-    check_exportable(config)
     weights = rearrange(checkpoint.params, config)
     params = jax.tree.map(jnp.asarray, checkpoint.params)
     sensed = senses(config)

@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from continuon.errors import ContractError
 from continuon.hope.checkpoint import Checkpoint, flatten, unflatten
 from continuon.hope.config import HopeConfig
 from continuon.hope.model import step
 from continuon.hope.state import init_state
 
-__all__ = ["Lowered", "check_exportable", "lower", "rollout", "senses"]
+__all__ = ["Lowered", "lower", "rollout", "senses"]
 
 STATE_PREFIX = "state/"
 Array = np.ndarray[Any, Any]
@@ -50,39 +49,24 @@ class Lowered:
         return [jax.eval_shape(lambda a=a: a) for a in self.inputs.values()]
 
 
-def check_exportable(config: HopeConfig) -> None:
-    """Check that a robot can feed the network: it knows no depth nor instruction yet.
-
-    Raises:
-        ContractError: E-EXPORT-SENSE-001, naming the inputs.
-    """
-    unfed = {"depth", "instruction"} & set(config.observation_names)
-    if unfed:
-        raise ContractError(
-            "E-EXPORT-SENSE-001",
-            "a compiled policy cannot be fed all of the network's inputs",
-            seen=", ".join(sorted(unfed)),
-            allowed="image, proprio, previous_action",
-            hint="train without them, or run the checkpoint with continuon.hope",
-        )
-
-
 def senses(config: HopeConfig) -> dict[str, Array]:
-    """Return zeros of what a robot feeds at each tick, batch 1, by name."""
-    zeros: dict[str, Array] = {}
-    if config.has_image:
-        zeros["image"] = np.zeros((1, *config.image_shape), np.uint8)
-    if config.proprio:
-        zeros["proprio"] = np.zeros((1, len(config.proprio)), np.float32)
-    if config.use_previous_action:
-        zeros["previous_action"] = np.zeros((1, len(config.action)), np.float32)
-    return zeros
+    """Return zeros of what is fed at each tick, batch 1, by name."""
+    shapes = {
+        "image": config.image_shape,
+        "proprio": (len(config.proprio),),
+        "previous_action": (len(config.action),),
+        "depth": (config.depth_height, config.depth_width),
+        "instruction": (config.instruction_size,),
+    }
+    return {
+        name: np.zeros((1, *shapes[name]), np.uint8 if name == "image" else np.float32)
+        for name in config.observation_names
+    }
 
 
 def lower(checkpoint: Checkpoint) -> Lowered:
-    """Return the step of a checkpoint; see `check_exportable` for what is refused."""
+    """Return the step of a checkpoint."""
     config = checkpoint.config
-    check_exportable(config)
     params = jax.tree.map(jnp.asarray, checkpoint.params)
     sensed = senses(config)
     state = flatten(init_state(config, 1))

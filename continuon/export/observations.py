@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from continuon.errors import ContractError
+from continuon.export.lowering import senses
 from continuon.hope.config import HopeConfig
 
 __all__ = ["GOLDEN_TICKS", "MIN_GOLDEN_TICKS", "golden_inputs"]
@@ -19,7 +20,7 @@ Array = np.ndarray[Any, Any]
 def golden_inputs(
     config: HopeConfig, given: dict[str, Array] | None
 ) -> dict[str, Array]:
-    """Return `image` uint8 [T, h, w, 3] and `proprio` float32 [T, P].
+    """Return `image` uint8 [T, h, w, 3], the other senses float32 [T, ...].
 
     Args:
         config: the network's shape.
@@ -29,7 +30,9 @@ def golden_inputs(
     Raises:
         ContractError: E-EXPORT-GOLDEN-001 names, -002 shapes, -003 too few ticks.
     """
-    wanted = [name for name in config.observation_names if name != "previous_action"]
+    sensed = senses(config)
+    sensed.pop("previous_action", None)
+    wanted = list(sensed)
     if given is None:
         return _synthetic(config)
     if set(given) != set(wanted):
@@ -39,18 +42,17 @@ def golden_inputs(
             seen=sorted(given),
             allowed=sorted(wanted),
         )
-    tails = {"image": config.image_shape, "proprio": (len(config.proprio),)}
     ticks = len(given[wanted[0]])
     for name in wanted:
-        dtype = np.uint8 if name == "image" else np.float32
+        tail, dtype = sensed[name].shape[1:], sensed[name].dtype
         array = given[name]
-        if array.shape != (ticks, *tails[name]) or array.dtype != dtype:
+        if array.shape != (ticks, *tail) or array.dtype != dtype:
             raise ContractError(
                 "E-EXPORT-GOLDEN-002",
                 "a golden observation has the wrong shape or type",
                 where=name,
                 seen=f"{array.dtype}{list(array.shape)}",
-                allowed=f"{np.dtype(dtype)}{[ticks, *tails[name]]}",
+                allowed=f"{dtype}{[ticks, *tail]}",
             )
     if ticks < MIN_GOLDEN_TICKS:
         raise ContractError(
@@ -76,4 +78,12 @@ def _synthetic(config: HopeConfig) -> dict[str, Array]:
     if config.proprio:
         shape = (GOLDEN_TICKS, len(config.proprio))
         inputs["proprio"] = rng.standard_normal(shape).astype(np.float32)
+    if config.has_depth:
+        size = (GOLDEN_TICKS, config.depth_height, config.depth_width)
+        metres = rng.uniform(-0.2, 1.2, size) * config.depth_limit_m
+        inputs["depth"] = np.maximum(metres, 0.0).astype(np.float32)
+    if config.instruction_size:
+        told = rng.standard_normal(config.instruction_size)
+        told /= np.linalg.norm(told)
+        inputs["instruction"] = np.tile(told, (GOLDEN_TICKS, 1)).astype(np.float32)
     return inputs

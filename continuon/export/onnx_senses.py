@@ -33,7 +33,8 @@ def encode(
     parts, weights, sources = [], [], []
     if config.has_image:
         pixels = g.sub(g.mul(g.floats("image"), g.const(1.0 / 255.0)), g.const(0.5))
-        parts.append(_features(g, config, w, pixels))
+        picture = _features(g, config, w, pixels, "convolutions")
+        parts.append(picture)
         weights.append(w["encoder/image"])
         grey = str(g.op("ReduceMean", pixels, g.const([-1], np.int64), keepdims=0))
         if config.senses_motion:
@@ -47,10 +48,15 @@ def encode(
         parts.append(str(g.op("Clip", "proprio", *limit)))
         weights.append(w["encoder/proprio"])
         sources.append(parts[-1])
-    if config.use_previous_action:
-        bounds = (g.const(-1.0), g.const(1.0))
-        parts.append(str(g.op("Clip", "previous_action", *bounds)))
-        weights.append(w["encoder/previous_action"])
+    if config.has_depth:
+        near = _nearness(g, config)
+        parts.append(_features(g, config, w, near, "depth_convolutions"))
+        weights.append(w["encoder/depth"])
+    for name in ("instruction", "previous_action"):
+        if name in config.observation_names:
+            bounds = (g.const(-1.0), g.const(1.0))
+            parts.append(str(g.op("Clip", name, *bounds)))
+            weights.append(w[f"encoder/{name}"])
     x = g.affine(
         g.beside(parts), np.concatenate(weights), g.const(w["encoder/bias"][None])
     )
@@ -58,10 +64,22 @@ def encode(
     return x, g.dot(g.beside(sources), g.const(w["frozen/projection"]))
 
 
-def _features(g: Graph, config: HopeConfig, w: dict[str, Array], pixels: str) -> str:
+def _nearness(g: Graph, config: HopeConfig) -> str:
+    """Return how near, and whether known, [1, h, w, 2]; unknown pixels are 0."""
+    limit = g.const(config.depth_limit_m)
+    known = g.floats(str(g.op("Greater", "depth", g.const(0.0))))
+    share = g.op("Div", str(g.op("Clip", "depth", g.const(0.0), limit)), limit)
+    near = g.mul(g.sub(g.const(0.5), str(share)), known)
+    shape = (1, config.depth_height, config.depth_width, 1)
+    return g.beside([g.shape(near, *shape), g.shape(known, *shape)])
+
+
+def _features(
+    g: Graph, config: HopeConfig, w: dict[str, Array], pixels: str, place: str
+) -> str:
     features = str(g.op("Transpose", pixels, perm=[0, 3, 1, 2]))
     for index in range(len(config.image_channels)):
-        name = f"encoder/convolutions/{index}/"
+        name = f"encoder/{place}/{index}/"
         kernel = w[name + "kernel"]
         convolved = g.op(
             "Conv",

@@ -93,6 +93,9 @@ def spec_record(
             for made in variants
         ],
         "parameters": count_parameters(loaded.params),
+        "depth_height": config.depth_height,
+        "depth_width": config.depth_width,
+        "instruction_size": config.instruction_size,
     }
 
 

@@ -26,7 +26,8 @@ class TaskEpisode:
     """One episode from its first tick.
 
     Attributes:
-        inputs: `image` uint8 [T, h, w, 3], `proprio` float32 [T, P], as the policy has.
+        inputs: `image` uint8 [T, h, w, 3], `proprio` float32 [T, P], `depth` [T, h, w],
+            `instruction` [T, n], as the policy has.
         action: float32 [T, A] in [-1, 1], what the teacher did.
         valid: bool [T]; other ticks are seen but not scored.
     """

@@ -17,6 +17,7 @@ from continuon.edge import load_policy
 from continuon.errors import ContractError, DataError, MissingPackageError
 from continuon.export.compile import TOLERANCE
 from continuon.export.observations import golden_inputs
+from continuon.robot.policies import load_checked, load_edge_policy
 
 SCHEMA = Path(hope.__file__).parents[1] / "_specs" / "edge" / "files.schema.json"
 
@@ -157,18 +158,61 @@ def test_a_network_without_memory_writes_compiles_to_fewer_tensors(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.req("R-EXPORT-09")
-def test_a_network_that_no_robot_can_feed_is_refused_by_name(tmp_path):
+@pytest.mark.req("R-EXPORT-14")
+def test_depth_and_instruction_reach_every_artifact_and_are_not_left_out(tmp_path):
+    pytest.importorskip("onnx")
+    config = attrs.evolve(RICH, chunk=16, periods=(16, 32), action_levels=())
     checkpoint = tmp_path / "c.hope"
-    hope.save_checkpoint(checkpoint, RICH, parameters(RICH), metadata={})
-    with pytest.raises(ContractError, match="E-EXPORT-SENSE-001") as caught:
-        export.compile_checkpoint(checkpoint, tmp_path / "p", control_rate_hz=9.0)
-    assert caught.value.seen == "depth, instruction"
-    assert not (tmp_path / "p").exists()
+    hope.save_checkpoint(
+        checkpoint, config, parameters(config, spread=0.02), metadata={}
+    )
+    report = export.compile_checkpoint(
+        checkpoint, tmp_path / "p", control_rate_hz=9.0, variants=("onnx",)
+    )
+    assert report.parity_ok, report.artifacts
+    rng = np.random.default_rng(3)
+    for backend in ("litert", "onnxruntime", "numpy"):
+        policy = load_policy(report.directory, backend=backend)
+        assert set(policy.spec.senses) == {"image", "proprio", "depth", "instruction"}
+        seen = {
+            "image": rng.integers(0, 256, (8, 8, 3), np.uint8),
+            "proprio": np.array([0.5], np.float32),
+            "depth": rng.uniform(0.5, 2.0, (6, 8)).astype(np.float32),
+            "instruction": rng.uniform(-0.5, 0.5, 8).astype(np.float32),
+        }
+        told = {}
+        gone = np.full((6, 8), np.nan, np.float32)
+        for name, change in {
+            "as it is": {},
+            "nearer": {"depth": seen["depth"] / 2},
+            "unknown": {"depth": gone},
+            "zero": {"depth": np.zeros_like(gone)},
+            "other words": {"instruction": -seen["instruction"]},
+        }.items():
+            policy.reset()
+            told[name] = policy.step(**(seen | change)).action
+        assert np.array_equal(told["unknown"], told["zero"])
+        for name in ("nearer", "unknown", "other words"):
+            assert np.abs(told[name] - told["as it is"]).max() > 1e-3, name
+        for name in ("depth", "instruction"):
+            with pytest.raises(ContractError, match="E-EDGE-INPUT-001") as caught:
+                policy.step(**(seen | {name: None}))
+            assert caught.value.where == name
+    # the robot's loop feeds neither yet, and takes no such policy
+    with pytest.raises(ContractError, match="E-EDGE-INPUT-001") as caught:
+        load_checked(
+            load_edge_policy, str(report.directory), "numpy", serial=1, action_count=2
+        )
+    assert caught.value.where == "depth"
+    plain = load_policy(compiled().directory, backend="numpy")
+    with pytest.raises(ContractError, match="E-EDGE-INPUT-001"):
+        plain.step(
+            np.zeros((8, 8, 3), np.uint8), np.zeros(1, np.float32), depth=seen["depth"]
+        )
 
 
 @pytest.mark.slow
-@pytest.mark.req("R-EXPORT-09")
+@pytest.mark.req("R-EXPORT-14")
 def test_every_artifact_of_a_chunked_network_tells_the_first_action(tmp_path):
     pytest.importorskip("onnx")
     config = attrs.evolve(
