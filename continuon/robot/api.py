@@ -222,7 +222,12 @@ class Api(ClientsApi, TeleopApi):
         return answer_json(_state(state))
 
     async def estop(self, request: Request, _access: Access) -> Response:
-        """Stop now. A body that cannot be read, or is slow, keeps it from nothing."""
+        """Stop now; a body that cannot be read, or is slow, keeps it from nothing.
+
+        The permission goes first, from here: a thread for the rest may come late where
+        every thread answers somebody.
+        """
+        self._robot.guard.forbid(e_stop=True)
         try:
             async with asyncio.timeout(_STOP_BODY_S):
                 reason = (await read_body(request, StopBody)).reason

@@ -27,6 +27,10 @@ class _Guard(Protocol):
         """Return what it saw of the battery last."""
         ...
 
+    def forbid(self, *, e_stop: bool = False) -> None:
+        """Take the permission to move away; never waits."""
+        ...
+
 
 class _Log(Protocol):
     @property

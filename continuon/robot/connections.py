@@ -8,7 +8,7 @@ the same peer; what is being answered, or is a socket, keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Protocol
 
 import attrs
@@ -24,7 +24,7 @@ MAX_LOCAL = 128
 """Of this machine's own; the network never takes these."""
 
 MAX_LAN = 272
-"""Of all peers on the network: with the local ones 400 of a process's 1024 files."""
+"""Of all peers on the network: twice this and the local ones are 800 of 1024 files."""
 
 
 class Closable(Protocol):
@@ -61,19 +61,25 @@ class Connections:
         self._held: list[Held] = []  # oldest first
 
     def admit(self, peer: str, transport: Closable) -> Held | None:
-        """Return one more connection's place, or None where there is no room."""
+        """Return one more connection's place, or None where there is no room.
+
+        For a moment a room holds up to twice as many: what came with a flood is read
+        before it is judged. Call `trim` soon.
+        """
         self._held = [one for one in self._held if not one.transport.is_closing()]
-        if is_loopback(peer):
-            fits = self._fits(lambda one: is_loopback(one.peer), MAX_LOCAL)
-        else:
-            fits = self._fits(lambda one: one.peer == peer, MAX_PEER) and self._fits(
-                lambda one: not is_loopback(one.peer), MAX_LAN
-            )
-        if not fits:
-            return None
+        for room, most in self._rooms(peer):
+            if len(room) >= 2 * most and not self._drop_one(room):
+                return None
         held = Held(peer, transport)
         self._held.append(held)
         return held
+
+    def trim(self) -> None:
+        """Drop of each room that is too full who waited longest for its client."""
+        for peer in {one.peer: None for one in self._held}:
+            for room, most in self._rooms(peer):
+                while len(room) > most and self._drop_one(room):
+                    pass
 
     def touch(self, held: Held, *, waits: bool) -> None:
         """Note that a connection waits from now on, or no longer."""
@@ -82,14 +88,19 @@ class Connections:
             self._held.remove(held)
             self._held.append(held)
 
-    def _fits(self, belongs: Callable[[Held], bool], most: int) -> bool:
-        """Return whether there is room for one more; who waited longest makes it."""
-        room = [one for one in self._held if belongs(one)]
-        if len(room) < most:
-            return True
+    def _rooms(self, peer: str) -> Iterator[tuple[list[Held], int]]:
+        """Yield what shares a room with a peer, and how many should be in it."""
+        if is_loopback(peer):
+            yield [one for one in self._held if is_loopback(one.peer)], MAX_LOCAL
+            return
+        yield [one for one in self._held if one.peer == peer], MAX_PEER
+        yield [one for one in self._held if not is_loopback(one.peer)], MAX_LAN
+
+    def _drop_one(self, room: list[Held]) -> bool:
         longest = next((one for one in room if one.waits), None)
         if longest is None:
             return False
         longest.transport.abort()
+        room.remove(longest)
         self._held.remove(longest)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,8 +19,12 @@ from continuon.robot.token_store import TokenStore
 __all__ = ["Front"]
 
 _MAX_WEBSOCKET_BYTES = 4096
-_BACKLOG = 128
-"""Connections that the event loop takes at one go, between two renewals of a permit."""
+_AT_ONE_GO = 128
+"""Connections that the event loop takes between two looks at all the rest."""
+
+_BACKLOG = 2048
+"""Connections that wait for it in the kernel; one too many is tried again in a second,
+and it may be a stop."""
 
 
 class Front:
@@ -81,6 +86,12 @@ class Front:
         class Server(uvicorn.Server):
             """One of several in this process, whose signals are the service's own."""
 
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                """Listen with a longer queue than is taken at one go."""
+                await super().startup(sockets)
+                for end in sockets or ():
+                    end.listen(_BACKLOG)
+
             @contextmanager
             def capture_signals(self) -> Iterator[None]:
                 """Leave the handlers as they are."""
@@ -90,7 +101,7 @@ class Front:
             uvicorn.Config(
                 self._application,
                 http=bounded_protocol(self._connections),
-                backlog=_BACKLOG,
+                backlog=_AT_ONE_GO,
                 proxy_headers=False,
                 server_header=False,
                 access_log=False,

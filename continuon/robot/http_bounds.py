@@ -29,6 +29,9 @@ class Phase(StrEnum):
 LIMIT_S = {Phase.HEAD: 5.0, Phase.BODY: 10.0, Phase.ANSWER: 120.0, Phase.NEXT: 10.0}
 """An answer takes as long as loading a policy does; a socket has no limit here."""
 
+TRIM_S = 0.02
+"""A request comes with its connection, or a moment later; then it is no longer idle."""
+
 
 def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
     """Return uvicorn's h11 protocol, its connections counted and its waits limited.
@@ -56,6 +59,7 @@ def bounded_protocol(connections: Connections) -> type[asyncio.Protocol]:
                 transport.abort()
             else:
                 self._enter(Phase.HEAD)
+                self.loop.call_later(TRIM_S, connections.trim)
 
         def data_received(self, data: bytes) -> None:
             """Take bytes, and see how far they brought the request."""

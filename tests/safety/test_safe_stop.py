@@ -6,11 +6,13 @@ figure is measured and stands in the table with its own limit.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib.util
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -311,6 +313,38 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
             thread.join()
     assert sent[0] > 50
     assert timing["ticks"] > 50
+
+
+def test_an_emergency_stop_beside_slow_clients(count, service):
+    """More half-sent requests than the service has room for, opened again and again."""
+    off = threading.Event()
+    opened = [0]
+
+    def drip(links=300):
+        held = collections.deque()
+        while not off.wait(0.005):
+            with contextlib.suppress(OSError):
+                link = socket.create_connection(("127.0.0.1", service.port), 5)
+                link.sendall(b"GET /status HTTP/1.1\r\nhost: localhost\r\n")
+                held.append(link)
+                opened[0] += 1
+            if len(held) > links:
+                held.popleft().close()
+        for link in held:
+            link.close()
+
+    def press():
+        service.ask("/estop", {"reason": "slow clients"})
+
+    service.drive()
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        count("emergency stop, slow clients", service.drive, press)
+    finally:
+        off.set()
+        dripping.join()
+    assert opened[0] > 200
 
 
 def be_driven(service):

@@ -33,6 +33,7 @@ class FakeRobot:
         self.commands = []
         self.asked = []
         self.ready = True
+        self.forbidden = []
         self.broken = self.battery = None
         self.frame, self.rolled, self.taken = 7, [], 0
         self.wishes, self.ends, self.judged = [], [], []
@@ -51,6 +52,9 @@ class FakeRobot:
 
     def supply(self):
         return self.battery
+
+    def forbid(self, *, e_stop=False):
+        self.forbidden.append((e_stop, self.state.mode))
 
     def report(self):
         return GuardReport(
@@ -301,8 +305,9 @@ def test_only_the_owner_clears_an_emergency_stop(client, tokens):
 
 @pytest.mark.req("R-API-04")
 @pytest.mark.parametrize("body", ["", "{", '{"x": 1}', "\xff"])
-def test_an_emergency_stop_needs_no_well_formed_body(client, body):
+def test_an_emergency_stop_needs_no_well_formed_body(client, robot, body):
     assert client().post("/estop", content=body).json()["mode"] == "E_STOP"
+    assert robot.forbidden == [(True, Mode.AUTONOMOUS)], "before the mode, at once"
 
 
 def test_hardware_that_fails_is_service_unavailable(client, robot):
