@@ -198,7 +198,9 @@ def test_a_killed_process_leaves_the_outputs_driven_until_another_stops_them(on_
     assert seen.driven == {}
 
 
-# A loop that drives the outputs for a seeded while, and then fails in one way.
+# A loop that drives the outputs for a seeded while, and then fails in one way. Who
+# started it says when, and how late its own wishes to sleep for 2 ms ended meanwhile: the
+# simulated bus is a process, and waits for a processor as this one does.
 LOOP = """
 import os, random, signal, sys, time
 from continuon.robot.board import CHANNELS, Command
@@ -227,7 +229,11 @@ for seed in range(runs):
         drive(seed)
         os._exit(1)
     os.waitpid(child, os.WUNTRACED)
-    time.sleep(1.0)
+    begun, starved = time.monotonic(), 0.0
+    while (before := time.monotonic()) < begun + 1.0:
+        time.sleep(0.002)
+        starved = max(starved, time.monotonic() - before - 0.002)
+    print("starved", round(1e3 * starved, 1), flush=True)
     if how == signal.SIGSTOP:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -242,8 +248,10 @@ def test_the_guard_stops_the_outputs_by_itself_by_bus_bytes(
     """The loop dies, crashes or freezes with its supervisor; the guard is a process."""
     runs = request.config.getoption("--runs")
     seen = on_pi(sys.executable, "-c", LOOP, how, str(runs))
-    falls = [int(line) for line in seen.out.split()]
-    assert len(falls) == runs, seen.err
+    words = [line.split() for line in seen.out.splitlines()]
+    falls = [int(word[0]) for word in words if word[0].isdigit()]
+    starved_ms = [float(word[1]) for word in words if word[0] == "starved"]
+    assert len(falls) == len(starved_ms) == runs, seen.err
     delays_ms = []
     for fall_ns, next_ns in zip(falls, [*falls[1:], 1 << 62], strict=True):
         after = [line for line in seen.journal if fall_ns < line["t_ns"] < next_ns]
@@ -251,10 +259,16 @@ def test_the_guard_stops_the_outputs_by_itself_by_bus_bytes(
         delays_ms.append((off["t_ns"] - fall_ns) / 1e6)
         soon = [line for line in after if 0 < line["t_ns"] - off["t_ns"] < 500_000_000]
         assert {str(line["driven"]) for line in [off, *soon]} == {"{}"}
-    late = [delay for delay in delays_ms if delay > 500]
+    # Two waits for a processor may come on top: of the loop that shall die, of the bus.
+    late = [
+        (delay, waited)
+        for delay, waited in zip(delays_ms, starved_ms, strict=True)
+        if delay > 500 + 2 * waited
+    ]
     worst, middle = max(delays_ms), sorted(delays_ms)[runs // 2]
     figures = (
-        f"{how}: {runs} runs, p50 {middle:.1f} ms, max {worst:.1f} ms, {len(late)} late"
+        f"{how}: {runs} runs, p50 {middle:.1f} ms, max {worst:.1f} ms, {len(late)} late, "
+        f"starved for {max(starved_ms):.1f} ms"
     )
     record_property("figures", figures)
     print(figures)
