@@ -20,6 +20,9 @@ _KERNEL_GAINS = (6.0, 2.25)
 the encoder's output would vary by a tenth, too small for the soft norms."""
 _KERNELS = (5, 3, 3)
 _CALM = 0.005
+_KEEPS, _SYMBOL_KEEPS = (2.0, 6.0), (4.0, 8.0)
+"""Logits of what the first and the last head's memory keeps of itself in a tick: 0.88
+to 0.9975, and for symbols (unit keys) 0.98 to 0.9997. Decision 0406."""
 
 
 class _Draw:
@@ -33,13 +36,21 @@ class _Draw:
         scale = gain / math.sqrt(math.prod(shape[:-1]))
         return (self._rng.standard_normal(shape) * scale).astype(np.float32)
 
+    def uniform(self, most: float, *shape: int) -> np.ndarray[Any, Any]:
+        """Return float32 values between -most and most."""
+        return self._rng.uniform(-most, most, shape).astype(np.float32)
 
-def init(key: Any, config: HopeConfig) -> Params:
+
+def init(key: Any, config: HopeConfig, *, past_taps: float = 0.0) -> Params:
     """Return fresh float32 parameters, as JAX arrays.
 
     Args:
         key: a JAX key or an integer seed.
         config: the network's shape.
+        past_taps: how far from 0, at most, the taps on the past of the convolution
+            before the fast memory start, uniformly drawn. At 0 only the newest tick
+            counts at first, which suits control and the tracking of a state; 0.5, which
+            is 1 / sqrt(taps), suits recalling symbols (decision 0406).
 
     Returns:
         Nested dicts: `encoder`, `blocks` (by index), `heads`, and `frozen`, which no
@@ -49,7 +60,9 @@ def init(key: Any, config: HopeConfig) -> Params:
     told = config.action_chunk * len(config.action)
     params: Params = {
         "encoder": _encoder(draw, config),
-        "blocks": {str(i): _block(draw, config) for i in range(config.layers)},
+        "blocks": {
+            str(i): _block(draw, config, past_taps) for i in range(config.layers)
+        },
         "heads": {
             "action": draw.dense(config.d, told, gain=0.5),
             "action_bias": _full(0.0, told),
@@ -129,17 +142,20 @@ def _convolutions(
     return layers, height * width * channels
 
 
-def _block(draw: _Draw, config: HopeConfig) -> Params:
+def _block(draw: _Draw, config: HopeConfig, past_taps: float) -> Params:
     d, heads, size = config.d, config.heads, config.head_size
     taps = _full(0.0, config.convolution_width, 3 * heads * size)
     taps[-1] = 1.0
+    if past_taps:
+        taps[:-1] = draw.uniform(past_taps, *taps[:-1].shape)
+    keeps = _SYMBOL_KEEPS if config.unit_keys else _KEEPS
     fast = {
         "norm": _full(1.0, d),
         "qkv": draw.dense(d, 3 * heads * size),
         "taps": taps,
         "gates": draw.dense(d, 2 * heads, gain=0.1),
         "gates_bias": np.concatenate(
-            [np.zeros(heads), np.linspace(2.0, 6.0, heads)]
+            [np.zeros(heads), np.linspace(*keeps, heads)]
         ).astype(np.float32),
         "read_gate": draw.dense(d, heads * size),
         "read_norm": _full(1.0, size),

@@ -208,11 +208,14 @@ def stack_peer(name: str, inputs: int, outputs: int, width: int, layers: int) ->
     return Peer(init, run)
 
 
-def hope_peer(inputs: int, outputs: int, **changes: Any) -> Peer:
+def hope_peer(
+    inputs: int, outputs: int, *, past_taps: float = 0.0, **changes: Any
+) -> Peer:
     """Return a HOPE of preset `seed` without eyes, whose actions are the outputs.
 
-    `changes` are config fields. Unless they say so there are no online writes: those
-    are about a world model, which a task of tokens does not have.
+    `changes` are config fields, `past_taps` is how its parameters start. Unless they
+    say so there are no online writes: those are about a world model, which a task of
+    tokens does not have.
     """
     values = {
         "image_height": 0,
@@ -228,7 +231,7 @@ def hope_peer(inputs: int, outputs: int, **changes: Any) -> Peer:
         state, obs = hope.init_state(config, x.shape[0]), {"proprio": x}
         return hope.sequence(params, config, state, obs, remat=False)[1].action
 
-    return Peer(lambda seed: hope.init(seed, config), run)
+    return Peer(lambda seed: hope.init(seed, config, past_taps=past_taps), run)
 
 
 def scalars(params: Any) -> int:
@@ -245,17 +248,26 @@ def nearest_width(size: Callable[[int], int], wanted: int) -> int:
 
 
 def peers(
-    inputs: int, outputs: int, *, layers: int = 1, **changes: Any
+    inputs: int,
+    outputs: int,
+    *,
+    layers: int = 1,
+    peer_layers: int = 0,
+    **changes: Any,
 ) -> dict[str, Peer]:
-    """Return HOPE and, as near to its parameters as a width comes, each peer."""
+    """Return HOPE and, as near to its parameters as a width comes, each peer.
+
+    The peers have as many layers as HOPE, unless `peer_layers` says how many.
+    """
     made = {"hope": hope_peer(inputs, outputs, layers=layers, **changes)}
     count = scalars(made["hope"].init(0))
+    deep = peer_layers or layers
     for name in MIXERS:
 
         def size(width: int, name: str = name) -> int:
-            peer = stack_peer(name, inputs, outputs, width, layers)
+            peer = stack_peer(name, inputs, outputs, width, deep)
             return scalars(jax.eval_shape(lambda: peer.init(0)))
 
         width = nearest_width(size, count)
-        made[name] = stack_peer(name, inputs, outputs, width, layers)
+        made[name] = stack_peer(name, inputs, outputs, width, deep)
     return made

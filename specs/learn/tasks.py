@@ -10,10 +10,13 @@
 - distant: one value told at the first tick, then values that do not count, then asked
   for in the last eight ticks; also over four times the distance.
 
-All tasks share one alphabet and one length, so a model is compiled once. Each model is
-trained by Adam at each of three rates; the rate that answers best on batches of its own
-is used for all seeds. Each fit is one JSON file in DIR: a run that is cut off goes on
-where it was. Prints the table as one JSON object.
+All tasks share one alphabet and one length, so a model is compiled once. Each model
+comes in two forms of as many parameters: a peer with one layer and with two, HOPE with
+one layer whose taps on the past start at 0 or not. Each is trained by Adam at each of
+three rates. The form and the rate that answer best on batches of their own, at both
+lengths, on seed 0 are used for all seeds; of those within a hundredth of the best, the
+smallest rate, which is the steadiest. Each fit is one JSON file in DIR: a run that is
+cut off goes on where it was. Prints the table as one JSON object.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ BLANK, ALPHABET = 2 * KEYS, 2 * KEYS + 1
 RATES = (1e-3, 3e-3, 1e-2)
 LOGIT = 8.0
 WARM = 30
+AS_GOOD = 0.02  # of the sum of the shares at two lengths
 TUNED_ON, SCORED_ON = 20_000, 10_000
 Rows = tuple[Any, Any, Any]
 """Tokens [B, T], answers [B, T], and where an answer counts [B, T]."""
@@ -162,10 +166,11 @@ def fitted(
         kept: dict[str, Any] = json.loads(path.read_text())
         return kept
     begun = time.process_time()
-    params = trainer.fit(task, **how)
+    params = trainer.fit(task, seed=how["seed"], rate=how["rate"], steps=how["steps"])
     made = {
         **how,
-        "tuned_on": trainer.score(params, task, TICKS, TUNED_ON),
+        "tuned_on": trainer.score(params, task, TICKS, TUNED_ON)
+        + trainer.score(params, task, LONGER * TICKS, TUNED_ON),
         "trained_length": trainer.score(params, task, TICKS, SCORED_ON),
         "longer": trainer.score(params, task, LONGER * TICKS, SCORED_ON),
         "parameters": scalars(params),
@@ -176,19 +181,48 @@ def fitted(
 
 
 def rows_of(
-    trainer: Trainer, folder: Path, name: str, task: str, *, seeds: int, steps: int
+    trainers: dict[str, Trainer],
+    folder: Path,
+    name: str,
+    task: str,
+    *,
+    seeds: int,
+    steps: int,
 ) -> dict[str, Any]:
-    """Return scores by seed at the rate that was best on seed 0."""
+    """Return scores by seed at the form and rate that were best on seed 0."""
 
-    def at(seed: int, rate: float) -> dict[str, Any]:
-        how = {"seed": seed, "rate": rate, "steps": steps}
-        return fitted(trainer, folder, name, task, **how)
+    def at(seed: int, form: str, rate: float) -> dict[str, Any]:
+        how = {"form": form, "seed": seed, "rate": rate, "steps": steps}
+        return fitted(trainers[form], folder, name, task, **how)
 
-    best = max((at(0, rate) for rate in RATES), key=lambda row: row["tuned_on"])
-    rows = [at(seed, best["rate"]) for seed in range(seeds)]
+    grid = [at(0, form, rate) for form in trainers for rate in RATES]
+    least = max(row["tuned_on"] for row in grid) - AS_GOOD
+    good = [row for row in grid if row["tuned_on"] >= least]
+    best = min(good, key=lambda row: (row["rate"], -row["tuned_on"]))
+    chosen = {key: best[key] for key in ("form", "rate")}
+    rows = [at(seed, **chosen) for seed in range(seeds)]
     lengths = ("trained_length", "longer")
     scores = {length: [row[length] for row in rows] for length in lengths}
-    return {"rate": best["rate"], "parameters": best["parameters"], **scores}
+    return {**chosen, "parameters": best["parameters"], **scores}
+
+
+def trainers_of(name: str) -> dict[str, Trainer]:
+    """Return a trainer by each form of a model."""
+    if name in MIXERS:
+        deep = {
+            f"{count} layers": peers(ALPHABET, KEYS, peer_layers=count, unit_keys=True)[
+                name
+            ]
+            for count in (1, 2)
+        }
+        return {form: Trainer(peer) for form, peer in deep.items()}
+    unit_keys = name == "hope"
+    return {
+        f"taps {taps}": Trainer(
+            hope_peer(ALPHABET, KEYS, past_taps=taps, unit_keys=unit_keys)
+        )
+        for taps in (0.0, 0.5)
+    }
 
 
 def table(
@@ -196,13 +230,11 @@ def table(
 ) -> dict[str, Any]:
     """Return the scores of each task and model; `folder` keeps what is done."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = peers(ALPHABET, KEYS, unit_keys=True)
-    made["hope_soft_keys"] = hope_peer(ALPHABET, KEYS)
     rows: dict[str, Any] = {"seeds": seeds, "steps": steps, "chance": CHANCE}
     for name in models:
-        trainer = Trainer(made[name])
+        trainers = trainers_of(name)
         for task in tasks:
-            row = rows_of(trainer, folder, name, task, seeds=seeds, steps=steps)
+            row = rows_of(trainers, folder, name, task, seeds=seeds, steps=steps)
             rows.setdefault(task, {})[name] = row
     return rows
 
@@ -215,7 +247,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=names, default=names)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=2000)
     asked = parser.parse_args()
     made = table(
         asked.folder,

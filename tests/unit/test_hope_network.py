@@ -160,3 +160,19 @@ def test_a_robot_s_first_policy_does_not_jerk_whatever_it_sees():
         _, out = hope.sequence(seen, TINY, hope.init_state(TINY, 2), obs, remat=False)
         jumps.append(float(np.abs(np.diff(out.action, axis=1)).max()))
     assert jumps[1] < 0.05 < 0.2 < jumps[0]
+
+
+def test_taps_on_the_past_start_at_zero_unless_asked_for():
+    for most in (0.0, 0.5):
+        fast = hope.init(0, TINY, past_taps=most)["blocks"]["0"]["fast"]
+        past, now = np.asarray(fast["taps"][:-1]), np.asarray(fast["taps"][-1])
+        assert (now == 1.0).all()
+        assert bool(past.any()) == (most > 0)
+        assert np.abs(past).max() <= most
+
+
+def test_networks_for_symbols_start_with_longer_memories():
+    for unit_keys, least in ((False, 2.0), (True, 4.0)):
+        config = attrs.evolve(TINY, unit_keys=unit_keys)
+        fast = hope.init(0, config)["blocks"]["0"]["fast"]
+        assert fast["gates_bias"][config.heads :].min() == least

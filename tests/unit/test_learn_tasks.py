@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -57,3 +59,37 @@ def test_peers_have_as_many_parameters_as_hope_to_a_twentieth():
     }
     ours = scalars(made["hope"].init(0))
     assert all(abs(count / ours - 1) < 0.05 for count in counts.values()), counts
+
+
+def test_a_peer_of_two_layers_has_as_many_parameters_and_is_narrower():
+    shallow = peers(tasks.ALPHABET, tasks.KEYS)
+    deep = peers(tasks.ALPHABET, tasks.KEYS, peer_layers=2)
+    for name in ("gru", "attention"):
+        trees = [
+            jax.eval_shape(lambda p=p: p.init(0)) for p in (shallow[name], deep[name])
+        ]
+        assert [len(tree["layers"]) for tree in trees] == [1, 2]
+        assert abs(scalars(trees[1]) / scalars(trees[0]) - 1) < 0.1
+        assert trees[1]["in"].shape[1] < trees[0]["in"].shape[1]
+
+
+def test_form_and_rate_are_the_steadiest_of_those_that_answer_best(tmp_path):
+    """No fit is made: the files of the folder are what was done before."""
+
+    def keep(form, seed, rate, tuned_on):
+        path = tmp_path / f"mqar-gru-{form}-{seed}-{rate}-9.json"
+        row = {"form": form, "rate": rate, "tuned_on": tuned_on, "parameters": 1}
+        row |= {"trained_length": 0.1 * seed, "longer": 0.2}
+        path.write_text(json.dumps(row))
+
+    for form in ("a", "b"):
+        for rate in tasks.RATES:
+            keep(form, 0, rate, 1.8)
+    keep("a", 0, 1e-2, 1.91)
+    keep("a", 0, 3e-3, 1.895)
+    keep("b", 0, 3e-3, 1.9)
+    keep("b", 1, 3e-3, 0.0)
+    trainers = {"a": None, "b": None}
+    row = tasks.rows_of(trainers, tmp_path, "gru", "mqar", seeds=2, steps=9)
+    assert (row["form"], row["rate"]) == ("b", 3e-3)
+    assert row["trained_length"] == [0.0, 0.1]
