@@ -274,7 +274,7 @@ def test_a_service_that_the_kernel_kills_out_of_memory(count, service, group):
 
 
 def test_an_emergency_stop_through_a_flooded_api(count, service):
-    off = threading.Event()
+    off, button = threading.Event(), under_test.StopButton(service)
     sent = [0]
 
     def flood():
@@ -284,9 +284,6 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
                 with contextlib.suppress(OSError, ValueError):
                     service.ask(path, timeout=5)
                 sent[0] += 1
-
-    def press():
-        service.ask("/estop", {"reason": "flood"})
 
     def babble():
         with connect(f"ws://127.0.0.1:{service.port}/teleop") as socket:
@@ -304,7 +301,8 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
         count(
             "emergency stop, API flooded",
             service.drive,
-            press,
+            button.press,
+            button.hear,
         )
         timing = service.ask("/status")["timing"]
     finally:
@@ -317,7 +315,7 @@ def test_an_emergency_stop_through_a_flooded_api(count, service):
 
 def test_an_emergency_stop_beside_slow_clients(count, service):
     """More half-sent requests than the service has room for, opened again and again."""
-    off = threading.Event()
+    off, button = threading.Event(), under_test.StopButton(service)
     opened = [0]
 
     def drip(links=300):
@@ -333,18 +331,16 @@ def test_an_emergency_stop_beside_slow_clients(count, service):
         for link in held:
             link.close()
 
-    def press():
-        service.ask("/estop", {"reason": "slow clients"})
-
     service.drive()
     dripping = threading.Thread(target=drip)
     dripping.start()
+    while opened[0] < 200:
+        time.sleep(0.01)
     try:
-        count("emergency stop, slow clients", service.drive, press)
+        count("emergency stop, slow clients", service.drive, button.press, button.hear)
     finally:
         off.set()
         dripping.join()
-    assert opened[0] > 200
 
 
 def be_driven(service):

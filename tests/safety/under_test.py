@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -298,3 +299,27 @@ class Service:
             return self.ask("/readyz")["ready"]
         except OSError:
             return False
+
+
+class StopButton:
+    """Presses without waiting for the answer: how soon is off, not how soon is said."""
+
+    def __init__(self, service):
+        self.service = service
+        self.link = None
+
+    def press(self):
+        port, body = self.service.port, b'{"reason": "pressed"}'
+        self.link = socket.create_connection(("127.0.0.1", port), 10)
+        head = "POST /estop HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.link.sendall(head.encode() + b"\r\n" + body)
+
+    def hear(self):
+        """Take the answer: the mode, and the latch on disk."""
+        with self.link as link:
+            answer = b""
+            while more := link.recv(4096):
+                answer += more
+        assert b" 200 OK" in answer
+        assert b"E_STOP" in answer
