@@ -109,7 +109,9 @@ def test_it_shows_the_live_camera_and_what_was_measured(page, robot):
     page.wait("document.querySelectorAll('#checks li').length >= 5")
     page.wait("document.querySelectorAll('#histogram i').length === 11")
     # The guard reads the gauge on its own bus; this process never does.
-    page.wait("/^battery [0-9]+ %$/.test(document.querySelector('#battery').innerText)")
+    page.wait(
+        "/^battery [0-9]+ %$/.test(document.querySelector('#battery').textContent)"
+    )
     assert "policy ms" not in page.text("#loop-figures")
     page.wait("document.querySelector('#software-state').innerText === 'no bundle yet'")
     page.js(
