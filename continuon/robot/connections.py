@@ -45,11 +45,13 @@ class Held:
 
     Attributes:
         peer: its address.
+        is_local: whether that is this machine's own.
         transport: the connection.
         waits: it waits for its client; only then it is dropped for another.
     """
 
     peer: str
+    is_local: bool
     transport: Closable
     waits: bool = True
 
@@ -67,17 +69,18 @@ class Connections:
         before it is judged. Call `trim` soon.
         """
         self._held = [one for one in self._held if not one.transport.is_closing()]
-        for room, most in self._rooms(peer):
+        is_local = is_loopback(peer)
+        for room, most in self._rooms(peer, is_local=is_local):
             if len(room) >= 2 * most and not self._drop_one(room):
                 return None
-        held = Held(peer, transport)
+        held = Held(peer, is_local, transport)
         self._held.append(held)
         return held
 
     def trim(self) -> None:
         """Drop of each room that is too full who waited longest for its client."""
-        for peer in {one.peer: None for one in self._held}:
-            for room, most in self._rooms(peer):
+        for peer, is_local in {one.peer: one.is_local for one in self._held}.items():
+            for room, most in self._rooms(peer, is_local=is_local):
                 while len(room) > most and self._drop_one(room):
                     pass
 
@@ -88,13 +91,13 @@ class Connections:
             self._held.remove(held)
             self._held.append(held)
 
-    def _rooms(self, peer: str) -> Iterator[tuple[list[Held], int]]:
+    def _rooms(self, peer: str, *, is_local: bool) -> Iterator[tuple[list[Held], int]]:
         """Yield what shares a room with a peer, and how many should be in it."""
-        if is_loopback(peer):
-            yield [one for one in self._held if is_loopback(one.peer)], MAX_LOCAL
+        if is_local:
+            yield [one for one in self._held if one.is_local], MAX_LOCAL
             return
         yield [one for one in self._held if one.peer == peer], MAX_PEER
-        yield [one for one in self._held if not is_loopback(one.peer)], MAX_LAN
+        yield [one for one in self._held if not one.is_local], MAX_LAN
 
     def _drop_one(self, room: list[Held]) -> bool:
         longest = next((one for one in room if one.waits), None)
