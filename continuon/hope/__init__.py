@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         load_checkpoint,
         save_checkpoint,
     )
+    from continuon.hope.flax_module import HopeModule
     from continuon.hope.language import embed_instruction
     from continuon.hope.model import Output, sequence, step
     from continuon.hope.parameters import (
@@ -56,6 +57,7 @@ __all__ = [
     "Adapter",
     "Checkpoint",
     "HopeConfig",
+    "HopeModule",
     "MemoryPlane",
     "Output",
     "Params",
@@ -93,6 +95,7 @@ __all__ = [
 _HOMES = {
     "Adapter": "adapter",
     "Checkpoint": "checkpoint",
+    "HopeModule": "flax_module",
     "MemoryPlane": "plane",
     "Output": "model",
     "Params": "parameters",

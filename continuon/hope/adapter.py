@@ -156,6 +156,7 @@ def load_adapter(path: Path, config: HopeConfig) -> LoadedAdapter:
             where=path,
             seen=file.document["config_digest"],
             allowed=digest(config),
+            hint="learn one for this network: `continuon mid run`",
         )
     adapter: Adapter = {}
     for name, value in file.tensors.items():

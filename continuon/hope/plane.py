@@ -222,4 +222,5 @@ def _same_network(plane: MemoryPlane, config_digest: str) -> None:
             "the Memory Plane was written by a network of another config",
             seen=plane.config_digest,
             allowed=config_digest,
+            hint="merge it where that network runs, or begin a plane for this one",
         )
