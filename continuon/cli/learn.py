@@ -1,16 +1,19 @@
-"""`continuon sanity`, `prove` and `train`."""
+"""`continuon sanity`, `prove`, `train` and `evaluate`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
 from continuon.environment import read_environment
 from continuon.home import Home
 
-__all__ = ["launch", "prove", "sanity", "train"]
+if TYPE_CHECKING:
+    from continuon.learn import EvaluationReport
+
+__all__ = ["evaluate", "launch", "prove", "sanity", "train"]
 
 
 def sanity(
@@ -161,6 +164,7 @@ def train(
     depth: tuple[int, int] = (0, 0),
     instruction_size: int = 0,
     num_steps: int = 700,
+    peers: tuple[Literal["gru", "act"], ...] = (),
     seed: int = 0,
 ) -> Result:
     """Train a policy; a killed run goes on where it was.
@@ -192,6 +196,9 @@ def train(
         episode must hold one. The robot's loop does not feed it yet either.
     num_steps
         Updates.
+    peers
+        Networks of the policy's size to train as it was and to score beside it: `gru`,
+        and `act`, which attends to the last ticks. Each takes about as long again.
     seed
         Of parameters and batches.
     """
@@ -216,19 +223,85 @@ def train(
             fsdp=fsdp,
             recipe=Recipe(products=products),
             tensorboard=tensorboard,
+            peers=peers,
             seed=seed,
             on_progress=lambda done, total, loss: counter(
                 done, total, f"loss {loss:.4f}"
             ),
         )
-    score = report.evaluation
     made = report.checkpoint if report.url is None else f"{report.url}/policy.hope"
-    lines = [f"checkpoint {made}"]
-    lines += [
-        f"held-out {name}: error {error:.4f}, ridge {(score.ridge_mae or {})[name]:.4f}"
-        for name, error in score.mae.items()
-    ]
+    lines = [f"checkpoint {made}", *_scored(report.evaluation)]
     return Result(data=report.as_dict(), text="\n".join(lines))
+
+
+def evaluate(
+    checkpoint: Path | None = None,
+    *,
+    rlds_dir: Path | None = None,
+    peers: tuple[Literal["gru", "act"], ...] = (),
+    holdout: float = 0.2,
+) -> Result:
+    """Score a checkpoint on held-out episodes, beside the mean, ridge and peers.
+
+    Parameters
+    ----------
+    checkpoint
+        A .hope file; default trainer/checkpoints/slow/policy.hope below the home.
+    rlds_dir
+        Recordings or a TFDS folder; default rlds/tfrecord below the home. The last ones
+        in time are scored; baselines are fitted on the others.
+    peers
+        Networks of the policy's size to train on the others, by the recipe and the
+        updates that the checkpoint names, and to score beside it: `gru`, `act`.
+    holdout
+        Share of the episodes that is scored.
+    """
+    read_environment().require_jax()
+    from continuon.hope import load_checkpoint
+    from continuon.learn.data import digest_of, load_arrays, split_by_time
+    from continuon.learn.evaluate import evaluate_params
+    from continuon.learn.peer_fit import plan_of
+    from continuon.learn.senses import Senses
+
+    home = Home.from_environment()
+    loaded = load_checkpoint(checkpoint or home.checkpoints / "slow" / "policy.hope")
+    config, facts = loaded.config, loaded.metadata
+    episodes = load_arrays(
+        rlds_dir or home.tfrecord,
+        image_height=config.image_height or 1,
+        image_width=config.image_width or 1,
+        proprio=config.proprio,
+        senses=Senses.of(config),
+    )
+    training, held_out = split_by_time(episodes, holdout)
+    report = evaluate_params(
+        loaded.params,
+        config,
+        held_out,
+        training=training,
+        checkpoint_sha256=loaded.sha256,
+        peers=plan_of(facts, peers) if peers else None,
+    )
+    same = facts.get("data_digest") == digest_of(training)
+    lines = [*_scored(report)]
+    if not same:
+        lines.append(
+            "not what the checkpoint was trained on: baselines are fitted on "
+            f"{len(training)} episodes that it has not seen, or has seen otherwise"
+        )
+    data = report.as_dict() | {"trained_on_the_others": same}
+    return Result(data=data, text="\n".join(lines))
+
+
+def _scored(report: EvaluationReport) -> list[str]:
+    """Return a line for each component of the action."""
+    lines = []
+    for name, error in report.mae.items():
+        others = {"ridge": report.ridge_mae, "mean": report.mean_mae}
+        others |= {peer: score.mae for peer, score in report.peers.items()}
+        told = [f"{other} {mae[name]:.4f}" for other, mae in others.items() if mae]
+        lines.append(f"held-out {name}: error {error:.4f}, {', '.join(told)}")
+    return lines
 
 
 def launch(

@@ -165,6 +165,7 @@ COMMANDS = (
     ),
     Command("train launch", "learn:launch", "Print the specs of a run in the cloud"),
     Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
+    Command("evaluate", "learn:evaluate", "Score a checkpoint beside its baselines"),
     Command(
         "compile",
         "edge:compile_",

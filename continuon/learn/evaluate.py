@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.learn.baselines import fit_mean, fit_ridge
 from continuon.learn.data import EpisodeArrays, digest_of, origin_of
 from continuon.learn.scores import Scores, score
+
+if TYPE_CHECKING:
+    from continuon.learn.peer_fit import PeerPlan, PeerScore
 
 __all__ = ["EpisodeTrace", "EvaluationReport", "evaluate", "evaluate_params"]
 
@@ -41,6 +44,8 @@ class EvaluationReport:
         mae, sign_accuracy: of the model; see `Scores`.
         ridge_mae, ridge_sign_accuracy, mean_mae, mean_sign_accuracy: of the baselines;
             None where no training episodes were given to fit them.
+        peers: networks of the model's size, trained as it was, by name; empty unless
+            they were asked for.
         surprise: mean half squared error of the world model's predicted latent.
         origin, data_digest: of the scored episodes.
         traces: one per episode, in order.
@@ -60,6 +65,7 @@ class EvaluationReport:
     mean_sign_accuracy: dict[str, float | None] | None
     surprise: float
     traces: tuple[EpisodeTrace, ...]
+    peers: dict[str, PeerScore] = attrs.field(factory=dict)
 
     @property
     def mae_over_ridge(self) -> float | None:
@@ -76,13 +82,14 @@ class EvaluationReport:
         facts = {
             field.name: getattr(self, field.name)
             for field in attrs.fields(type(self))
-            if field.name != "traces"
+            if field.name not in ("traces", "peers")
         }
         ratios = {
             "mae_over_ridge": self.mae_over_ridge,
             "mae_over_mean": self.mae_over_mean,
         }
-        return {**facts, **ratios}
+        peers = {name: attrs.asdict(peer) for name, peer in self.peers.items()}
+        return {**facts, **ratios, "peers": peers}
 
 
 def evaluate(
@@ -90,6 +97,7 @@ def evaluate(
     episodes: Sequence[EpisodeArrays],
     *,
     training: Sequence[EpisodeArrays] | None = None,
+    peers: PeerPlan | None = None,
 ) -> EvaluationReport:
     """Score a `.hope` file; the state is reset at the start of each episode.
 
@@ -97,8 +105,10 @@ def evaluate(
         checkpoint: the file.
         episodes: held out, decoded at the image size of the checkpoint's config.
         training: what the baselines are fitted on; None leaves them out.
+        peers: also train these on `training`, which takes as long as the policy took.
 
     Raises:
+        UsageError: E-LEARN-PEER-002, peers without training episodes.
         DataError: no episode, or no valid step, to score.
         ContractError: E-LEARN-FIT-001, the model expects other inputs or actions.
     """
@@ -111,6 +121,7 @@ def evaluate(
         episodes,
         training=training,
         checkpoint_sha256=loaded.sha256,
+        peers=peers,
     )
 
 
@@ -121,6 +132,7 @@ def evaluate_params(
     *,
     training: Sequence[EpisodeArrays] | None = None,
     checkpoint_sha256: str | None = None,
+    peers: PeerPlan | None = None,
 ) -> EvaluationReport:
     """Score parameters that are already in memory; see `evaluate`."""
     from continuon.learn.rollout import predict
@@ -162,7 +174,28 @@ def evaluate_params(
             EpisodeTrace(e.episode_id, t.action, e.action, t.surprise, e.valid)
             for t, e in pairs
         ),
+        peers=_scored_peers(config, training, episodes, peers),
     )
+
+
+def _scored_peers(
+    config: Any,
+    training: Sequence[EpisodeArrays] | None,
+    held_out: Sequence[EpisodeArrays],
+    plan: PeerPlan | None,
+) -> dict[str, PeerScore]:
+    if plan is None or not plan.names:
+        return {}
+    if training is None:
+        raise UsageError(
+            "E-LEARN-PEER-002",
+            "networks to compare with need episodes to learn from",
+            seen=", ".join(plan.names),
+            hint="give the training episodes too",
+        )
+    from continuon.learn.peer_fit import score_peers
+
+    return score_peers(config, training, held_out, plan)
 
 
 def _mae(scores: Scores | None) -> dict[str, float] | None:

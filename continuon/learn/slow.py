@@ -38,6 +38,7 @@ def train(
     checkpoint_every: int = 100,
     resume: bool = True,
     tensorboard: bool = False,
+    peers: tuple[str, ...] = (),
     on_progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> TrainReport:
@@ -65,11 +66,14 @@ def train(
         checkpoint_every: updates between saved states, from which a killed run goes on.
         resume: whether to go on from such a state.
         tensorboard: whether to write event files to `tensorboard/`.
+        peers: networks of the policy's size (`gru`, `act`) to train as it was and to
+            score beside it; each takes about as long again.
         on_progress: called with (update, num_steps, loss).
         clock: for `seconds`.
 
     Raises:
-        UsageError: no such preset or mode; devices, batch or hosts that do not divide.
+        UsageError: no such preset, mode or peer; devices, batch or hosts that do not
+            divide.
         DataError: no, too few or undecodable episodes; a loss that is not finite.
         MissingPackageError: a URL, and no package to read it.
     """
@@ -88,6 +92,10 @@ def train(
 
         join_cluster()
         host, hosts = jax.process_index(), jax.process_count()
+    if peers:
+        from continuon.learn.peers import check_peers
+
+        check_peers(peers, hosts=hosts)
     recipe = recipe or Recipe()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -107,6 +115,7 @@ def train(
             checkpoint_every=checkpoint_every,
             resume=resume,
             tensorboard=tensorboard,
+            peers=peers,
             on_progress=on_progress,
             clock=clock or SystemClock(),
             overrides=dict(senses.as_fields),
@@ -139,6 +148,7 @@ def train_arrays(
     checkpoint_every: int = 100,
     resume: bool = True,
     tensorboard: bool = False,
+    peers: tuple[str, ...] = (),
     on_progress: Progress | None = None,
     clock: Clock | None = None,
     overrides: dict[str, Any] | None = None,
@@ -156,6 +166,7 @@ def train_arrays(
         checkpoint_every=checkpoint_every,
         resume=resume,
         tensorboard=tensorboard,
+        peers=peers,
         on_progress=on_progress,
         clock=clock or SystemClock(),
         overrides=overrides or {},

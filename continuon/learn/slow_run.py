@@ -28,6 +28,7 @@ from continuon.learn.train_report import TrainReport, write_curve
 
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
+    from continuon.learn.peer_fit import PeerPlan
 
 __all__ = ["Progress", "SlowRun", "config_of", "run_slow"]
 
@@ -59,6 +60,7 @@ class SlowRun:
     on_progress: Progress | None
     clock: Clock
     overrides: dict[str, Any]
+    peers: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:
@@ -216,7 +218,10 @@ def _report(
         train_episodes=share.episode_ids,
         held_out_episodes=tuple(episode.episode_id for episode in share.held_out),
         evaluation=evaluate(
-            made["checkpoint"], share.held_out, training=share.training
+            made["checkpoint"],
+            share.held_out,
+            training=share.training,
+            peers=_plan(run),
         ),
         host=host_facts(),
         **made,
@@ -226,6 +231,17 @@ def _report(
     if run.url is not None and share.host == 0:
         upload(run.folder, run.url)
     return report
+
+
+def _plan(run: SlowRun) -> PeerPlan | None:
+    """Return how the peers are trained, if any are asked for."""
+    if not run.peers:
+        return None
+    from continuon.learn.peer_fit import PeerPlan
+
+    return PeerPlan(
+        names=run.peers, recipe=run.recipe, num_steps=run.num_steps, seed=run.seed
+    )
 
 
 def _run_digest(facts: dict[str, Any]) -> str:

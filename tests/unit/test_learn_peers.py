@@ -1,0 +1,132 @@
+"""Networks of a policy's size: alike in all but what mixes over time."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+
+from continuon._specs.hope.examples import RICH
+from continuon._specs.learn.examples import (
+    HEIGHT,
+    RECIPE,
+    TINY,
+    WIDTH,
+    record_episode,
+    stripe_episodes,
+)
+from continuon.cli.learn import evaluate as evaluate_command
+from continuon.errors import UsageError
+from continuon.hope import init, preset, save_checkpoint
+from continuon.learn.evaluate import evaluate, evaluate_params
+from continuon.learn.peer_fit import PeerPlan, fit_peer, plan_of, score_peers, told_by
+from continuon.learn.peers import PEERS, peer_of, scalars
+from continuon.learn.slow import train
+
+CONFIG = preset("seed", image_height=HEIGHT, image_width=WIDTH, **TINY)
+PLAN = PeerPlan(names=PEERS, recipe=RECIPE, num_steps=60)
+
+
+@pytest.mark.req("R-LEARN-25")
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, RICH, preset("nano"), preset("nano", use_previous_action=True)],
+    ids=["tiny", "rich", "nano", "fed back"],
+)
+def test_a_peer_is_of_the_policys_size_and_its_own_seed_moves_all_of_it(name, config):
+    peer = peer_of(config, name)
+    one, two = peer.init(0), peer.init(1)
+    assert scalars(one) == pytest.approx(scalars(init(0, config)), rel=0.1)
+    assert "previous_action" not in one["encoder"]
+    assert not np.array_equal(one["core"]["out"], two["core"]["out"])
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-25")
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_learns_and_knows_the_past_that_it_may_know(name):
+    episodes = stripe_episodes(10)
+    training, held_out = episodes[:8], episodes[8:]
+    peer = peer_of(CONFIG, name)
+    params = fit_peer(peer, CONFIG, training, PLAN)
+
+    def told(given):
+        return told_by(peer, params, CONFIG, given, window=RECIPE.window)[0]
+
+    seen = told(held_out)
+    truth = held_out[0].action
+    mean = np.abs(np.concatenate([e.action for e in training]).mean(0) - truth).mean(0)
+    assert np.abs(seen - truth).mean(0)[0] < 0.6 * mean[0]
+    # the teacher's action is no input
+    other = attrs.evolve(held_out[0], action=-held_out[0].action)
+    assert np.array_equal(told([other]), seen)
+    changed = held_out[0].images.copy()
+    changed[6] = 255 - changed[6]
+    moved = np.abs(told([attrs.evolve(held_out[0], images=changed)]) - seen).max(1)
+    assert moved[:6].max() < 1e-6, "the future is not seen"
+    assert moved[6:8].min() > 1e-6
+    # tick 7 sees its motion: what attends forgets 6 and 7 with the window after it
+    later = moved[7 + RECIPE.window :].max()
+    assert later > 1e-7 if name == "gru" else later < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-25")
+def test_the_report_names_peers_only_where_they_are_asked_for(tmp_path):
+    episodes = stripe_episodes(4)
+    training, held_out = episodes[:3], episodes[3:]
+    params, plan = init(0, CONFIG), attrs.evolve(PLAN, num_steps=1)
+    plain = evaluate_params(params, CONFIG, held_out, training=training)
+    assert plain.as_dict()["peers"] == {}
+    told = evaluate_params(params, CONFIG, held_out, training=training, peers=plan)
+    facts = json.loads(json.dumps(told.as_dict()))["peers"]
+    assert list(facts) == list(PEERS)
+    for score in facts.values():
+        assert set(score["mae"]) == {"steering", "throttle"}
+        assert score["steps"] == 1
+    keyed = attrs.evolve(CONFIG, action_levels=("throttle",))
+    drawn = score_peers(keyed, training, held_out, attrs.evolve(plan, names=("gru",)))
+    assert drawn["gru"].mae["steering"] == pytest.approx(
+        facts["gru"]["mae"]["steering"]
+    )
+    assert drawn["gru"].mae["throttle"] != facts["gru"]["mae"]["throttle"]
+    checkpoint = tmp_path / "p.hope"
+    save_checkpoint(checkpoint, CONFIG, params, metadata={})
+    with pytest.raises(UsageError, match="E-LEARN-PEER-002"):
+        evaluate(checkpoint, held_out, peers=plan)
+
+
+def test_a_peer_that_does_not_exist_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(UsageError, match="E-LEARN-PEER-001") as caught:
+        train(tmp_path / "none", tmp_path, peers=("gru", "mamba"))
+    assert caught.value.seen == "mamba"
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_trained_has_no_peer():
+    with pytest.raises(UsageError, match="E-LEARN-PEER-004"):
+        plan_of({"recipe": {"window": 8}}, PEERS)
+    facts = {"recipe": RECIPE.as_dict(), "num_steps": 9, "seed": 2}
+    assert plan_of(facts, ("act",)) == PeerPlan(
+        names=("act",), recipe=RECIPE, num_steps=9, seed=2
+    )
+
+
+@pytest.mark.slow
+def test_the_command_scores_a_checkpoint_beside_all_of_them(tmp_path):
+    for index, episode in enumerate(stripe_episodes(4)):
+        record_episode(tmp_path / "seen", episode, start_wall_ns=1 + index)
+    checkpoint = tmp_path / "p.hope"
+    facts = {"recipe": RECIPE.as_dict(), "num_steps": 1, "seed": 0}
+    save_checkpoint(checkpoint, CONFIG, init(0, CONFIG), metadata=facts)
+    told = evaluate_command(checkpoint, rlds_dir=tmp_path / "seen", peers=("gru",))
+    assert list(told.data["peers"]) == ["gru"]
+    assert told.data["trained_on_the_others"] is False
+    first, *_, last = told.text.splitlines()
+    for name in ("steering: error", "ridge", "mean", "gru"):
+        assert name in first
+    assert last.startswith("not what the checkpoint was trained on")
