@@ -234,9 +234,9 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench_learn(session: nox.Session) -> None:
-    """HOPE beside bounds and peers: step, training, tasks, drift; -- --short."""
+    """HOPE beside bounds and peers: step, training, 50 Hz, drift; -- --short."""
     install(session, (*EXPORT, "onnx"), "test")
-    for module in ("bench", "drift"):
+    for module in ("bench", "pace", "drift"):
         specs = f"continuon._specs.learn.{module}"
         session.run("python", "-m", specs, *session.posargs)
 
