@@ -4,6 +4,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import attrs
 import pytest
 
 from continuon.errors import HardwareError
@@ -38,6 +39,24 @@ def test_the_unit_starts_one_service_and_stops_the_servos_after_it():
     assert "-m continuon.robot.guard --stop --rig" in service["ExecStopPost"]
     assert int(service["WatchdogSec"]) > 0
     assert "50%% $$HOME" in service["ExecStopPost"]
+
+
+@pytest.mark.req("R-POWER-02")
+def test_that_there_is_no_battery_gauge_reaches_the_loop(monkeypatch, tmp_path):
+    from continuon.robot import service
+    from continuon.robot.bodies import open_body
+
+    facts = attrs.evolve(FACTS, without_gauge=True)
+    assert "--without-gauge" not in render_unit(FACTS)
+    started = unit_of(render_unit(facts))["Service"]["ExecStart"]
+    words = started.partition("continuon.robot.service ")[2].split()
+    asked = []
+    monkeypatch.setattr(service, "serve", lambda settings: asked.append(settings) or 0)
+    assert service.main([*words, "--home", str(tmp_path)]) == 0
+    assert service.main(["--rig", "pi", "--home", str(tmp_path)]) == 0
+    body = open_body(Factory(target=f"{FAKES}:LiveFakeRig"))
+    configs = [service._config(settings, body) for settings in asked]
+    assert [config.without_gauge for config in configs] == [True, False]
 
 
 @pytest.mark.req("R-UNIT-01")
