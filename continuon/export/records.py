@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from continuon.hope.parameters import count_parameters
 __all__ = ["golden_record", "placeholder_record", "spec_record", "to_json"]
 
 VERSION = 1
+HAILO_COMPILER = "hailo_sdk_client"
+"""The package of Hailo's Dataflow Compiler."""
 Array = np.ndarray[Any, Any]
 
 
@@ -100,14 +103,20 @@ def spec_record(
 
 
 def placeholder_record(loaded: Checkpoint) -> dict[str, Any]:
-    """Return what stands where a compiled HEF would: it cannot be loaded."""
+    """Return what stands where a compiled HEF would: it cannot be loaded.
+
+    It says whether Hailo's compiler was found, and that it would not do.
+    """
+    found = find_spec(HAILO_COMPILER) is not None
+    seen = "a Hailo compiler is present" if found else "no Hailo compiler was present"
     return {
         "kind": "hef-placeholder",
         "placeholder": True,
         "loadable": False,
         "target": "hailo-8",
-        "reason": "no Hailo compiler was present; a HEF needs static int8, which only "
-        "the stateless image encoder can take",
+        "compiler_found": found,
+        "reason": f"{seen}; a HEF needs static int8, which only the stateless image "
+        "encoder can take, and that is not compiled here",
         "checkpoint_sha256": loaded.sha256,
     }
 

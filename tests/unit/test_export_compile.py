@@ -84,7 +84,7 @@ def test_the_placeholder_says_so_and_holds_nothing():
     placeholder = json.loads((directory / "policy.hef.json").read_bytes())
     assert placeholder["placeholder"] is True
     assert placeholder["loadable"] is False
-    assert placeholder["loadable"] is False
+    assert placeholder["compiler_found"] is False
     spec = json.loads((directory / "spec.json").read_bytes())
     labels = {entry["backend"]: entry["is_placeholder"] for entry in spec["artifacts"]}
     assert labels == {
@@ -93,6 +93,23 @@ def test_the_placeholder_says_so_and_holds_nothing():
         "stablehlo": False,
         "hailo": True,
     }
+
+
+@pytest.mark.req("R-EXPORT-03")
+def test_the_placeholder_tells_whether_a_compiler_was_looked_for_and_found(
+    tmp_path, monkeypatch
+):
+    from continuon.export.records import HAILO_COMPILER, placeholder_record
+
+    hope.save_checkpoint(tmp_path / "c.hope", CONFIG, parameters(CONFIG), metadata={})
+    loaded = hope.load_checkpoint(tmp_path / "c.hope")
+    assert placeholder_record(loaded)["reason"].startswith("no Hailo compiler was")
+    (tmp_path / f"{HAILO_COMPILER}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = placeholder_record(loaded)
+    assert found["compiler_found"] is True
+    assert found["loadable"] is False
+    assert found["reason"].startswith("a Hailo compiler is present")
 
 
 @pytest.mark.slow
