@@ -9,6 +9,7 @@ import numpy as np
 from continuon.edge.calls import Array, silu
 from continuon.edge.convolution import Convolution
 from continuon.edge.motion import Motion
+from continuon.errors import ContractError
 
 __all__ = ["Encoder"]
 
@@ -21,9 +22,21 @@ class Encoder:
 
     Every sense stands beside the others in one vector, a one last for the bias, so a
     single product mixes them.
+
+    Raises:
+        ContractError: E-EDGE-SENSE-001, the network is told tokens.
     """
 
     def __init__(self, config: dict[str, Any], tensors: dict[str, Array]) -> None:
+        if config.get("token_places", 0):
+            raise ContractError(
+                "E-EDGE-SENSE-001",
+                "this network is told tokens, and the robot makes none for it yet",
+                where="token_places",
+                seen=config["token_places"],
+                allowed=0,
+                hint="run a network that was trained without tokens",
+            )
         self._config = config
         self._sees = config["image_height"] > 0
         self._deep = config.get("depth_height", 0) > 0

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from continuon.errors import ContractError
 from continuon.hope.checkpoint import Checkpoint, flatten, unflatten
 from continuon.hope.config import HopeConfig
 from continuon.hope.model import step
@@ -50,7 +51,20 @@ class Lowered:
 
 
 def senses(config: HopeConfig) -> dict[str, Array]:
-    """Return zeros of what is fed at each tick, batch 1, by name."""
+    """Return zeros of what is fed at each tick, batch 1, by name.
+
+    Raises:
+        ContractError: E-EXPORT-SENSE-001, tokens: a policy carries no codebook yet.
+    """
+    if config.has_tokens:
+        raise ContractError(
+            "E-EXPORT-SENSE-001",
+            "a network that is told tokens cannot be compiled for the robot yet",
+            where="token_places",
+            seen=f"{config.token_places} tokens of codebook {config.codebook_id[:12]}",
+            allowed="a network without tokens: a policy carries no codebook",
+            hint="train without tokens what is to run on the robot",
+        )
     shapes = {
         "image": config.image_shape,
         "proprio": (len(config.proprio),),

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
     from continuon.hope.stability import spectral_radius
     from continuon.hope.state import State, init_state
+    from continuon.hope.tokens import observed_tokens, token_fields
 
 __all__ = [
     "PRESETS",
@@ -78,6 +79,7 @@ __all__ = [
     "merge_adapter",
     "merge_planes",
     "near_neutral",
+    "observed_tokens",
     "plane_of",
     "plane_versions",
     "preset",
@@ -89,6 +91,7 @@ __all__ = [
     "sequence",
     "spectral_radius",
     "step",
+    "token_fields",
     "trainable_mask",
 ]
 
@@ -123,7 +126,9 @@ _HOMES = {
     "sequence": "model",
     "spectral_radius": "stability",
     "step": "model",
+    "token_fields": "tokens",
     "near_neutral": "parameters",
+    "observed_tokens": "tokens",
     "trainable_mask": "parameters",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ _POSITIVE = (
     "latent",
     "action_chunk",
 )
+_ID = re.compile("[0-9a-f]{64}")
 _ADDED: dict[str, Any] = {
     "action_chunk": 1,
     "instruction_size": 0,
@@ -35,6 +37,9 @@ _ADDED: dict[str, Any] = {
     "depth_limit_m": 4.0,
     "unit_keys": False,
     "action_levels": [],
+    "token_places": 0,
+    "token_codes": 0,
+    "codebook_id": "",
 }
 """Later fields and what they were before they were: at that, a digest has them not."""
 
@@ -82,6 +87,9 @@ class HopeConfig:
             which is better for control.
         action_levels: names of the action components that are drawn to -1, 0 and 1; see
             `continuon.hope.levels`.
+        token_places, token_codes: tokens of a picture, and entries of the codebook that
+            they are drawn from; both 0 for none. See `continuon.hope.tokens`.
+        codebook_id: of that codebook, hex; tokens of another one mean something else.
 
     Raises:
         ContractError: E-HOPE-CONFIG-001, naming the field.
@@ -118,6 +126,9 @@ class HopeConfig:
     depth_limit_m: float = 4.0
     unit_keys: bool = False
     action_levels: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    token_places: int = 0
+    token_codes: int = 0
+    codebook_id: str = ""
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
@@ -127,6 +138,8 @@ class HopeConfig:
         _require("convolution_width", taps >= 2, taps, "at least 2")
         for sense in ("image", "depth"):
             self._check_size(f"{sense}_height", f"{sense}_width")
+        self._check_size("token_codes", "token_places")
+        self._check_codebook()
         size = self.instruction_size
         fits = isinstance(size, int) and size >= 0
         _require("instruction_size", fits, size, "at least 0")
@@ -177,6 +190,14 @@ class HopeConfig:
         both = (tall > 0) == (wide > 0)
         _require(width, both, seen, "both 0, or both positive")
 
+    def _check_codebook(self) -> None:
+        name = self.codebook_id
+        if not self.has_tokens:
+            _require("codebook_id", name == "", name, "empty, without tokens")
+            return
+        fits = isinstance(name, str) and _ID.fullmatch(name) is not None
+        _require("codebook_id", fits, name, "64 hex digits, of the tokens' codebook")
+
     @property
     def has_image(self) -> bool:
         """Whether the network looks at a picture."""
@@ -186,6 +207,11 @@ class HopeConfig:
     def has_depth(self) -> bool:
         """Whether the network looks at a depth image."""
         return self.depth_height > 0
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the network is told a codebook's tokens of a picture."""
+        return self.token_places > 0
 
     @property
     def senses_motion(self) -> bool:
@@ -202,6 +228,7 @@ class HopeConfig:
         """Keys of the observation dict, in a fixed order."""
         names = ["image"] if self.has_image else []
         names += ["depth"] if self.has_depth else []
+        names += ["tokens"] if self.has_tokens else []
         names += ["proprio"] if self.proprio else []
         names += ["instruction"] if self.instruction_size else []
         names += ["previous_action"] if self.use_previous_action else []

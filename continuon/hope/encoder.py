@@ -41,6 +41,8 @@ def encode(
     if config.instruction_size:
         told = jnp.clip(obs["instruction"].astype(x.dtype), -1.0, 1.0)
         x = x + told @ encoder["instruction"]
+    if config.has_tokens:
+        x = x + _codes(encoder["token_codes"], obs["tokens"]) @ encoder["tokens"]
     if config.proprio:
         x = x + _proprio(obs, x) @ encoder["proprio"]
     if config.use_previous_action:
@@ -90,6 +92,23 @@ def nearness(depth_m: jax.Array, limit_m: float) -> jax.Array:
     near = 0.5 - jnp.clip(jnp.where(known, depth_m, 0.0), 0.0, limit_m) / limit_m
     zero = jnp.zeros_like(near)
     return jnp.stack([jnp.where(known, near, zero), known.astype(near.dtype)], -1)
+
+
+def _codes(table: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Return [..., places * size], each place's row of the table [codes, size].
+
+    The places stand side by side and each has its own rows of the matrix that follows:
+    a table [codes, d] for each place, of rank `size`. A sum of rows would tell what is
+    seen and not where, and an offset for each place would not help: summed, it is the
+    same for any tokens. Full tables would be larger than the small networks.
+
+    A token that is no code is NaN all along: inside jit it cannot be refused, and the
+    nearest legal one would be a picture that nobody saw.
+    """
+    known = (tokens >= 0) & (tokens < len(table))
+    rows = table[jnp.where(known, tokens, 0)]
+    rows = jnp.where(known[..., None], rows, jnp.nan)
+    return rows.reshape((*tokens.shape[:-1], -1))
 
 
 def _features(layers: Params, x: jax.Array) -> jax.Array:

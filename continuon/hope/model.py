@@ -64,11 +64,12 @@ def step(
         params: from `init`.
         config: static under jit.
         state: from `init_state` or the last step.
-        obs: `image` uint8 [B, h, w, 3], `proprio` [B, P], `previous_action` [B, A],
+        obs: `image` uint8 [B, h, w, 3], `depth` [B, h, w] in metres, `tokens` integer
+            [B, N], `proprio` [B, P], `instruction` [B, n], `previous_action` [B, A],
             exactly those that the config names.
 
     Raises:
-        ContractError: E-HOPE-OBS-*, at trace time.
+        ContractError: E-HOPE-OBS-*, at trace time; a token's range only outside jit.
     """
     check_observation(config, obs, state["prediction"].shape[0], ticks=None)
     latent = target_latent(params, config, obs)

@@ -29,7 +29,9 @@ def check_observation(
         T, or 0 without a time axis.
 
     Raises:
-        ContractError: E-HOPE-OBS-001 for names, E-HOPE-OBS-002 for shape or dtype.
+        ContractError: E-HOPE-OBS-001 for names, E-HOPE-OBS-002 for shape or dtype,
+            E-HOPE-OBS-003 for a token that is no code; a tracer has no values to look
+            at, so that inside jit such a token makes the outputs NaN instead.
     """
     if set(obs) != set(config.observation_names):
         raise ContractError(
@@ -41,6 +43,7 @@ def check_observation(
     tails: dict[str, tuple[int, ...]] = {
         "image": config.image_shape,
         "depth": (config.depth_height, config.depth_width),
+        "tokens": (config.token_places,),
         "proprio": (len(config.proprio),),
         "instruction": (config.instruction_size,),
         "previous_action": (len(config.action),),
@@ -51,21 +54,42 @@ def check_observation(
     leading = (batch,) if ticks is None else (batch, ticks)
     for name in config.observation_names:
         array, expected = obs[name], (*leading, *tails[name])
-        whole = name == "image"
-        right = (
-            array.dtype == np.uint8
-            if whole
-            else jax.numpy.issubdtype(array.dtype, np.floating)
-        )
+        kind, right = _type(name, array)
         if tuple(array.shape) != expected or not right:
             raise ContractError(
                 "E-HOPE-OBS-002",
                 "an observation has the wrong shape or type",
                 where=name,
                 seen=f"{array.dtype}{list(array.shape)}",
-                allowed=f"{'uint8' if whole else 'float'}{list(expected)}",
+                allowed=f"{kind}{list(expected)}",
             )
+    if config.has_tokens:
+        _check_tokens(config, obs["tokens"])
     return ticks or 0
+
+
+def _type(name: str, array: Any) -> tuple[str, bool]:
+    """Return the kind of numbers that a sense has, and whether these are of it."""
+    if name == "image":
+        return "uint8", array.dtype == np.uint8
+    if name == "tokens":
+        return "integer", jax.numpy.issubdtype(array.dtype, np.integer)
+    return "float", jax.numpy.issubdtype(array.dtype, np.floating)
+
+
+def _check_tokens(config: HopeConfig, tokens: Any) -> None:
+    if isinstance(tokens, jax.core.Tracer) or tokens.size == 0:
+        return
+    least, most = int(tokens.min()), int(tokens.max())
+    if least < 0 or most >= config.token_codes:
+        raise ContractError(
+            "E-HOPE-OBS-003",
+            "a token is no code of the codebook",
+            where="tokens",
+            seen=f"{least} to {most}",
+            allowed=f"0 to {config.token_codes - 1}",
+            hint="make the tokens with continuon.hope.observed_tokens",
+        )
 
 
 def check_boundary(config: HopeConfig, tick: jax.Array, ticks: int) -> None:

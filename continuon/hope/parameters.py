@@ -20,6 +20,8 @@ _KERNEL_GAINS = (6.0, 2.25)
 the encoder's output would vary by a tenth, too small for the soft norms."""
 _KERNELS = (5, 3, 3)
 _CALM = 0.005
+_TOKEN_SIZE = 8
+"""Numbers that a token is turned into; see `continuon.hope.encoder`."""
 _KEEPS, _SYMBOL_KEEPS = (2.0, 6.0), (4.0, 8.0)
 """Logits of what the first and the last head's memory keeps of itself in a tick: 0.88
 to 0.9975, and for symbols (unit keys) 0.98 to 0.9997. Decision 0406."""
@@ -123,6 +125,11 @@ def _encoder(draw: _Draw, config: HopeConfig) -> Params:
         # an instruction is a vector of length 1: no fan-in to divide by
         scale = math.sqrt(config.instruction_size)
         encoder["instruction"] = draw.dense(config.instruction_size, d, gain=scale)
+    if config.has_tokens:
+        # a row of the table is looked up, not summed over: no fan-in to divide by
+        codes = config.token_codes
+        encoder["token_codes"] = draw.dense(codes, _TOKEN_SIZE, gain=math.sqrt(codes))
+        encoder["tokens"] = draw.dense(config.token_places * _TOKEN_SIZE, d)
     return encoder
 
 

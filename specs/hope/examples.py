@@ -45,6 +45,9 @@ RICH = attrs.evolve(
     action_levels=("throttle",),
 )
 
+# a codebook's tokens beside the other senses
+TOLD = attrs.evolve(TINY, token_places=6, token_codes=5, codebook_id="ab" * 32)
+
 # field, illegal value: each must be refused with that field's name
 CONFIG_MUTATIONS = [
     ("d", 0),
@@ -75,6 +78,9 @@ CONFIG_MUTATIONS = [
     ("depth_height", -1),
     ("depth_limit_m", 0.0),
     ("depth_limit_m", float("nan")),
+    ("token_places", 4),
+    ("token_codes", -1),
+    ("codebook_id", "ab" * 32),
 ]
 
 
@@ -132,9 +138,13 @@ def observations(
             -1.0, 6.0, (*lead, config.depth_height, config.depth_width)
         ),
         "instruction": rng.uniform(-0.5, 0.5, (*lead, config.instruction_size)),
+        "tokens": rng.integers(
+            0, max(config.token_codes, 1), (*lead, config.token_places), np.int32
+        ),
     }
+    whole = ("image", "tokens")
     return {
-        name: made[name] if name == "image" else made[name].astype(dtype)
+        name: made[name] if name in whole else made[name].astype(dtype)
         for name in config.observation_names
     }
 

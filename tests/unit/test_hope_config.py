@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from continuon import hope
-from continuon._specs.hope.examples import CONFIG_MUTATIONS, TINY
+from continuon._specs.hope.examples import CONFIG_MUTATIONS, TINY, TOLD
 from continuon.errors import ContractError, UsageError
 
 
@@ -63,6 +63,7 @@ def test_parts_that_are_off_change_no_digest_of_before():
         {"action_chunk": 2},
         {"unit_keys": True},
         {"action_levels": ["throttle"]},
+        {"token_places": 6, "token_codes": 5, "codebook_id": "ab" * 32},
     ):
         rich = hope.preset("nano", **change)
         assert hope.digest(rich) != hope.digest(hope.preset("nano"))
@@ -97,6 +98,11 @@ def test_observation_names_follow_the_config():
     assert TINY.observation_names == ("image", "proprio", "previous_action")
     blind = attrs.evolve(TINY, image_height=0, image_width=0, use_previous_action=False)
     assert blind.observation_names == ("proprio",)
+    told = ("image", "tokens", "proprio", "previous_action")
+    assert TOLD.observation_names == told
+    for wrong in ("", "ab", "AB" * 32, 7):
+        with pytest.raises(ContractError, match="codebook_id"):
+            attrs.evolve(TOLD, codebook_id=wrong)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from continuon import hope
 from continuon._specs.hope.examples import (
     QUICK,
     TINY,
+    TOLD,
     at,
     observations,
     parameters,
@@ -24,11 +25,13 @@ from continuon.hope.target import box_mean_matrix
 
 @pytest.mark.slow
 @pytest.mark.req("R-HOPE-30")
-def test_every_trainable_parameter_gets_gradient_and_the_frozen_none():
-    params, obs = parameters(TINY), observations(TINY)
+@pytest.mark.parametrize("config", [TINY, TOLD], ids=["tiny", "told"])
+def test_every_trainable_parameter_gets_gradient_and_the_frozen_none(config):
+    params, obs = parameters(config), observations(config)
 
     def loss(params):
-        _, out = hope.sequence(params, TINY, hope.init_state(TINY, 2), obs, remat=False)
+        state = hope.init_state(config, 2)
+        _, out = hope.sequence(params, config, state, obs, remat=False)
         return jnp.mean(jnp.abs(out.action - 0.5)) + jnp.mean(out.surprise)
 
     slopes = flatten(jax.jit(jax.grad(loss), compiler_options=QUICK)(params))

@@ -20,6 +20,7 @@ from continuon._specs.hope.contract import check_output, check_state
 from continuon._specs.hope.examples import (
     RICH,
     TINY,
+    TOLD,
     at,
     observations,
     parameters,
@@ -30,7 +31,7 @@ from continuon.hope.checkpoint import flatten
 from continuon.hope.flax_module import Frozen
 
 pytestmark = [pytest.mark.law, pytest.mark.slow]
-CONFIGS = (TINY, RICH, attrs.evolve(TINY, online=False, self_modifying=False))
+CONFIGS = (TINY, RICH, TOLD, attrs.evolve(TINY, online=False, self_modifying=False))
 
 
 @lru_cache
@@ -49,7 +50,7 @@ def merged(config):
 
 @pytest.mark.req("R-HOPE-06")
 @pytest.mark.req("R-HOPE-10")
-@pytest.mark.parametrize("config", CONFIGS, ids=["tiny", "rich", "bare"])
+@pytest.mark.parametrize("config", CONFIGS, ids=["tiny", "rich", "told", "bare"])
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**16))
 def test_the_module_gives_what_the_functions_give(seed, config):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from continuon import hope
 from continuon._specs.hope.examples import (
     TINY,
+    TOLD,
     between,
     furthest,
     observations,
@@ -23,17 +24,19 @@ from continuon._specs.hope.examples import (
 pytestmark = [pytest.mark.law, pytest.mark.slow]
 SEEDS = st.integers(0, 2**16)
 FEW = settings(max_examples=6, deadline=None)
+EACH = pytest.mark.parametrize("config", [TINY, TOLD], ids=["tiny", "told"])
 
 
 @pytest.mark.req("R-HOPE-01")
-def test_sequence_is_the_same_algebra_as_steps_in_double_precision():
+@EACH
+def test_sequence_is_the_same_algebra_as_steps_in_double_precision(config):
     with jax.enable_x64(True):
         double = np.float64
-        params = parameters(TINY, seed=3, dtype=double)
-        obs = observations(TINY, seed=4, dtype=double)
-        state = hope.init_state(TINY, 2, dtype=double)
-        left = sequence_of(TINY)(params, state, obs)
-        right = run_steps(TINY, params, state, obs)
+        params = parameters(config, seed=3, dtype=double)
+        obs = observations(config, seed=4, dtype=double)
+        state = hope.init_state(config, 2, dtype=double)
+        left = sequence_of(config)(params, state, obs)
+        right = run_steps(config, params, state, obs)
         assert left[1].action.dtype == double
         assert furthest(left, right) < 1e-12
 
@@ -49,41 +52,44 @@ def test_sequence_follows_steps_in_single_precision_at_chunk_sixteen():
 
 
 @pytest.mark.req("R-HOPE-01")
+@EACH
 @FEW
-@given(SEEDS)
-def test_step_and_sequence_agree_for_any_weights_and_senses(seed):
-    params, obs = parameters(TINY, seed=seed), observations(TINY, seed=seed + 1)
-    state = hope.init_state(TINY, 2)
-    left = sequence_of(TINY)(params, state, obs)
-    assert furthest(left, run_steps(TINY, params, state, obs)) < 1e-5
+@given(seed=SEEDS)
+def test_step_and_sequence_agree_for_any_weights_and_senses(seed, config):
+    params, obs = parameters(config, seed=seed), observations(config, seed=seed + 1)
+    state = hope.init_state(config, 2)
+    left = sequence_of(config)(params, state, obs)
+    assert furthest(left, run_steps(config, params, state, obs)) < 1e-5
 
 
 @pytest.mark.req("R-HOPE-02")
+@EACH
 @FEW
-@given(SEEDS)
-def test_a_sequence_may_be_split_at_every_chunk_boundary(seed):
-    params, obs = parameters(TINY), observations(TINY, seed=seed)
-    run, state = sequence_of(TINY), hope.init_state(TINY, 2)
+@given(seed=SEEDS)
+def test_a_sequence_may_be_split_at_every_chunk_boundary(seed, config):
+    params, obs = parameters(config), observations(config, seed=seed)
+    run, state = sequence_of(config), hope.init_state(config, 2)
     whole_state, whole = run(params, state, obs)
     parts = []
-    for start in range(0, 16, TINY.chunk):
-        state, part = run(params, state, between(obs, start, start + TINY.chunk))
+    for start in range(0, 16, config.chunk):
+        state, part = run(params, state, between(obs, start, start + config.chunk))
         parts.append(part)
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *parts)
     assert furthest((whole_state, whole), (state, joined)) < 1e-5
 
 
 @pytest.mark.req("R-HOPE-03")
+@EACH
 @FEW
-@given(SEEDS, st.integers(1, 15))
-def test_no_output_sees_the_future(seed, tick):
-    params, obs = parameters(TINY), observations(TINY, seed=seed)
-    other = observations(TINY, seed=seed + 1)
+@given(seed=SEEDS, tick=st.integers(1, 15))
+def test_no_output_sees_the_future(seed, tick, config):
+    params, obs = parameters(config), observations(config, seed=seed)
+    other = observations(config, seed=seed + 1)
     changed = {
         name: np.concatenate([value[:, :tick], other[name][:, tick:]], 1)
         for name, value in obs.items()
     }
-    run, state = sequence_of(TINY), hope.init_state(TINY, 2)
+    run, state = sequence_of(config), hope.init_state(config, 2)
     before, after = run(params, state, obs)[1], run(params, state, changed)[1]
     past = [jax.tree.map(lambda a: a[:, :tick], out) for out in (before, after)]
     assert furthest(*past) == 0.0
@@ -91,13 +97,14 @@ def test_no_output_sees_the_future(seed, tick):
 
 
 @pytest.mark.req("R-HOPE-14")
+@EACH
 @FEW
-@given(SEEDS)
-def test_a_row_of_the_batch_knows_nothing_of_its_neighbour(seed):
-    params, obs = parameters(TINY), observations(TINY, seed=seed)
-    other = observations(TINY, seed=seed + 1)
+@given(seed=SEEDS)
+def test_a_row_of_the_batch_knows_nothing_of_its_neighbour(seed, config):
+    params, obs = parameters(config), observations(config, seed=seed)
+    other = observations(config, seed=seed + 1)
     mixed = {name: np.stack([value[0], other[name][1]]) for name, value in obs.items()}
-    run, state = sequence_of(TINY), hope.init_state(TINY, 2)
+    run, state = sequence_of(config), hope.init_state(config, 2)
     (_, left), (_, right) = run(params, state, obs), run(params, state, mixed)
     assert furthest(left.action[0], right.action[0]) == 0.0
     assert furthest(left.action[1], right.action[1]) > 0.0

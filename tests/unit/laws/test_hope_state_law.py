@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from continuon import hope
 from continuon._specs.hope.examples import (
     TINY,
+    TOLD,
     at,
     observations,
     parameters,
@@ -59,15 +60,23 @@ def test_levels_and_anchor_change_only_at_their_own_ticks():
 
 
 @pytest.mark.req("R-HOPE-12")
+@pytest.mark.parametrize("config", [TINY, TOLD], ids=["tiny", "told"])
 @FEW
-@given(EXTREMES, EXTREMES, st.sampled_from([0, 255]), st.sampled_from([0.1, 30.0]))
-def test_everything_stays_finite_under_any_finite_input(sense, last, pixel, spread):
-    params = parameters(TINY, spread=spread)
-    obs = observations(TINY)
+@given(
+    sense=EXTREMES,
+    last=EXTREMES,
+    pixel=st.sampled_from([0, 255]),
+    spread=st.sampled_from([0.1, 30.0]),
+)
+def test_everything_stays_finite_under_any_finite_input(
+    sense, last, pixel, spread, config
+):
+    params = parameters(config, spread=spread)
+    obs = observations(config)
     obs["image"] = np.full_like(obs["image"], pixel)
     obs["proprio"] = np.full_like(obs["proprio"], sense)
     obs["previous_action"] = np.full_like(obs["previous_action"], last)
-    run, state = sequence_of(TINY), hope.init_state(TINY, 2)
+    run, state = sequence_of(config), hope.init_state(config, 2)
     for _ in range(4):
         state, output = run(params, state, obs)
         assert _finite((state, output))
