@@ -81,6 +81,13 @@ def test_a_low_battery_must_be_better_than_its_limit_and_for_a_while():
     assert barred(held, 91.0) is None
 
 
+@pytest.mark.req("R-POWER-01")
+def test_a_gauge_that_knows_its_cells_is_believed():
+    assert barred(after(read(9.6, cells=3)), 0.5) is Reason.BATTERY_CRITICAL
+    assert barred(after(read(6.5, cells=None)), 0.5) is Reason.BATTERY_CRITICAL
+    assert barred(after(read(4.0, cells=1)), 0.5) is None
+
+
 @pytest.mark.req("R-POWER-02")
 def test_what_is_not_known_begins_nothing():
     for memory in (

@@ -512,9 +512,11 @@ def test_a_stop_names_itself_to_the_recorder(shelf):
     shelf.motion_ended(ModeState(mode=Mode.TRAINING))
     shelf.motion_ended(ModeState(mode=Mode.TRAINING), by_itself=True)
     shelf.motion_ended(ModeState(mode=Mode.E_STOP))
+    shelf.motion_ended(ModeState(mode=Mode.E_STOP), by_itself=True)
     assert shelf.recorder.ended == [
         EndReason.STOPPED,
         EndReason.FAULT,
+        EndReason.EMERGENCY_STOP,
         EndReason.EMERGENCY_STOP,
     ]
 

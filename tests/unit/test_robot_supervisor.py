@@ -133,7 +133,15 @@ def test_a_person_drives_and_records_and_the_file_is_judged(tmp_path):
         wait_for(lambda: robot.readiness().ready)
 
 
-def test_a_stop_that_nobody_asked_for_leaves_the_mode_idle_and_says_why(robot):
+def test_a_stop_that_nobody_asked_for_leaves_the_mode_idle_and_says_why(
+    robot, monkeypatch
+):
+    told = []
+    monkeypatch.setattr(
+        robot.recordings,
+        "motion_ended",
+        lambda state, *, by_itself: told.append(by_itself),
+    )
     for turn in range(3):
         # The loop tells of its newest 64 events only: their number says nothing.
         stop = {"event": "stopped", "reasons": ["stale_observation", "held_too_long"]}
@@ -146,6 +154,9 @@ def test_a_stop_that_nobody_asked_for_leaves_the_mode_idle_and_says_why(robot):
         robot.watch()
         assert not robot.keeper.state.executing
         assert robot.status()["stopped_because"] == "the camera shows nothing new"
+    robot.request(Request.START, Actor.PERSON)
+    robot.request(Request.STOP, Actor.PERSON)
+    assert told == [True, True, True, False]
 
 
 def test_outputs_that_the_guard_stopped_are_not_called_executing(robot):
