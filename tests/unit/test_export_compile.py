@@ -204,11 +204,14 @@ def test_depth_and_instruction_reach_every_artifact_and_are_not_left_out(tmp_pat
             "nearer": {"depth": seen["depth"] / 2},
             "unknown": {"depth": gone},
             "zero": {"depth": np.zeros_like(gone)},
+            "endless": {"depth": np.full_like(gone, np.inf)},
+            "below zero": {"depth": np.full_like(gone, -1.0)},
             "other words": {"instruction": -seen["instruction"]},
         }.items():
             policy.reset()
             told[name] = policy.step(**(seen | change)).action
-        assert np.array_equal(told["unknown"], told["zero"])
+        for name in ("zero", "endless", "below zero"):
+            assert np.array_equal(told["unknown"], told[name]), name
         for name in ("nearer", "unknown", "other words"):
             assert np.abs(told[name] - told["as it is"]).max() > 1e-3, name
         for name in ("depth", "instruction"):
