@@ -115,6 +115,8 @@ def live_robot(context: Context, updater: Updater) -> Iterator[LiveRobot]:
             artifact_dir=str(deployed.directory) if deployed else None,
             backend=deployed.backend if deployed else "litert",
             preload=("ai_edge_litert.interpreter",),
+            # What shows recorded frames has no battery and moves nothing.
+            without_gauge=origin == "replayed",
         )
         control = stack.enter_context(ControlHandle(config, guard))
         yield LiveRobot(

@@ -293,3 +293,26 @@ def test_the_ratio_of_distances_is_finite_even_for_a_seed_that_goes_nowhere():
     report = DriveReport(before=(run(0.0),), after=(run(3.0), run(5.0)))
     assert report.distance_ratio == pytest.approx(40.0)
     assert np.isfinite(report.distance_ratio)
+
+
+@pytest.mark.parametrize(("rig", "waived"), [("pi", False), ("sim", True)])
+def test_only_recorded_frames_that_are_shown_again_need_no_gauge(
+    tmp_path, monkeypatch, rig, waived
+):
+    """A policy drives on no battery that is not known, and frames have none."""
+    from contextlib import nullcontext
+
+    from continuon.pipeline import bench_robot
+
+    configs = []
+    monkeypatch.setattr(bench_robot, "learns_from_import", lambda _: rig == "sim")
+    monkeypatch.setattr(bench_robot, "held_out_ids", lambda _: ["a"])
+    monkeypatch.setattr(bench_robot, "active_policy", lambda *_, **__: None)
+    monkeypatch.setattr(bench_robot, "GuardHandle", nullcontext)
+    monkeypatch.setattr(
+        bench_robot,
+        "ControlHandle",
+        lambda config, _: nullcontext(configs.append(config)),
+    )
+    with bench_robot.live_robot(Context(root=tmp_path, rig=rig), updater=None):
+        assert [config.without_gauge for config in configs] == [waived]
