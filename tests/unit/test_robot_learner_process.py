@@ -60,7 +60,7 @@ def here(tmp_path, monkeypatch):
         (ALL, {"available_mib": 10}, "E-LEARN-MID-005", "memory_available_mib"),
         (ALL, {"without": ()}, "E-LEARN-MID-004", "battery_fraction"),
         (("--max-memory-mib", "1"), {}, "E-LEARN-MID-005", "own_memory_mib"),
-        ((*ALL, "--max-seconds", "1e-6"), {}, "E-LEARN-MID-003", "deadline"),
+        ((*ALL, "--max-seconds", "1e-9"), {}, "E-LEARN-MID-003", "deadline"),
     ],
 )
 def test_each_guard_ends_the_run_and_the_service_can_read_why(
