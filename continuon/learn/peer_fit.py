@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,10 +23,11 @@ from continuon.hope import HopeConfig
 from continuon.hope.levels import drawn
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.finite import require_finite
-from continuon.learn.losses import observe
+from continuon.learn.losses import knobs_of, observe
 from continuon.learn.peers import Peer, peer_of, scalars
 from continuon.learn.recipe import Recipe
 from continuon.learn.scores import score
+from continuon.learn.update import rate_of
 from continuon.learn.windows import Batch, WindowSampler, cut, stack
 
 __all__ = ["PeerPlan", "PeerScore", "fit_peer", "plan_of", "score_peers", "told_by"]
@@ -187,16 +189,12 @@ def _arrays(config: HopeConfig, batch: Batch) -> tuple[Any, ...]:
 
 def _optimiser(recipe: Recipe, steps: int) -> Any:
     """Return what `continuon.learn.update` does, by optax."""
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0,
-        recipe.learning_rate,
-        max(1, round(steps * recipe.warmup)),
-        max(2, steps),
-        recipe.learning_rate * recipe.final_learning_rate,
-    )
+    knobs = knobs_of(recipe, steps)
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm),
-        optax.adamw(rate, weight_decay=recipe.weight_decay, mask=_decayed),
+        optax.adamw(
+            partial(rate_of, knobs), weight_decay=recipe.weight_decay, mask=_decayed
+        ),
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "as_vector",
     "gradient_of",
     "make_update",
+    "rate_of",
     "start",
 ]
 
@@ -52,7 +53,7 @@ class Training(NamedTuple):
     optimiser: Any
 
 
-def _rate(knobs: Knobs, step: jax.Array) -> jax.Array:
+def rate_of(knobs: Knobs, step: jax.Array) -> jax.Array:
     """Return the learning rate of a step: linear warm-up, then a cosine."""
     done = (step - knobs.warm_steps) / jnp.maximum(
         knobs.num_steps - knobs.warm_steps, 1.0
@@ -198,7 +199,7 @@ def _moved(
     kept = jnp.minimum(1.0, knobs.clip_norm / jnp.maximum(norm, 1e-12))
     slope = jax.tree.map(lambda leaf: leaf * kept, slope)
     change, optimiser = optax.scale_by_adam().update(slope, state.optimiser)
-    rate = _rate(knobs, state.step)
+    rate = rate_of(knobs, state.step)
     new = jax.tree.map(
         lambda was, move, may, shrinks: (
             was - rate * (may * move + knobs.weight_decay * shrinks * was)

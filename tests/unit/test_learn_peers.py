@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
 
 pytest.importorskip("jax")
+
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from continuon._specs.hope.examples import RICH
 from continuon._specs.learn.examples import (
@@ -21,11 +24,12 @@ from continuon._specs.learn.examples import (
 )
 from continuon.cli.learn import evaluate as evaluate_command
 from continuon.errors import UsageError
-from continuon.hope import init, preset, save_checkpoint
+from continuon.hope import init, load_checkpoint, preset, save_checkpoint
+from continuon.learn.data import split_by_time
 from continuon.learn.evaluate import evaluate, evaluate_params
 from continuon.learn.peer_fit import PeerPlan, fit_peer, plan_of, score_peers, told_by
-from continuon.learn.peers import PEERS, peer_of, scalars
-from continuon.learn.slow import train
+from continuon.learn.peers import PEERS, check_peers, peer_of, scalars
+from continuon.learn.slow import train, train_arrays
 
 CONFIG = preset("seed", image_height=HEIGHT, image_width=WIDTH, **TINY)
 PLAN = PeerPlan(names=PEERS, recipe=RECIPE, num_steps=60)
@@ -130,3 +134,84 @@ def test_the_command_scores_a_checkpoint_beside_all_of_them(tmp_path):
     for name in ("steering: error", "ridge", "mean", "gru"):
         assert name in first
     assert last.startswith("not what the checkpoint was trained on")
+
+
+@pytest.mark.req("R-LEARN-25")
+def test_peers_are_not_trained_by_one_host_of_many():
+    check_peers(PEERS)
+    with pytest.raises(UsageError, match="E-LEARN-PEER-003") as caught:
+        check_peers(("gru",), hosts=2)
+    assert "continuon evaluate" in caught.value.hint
+
+
+@pytest.mark.req("R-LEARN-25")
+def test_a_tick_that_follows_none_has_no_motion():
+    peer = peer_of(CONFIG, "gru")
+    assert CONFIG.senses_motion
+    obs = {"image": stripe_episodes(1)[0].images[None, :4]}
+    params = peer.init(0)
+    after = np.array([[False, True, False, True]])
+    told = peer.sense(params, obs, after)
+    for tick in range(4):
+        alone = {"image": obs["image"][:, tick : tick + 1]}
+        still = peer.sense(params, alone, np.zeros((1, 1), bool))[0, 0]
+        assert np.allclose(told[0, tick], still, atol=1e-6) != after[0, tick]
+
+
+def moved(training, *, steps=1, **recipe):
+    """Return where a peer's updates left it and where it began, as flat dicts."""
+    peer = peer_of(CONFIG, "gru")
+    plan = PeerPlan(
+        names=("gru",), recipe=attrs.evolve(RECIPE, **recipe), num_steps=steps
+    )
+    begun, ended = peer.init(0), fit_peer(peer, CONFIG, training, plan)
+    return tuple(
+        {keystr(path): np.asarray(leaf) for path, leaf in tree_leaves_with_path(tree)}
+        for tree in (begun, ended)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-25")
+def test_a_peers_update_is_the_policys():
+    training = stripe_episodes(3)
+    begun, ended = moved(training)
+    _, whole = moved(training, average=0.0)
+    _, shrunk = moved(training, average=0.0, weight_decay=RECIPE.weight_decay + 1.0)
+    rate = RECIPE.learning_rate
+    for name, was in begun.items():
+        # the mean begins with nine tenths of the newest, in the first update already
+        change = whole[name] - was
+        np.testing.assert_allclose(ended[name] - was, 0.9 * change, atol=1e-6)
+        decay = rate * was if was.ndim > 1 else 0.0 * was
+        np.testing.assert_allclose(whole[name] - shrunk[name], decay, atol=1e-6)
+    out = "['core']['out']"
+    assert np.abs(whole[out] - begun[out]).max() > 0.5 * rate, "the first one moves"
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-25")
+def test_a_peer_learns_nothing_from_a_tick_that_does_not_count():
+    (episode,) = stripe_episodes(1)
+    valid = np.arange(len(episode)) % 3 > 0
+    action = np.where(valid[:, None], episode.action, -1.0).astype(np.float32)
+    _, one = moved((attrs.evolve(episode, valid=valid),))
+    _, two = moved((attrs.evolve(episode, valid=valid, action=action),))
+    for name, leaf in one.items():
+        np.testing.assert_array_equal(leaf, two[name])
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-25")
+def test_training_and_evaluating_make_the_same_peer(tmp_path):
+    episodes = stripe_episodes(5)
+    size = {"config_preset": "seed", "overrides": TINY, "num_steps": 2}
+    report = train_arrays(
+        episodes, tmp_path, seed=3, recipe=RECIPE, peers=("gru",), **size
+    )
+    loaded = load_checkpoint(Path(report.checkpoint))
+    training, held_out = split_by_time(episodes)
+    plan = plan_of(loaded.metadata, ("gru",))
+    assert plan.seed == 3
+    again = score_peers(loaded.config, training, held_out, plan)
+    assert again["gru"].mae == report.evaluation.peers["gru"].mae
