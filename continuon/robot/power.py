@@ -6,6 +6,7 @@ battery that is known and not CRITICAL. A person is told, and is not stopped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -74,12 +75,20 @@ class PowerMemory:
 def note_supply(
     rule: PowerRule, memory: PowerMemory, supply: Supply | None
 ) -> PowerMemory:
-    """Return the memory after a look; the same look twice changes nothing."""
+    """Return the memory after a look; the same look twice changes nothing.
+
+    A reading that is no number is a failed one.
+    """
     if supply is None or supply == memory.newest:
         return memory
-    if supply.state is not GaugeState.READ or supply.volts is None:
+    volts = supply.volts
+    if volts is None or not math.isfinite(volts):
+        state = supply.state
+        state = GaugeState.FAILED if state is GaugeState.READ else state
+        return attrs.evolve(memory, newest=attrs.evolve(supply, state=state))
+    if supply.state is not GaugeState.READ:
         return attrs.evolve(memory, newest=supply)
-    cell_v = supply.volts / (supply.cells or rule.cells)
+    cell_v = volts / (supply.cells or rule.cells)
     level = regrade(cell_v, rule.limits, before=memory.level)
     critical_ns = memory.critical_ns
     if level is Level.CRITICAL:

@@ -158,6 +158,16 @@ def test_whatever_was_seen_what_may_drive_is_known_and_was_not_critical(
         assert any(v >= 3.35 for _, v in history[was_low[-1] :])
 
 
+@pytest.mark.req("R-POWER-01")
+@pytest.mark.parametrize("volts", [None, float("nan"), float("inf"), -float("inf")])
+def test_a_reading_that_is_no_number_is_no_reading(volts):
+    assert barred(after(read(volts)), 0.0) is Reason.BATTERY_UNKNOWN
+    memory = after(read(8.0), read(volts, at_s=1.0))
+    assert barred(memory, 1.0, begins=True) is Reason.BATTERY_UNKNOWN
+    assert barred(memory, 1.0) is None
+    assert barred(memory, 61.0) is Reason.BATTERY_UNKNOWN
+
+
 @pytest.mark.law
 @pytest.mark.req("R-POWER-01")
 @given(
