@@ -30,7 +30,15 @@ from continuon.learn.scores import score
 from continuon.learn.update import rate_of
 from continuon.learn.windows import Batch, WindowSampler, cut, stack
 
-__all__ = ["PeerPlan", "PeerScore", "fit_peer", "plan_of", "score_peers", "told_by"]
+__all__ = [
+    "PeerPlan",
+    "PeerScore",
+    "fit_peer",
+    "optimiser_of",
+    "plan_of",
+    "score_peers",
+    "told_by",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +120,7 @@ def fit_peer(
 ) -> Any:
     """Return the running mean of a peer's parameters after the plan's updates."""
     recipe, steps = plan.recipe, plan.num_steps
-    optimiser = _optimiser(recipe, steps)
+    optimiser = optimiser_of(recipe, steps)
 
     @jax.jit
     def update(held: Any, step: Any, arrays: Any) -> Any:
@@ -187,8 +195,8 @@ def _arrays(config: HopeConfig, batch: Batch) -> tuple[Any, ...]:
     return observe(eyes, batch), batch.follows, batch.action, batch.valid
 
 
-def _optimiser(recipe: Recipe, steps: int) -> Any:
-    """Return what `continuon.learn.update` does, by optax."""
+def optimiser_of(recipe: Recipe, steps: int) -> optax.GradientTransformation:
+    """Return what `continuon.learn.update` does, by optax; matrices alone decay."""
     knobs = knobs_of(recipe, steps)
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm),

@@ -27,9 +27,18 @@ from continuon.errors import UsageError
 from continuon.hope import init, load_checkpoint, preset, save_checkpoint
 from continuon.learn.data import split_by_time
 from continuon.learn.evaluate import evaluate, evaluate_params
-from continuon.learn.peer_fit import PeerPlan, fit_peer, plan_of, score_peers, told_by
+from continuon.learn.losses import knobs_of
+from continuon.learn.peer_fit import (
+    PeerPlan,
+    fit_peer,
+    optimiser_of,
+    plan_of,
+    score_peers,
+    told_by,
+)
 from continuon.learn.peers import PEERS, check_peers, peer_of, scalars
 from continuon.learn.slow import train, train_arrays
+from continuon.learn.update import rate_of
 
 CONFIG = preset("seed", image_height=HEIGHT, image_width=WIDTH, **TINY)
 PLAN = PeerPlan(names=PEERS, recipe=RECIPE, num_steps=60)
@@ -187,6 +196,37 @@ def test_a_peers_update_is_the_policys():
         np.testing.assert_allclose(whole[name] - shrunk[name], decay, atol=1e-6)
     out = "['core']['out']"
     assert np.abs(whole[out] - begun[out]).max() > 0.5 * rate, "the first one moves"
+
+
+@pytest.mark.req("R-LEARN-25")
+def test_matrices_decay_at_the_policys_rate_of_each_update_and_biases_never():
+    recipe = attrs.evolve(RECIPE, weight_decay=0.5)
+    optimiser, knobs = optimiser_of(recipe, 40), knobs_of(recipe, 40)
+    params = {"matrix": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
+    still = {name: np.zeros_like(leaf) for name, leaf in params.items()}
+    state = optimiser.init(params)
+    for step in range(6):
+        change, state = optimiser.update(still, state, params)
+        assert not change["bias"].any()
+        expected = -0.5 * rate_of(knobs, step)
+        np.testing.assert_allclose(change["matrix"], expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-25")
+def test_the_seed_of_the_plan_is_that_of_the_windows():
+    training = stripe_episodes(3)
+    peer = peer_of(CONFIG, "gru")
+    begun = peer.init(0)
+    alike = peer._replace(init=lambda _: begun)
+    plan = PeerPlan(names=("gru",), recipe=RECIPE, num_steps=1)
+    first, again, other = (
+        fit_peer(alike, CONFIG, training, attrs.evolve(plan, seed=seed))
+        for seed in (0, 0, 1)
+    )
+    out = [told["core"]["out"] for told in (first, again, other)]
+    np.testing.assert_array_equal(out[0], out[1])
+    assert not np.array_equal(out[0], out[2])
 
 
 @pytest.mark.slow
