@@ -165,6 +165,7 @@ def train(
     instruction_size: int = 0,
     num_steps: int = 700,
     peers: tuple[Literal["gru", "act"], ...] = (),
+    loader: Literal["memory", "grain"] = "memory",
     seed: int = 0,
 ) -> Result:
     """Train a policy; a killed run goes on where it was.
@@ -199,6 +200,10 @@ def train(
     peers
         Networks of the policy's size to train as it was and to score beside it: `gru`,
         and `act`, which attends to the last ticks. Each takes about as long again.
+    loader
+        Where decoded pictures are kept and who makes batches: `grain` keeps them on the
+        disk of TMPDIR, for more steps than memory holds, and its threads work ahead.
+        The policy is the same to the last bit.
     seed
         Of parameters and batches.
     """
@@ -224,6 +229,7 @@ def train(
             recipe=Recipe(products=products),
             tensorboard=tensorboard,
             peers=peers,
+            loader=loader,
             seed=seed,
             on_progress=lambda done, total, loss: counter(
                 done, total, f"loss {loss:.4f}"

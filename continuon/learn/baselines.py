@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -83,31 +84,83 @@ def fit_ridge(training: Sequence[EpisodeArrays]) -> RidgeBaseline:
     """Solve the normal equations; the bias is not penalised.
 
     Lambda is the one of seven with the least absolute error on the last fifth of the
-    training steps, after which all training steps are used.
+    training steps, after which all training steps are used. One episode's features
+    are in memory at a time.
     """
-    features = np.concatenate([grey_features(e.images)[e.valid] for e in training])
-    actions = _actions(training)
-    first = max(1, int(len(features) * 0.8))
-    errors = []
-    if first < len(features):
-        for penalty in _LAMBDAS:
-            trial = _solve(features[:first], actions[:first], penalty)
-            guess = (features[first:] - trial.centre) @ trial.weights + trial.bias
-            clipped = np.clip(guess, -1.0, 1.0)
-            errors.append(float(np.abs(clipped - actions[first:]).mean()))
-    best = _LAMBDAS[int(np.argmin(errors))] if errors else _LAMBDAS[-1]
-    return _solve(features, actions, best)
+    pairs = [(e, e.action[e.valid].astype(np.float64)) for e in training]
+    total = len(_actions(training))
+    first = max(1, int(total * 0.8))
+    early, late = _Sums(), _Sums()
+    seen = 0
+    for episode, actions in pairs:
+        features = grey_features(episode.images)[episode.valid]
+        split = min(max(first - seen, 0), len(features))
+        early.add(features[:split], actions[:split])
+        late.add(features[split:], actions[split:])
+        seen += len(features)
+    penalty = _LAMBDAS[-1]
+    if late.count:
+        trials = [early.solve(penalty) for penalty in _LAMBDAS]
+        penalty = _LAMBDAS[int(np.argmin(_errors(trials, pairs, first)))]
+    early.merge(late)
+    return early.solve(penalty)
 
 
-def _solve(
-    features: NDArray[np.float64], actions: NDArray[np.float64], penalty: float
-) -> RidgeBaseline:
-    centre, bias = features.mean(0), actions.mean(0)
-    X = features - centre
-    gram = X.T @ X + penalty * np.eye(X.shape[1])
-    return RidgeBaseline(
-        np.linalg.solve(gram, X.T @ (actions - bias)), centre, bias, penalty
-    )
+def _errors(
+    trials: Sequence[RidgeBaseline],
+    pairs: Sequence[tuple[EpisodeArrays, NDArray[np.float64]]],
+    first: int,
+) -> NDArray[np.float64]:
+    """Return the absolute error of each trial, summed over valid steps from `first`."""
+    errors, seen = np.zeros(len(trials)), 0
+    for episode, actions in pairs:
+        split = min(max(first - seen, 0), len(actions))
+        seen += len(actions)
+        if split == len(actions):
+            continue
+        features = grey_features(episode.images)[episode.valid][split:]
+        for index, trial in enumerate(trials):
+            guess = (features - trial.centre) @ trial.weights + trial.bias
+            errors[index] += np.abs(np.clip(guess, -1.0, 1.0) - actions[split:]).sum()
+    return errors
+
+
+@attrs.define(eq=False)
+class _Sums:
+    """What the normal equations need of all steps, whose features need not be kept.
+
+    Centred by the mean so far (Chan, Golub and LeVeque 1979), so no digit is lost.
+    """
+
+    count: int = 0
+    centre: Any = 0.0
+    bias: Any = 0.0
+    gram: Any = 0.0
+    cross: Any = 0.0
+
+    def add(self, features: NDArray[np.float64], actions: NDArray[np.float64]) -> None:
+        if len(features):
+            centre, bias = features.mean(0), actions.mean(0)
+            X, y = features - centre, actions - bias
+            self.merge(_Sums(len(X), centre, bias, X.T @ X, X.T @ y))
+
+    def merge(self, other: _Sums) -> None:
+        if not other.count:
+            return
+        count = self.count + other.count
+        apart, moved = other.centre - self.centre, other.bias - self.bias
+        weight = self.count * other.count / count
+        self.gram = self.gram + other.gram + weight * np.outer(apart, apart)
+        self.cross = self.cross + other.cross + weight * np.outer(apart, moved)
+        self.centre = self.centre + apart * (other.count / count)
+        self.bias = self.bias + moved * (other.count / count)
+        self.count = count
+
+    def solve(self, penalty: float) -> RidgeBaseline:
+        gram = self.gram + penalty * np.eye(len(self.centre))
+        return RidgeBaseline(
+            np.linalg.solve(gram, self.cross), self.centre, self.bias, penalty
+        )
 
 
 def _actions(training: Sequence[EpisodeArrays]) -> NDArray[np.float64]:

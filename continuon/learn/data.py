@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import ContractError, DataError
+from continuon.learn.frames import room_for
 from continuon.learn.senses import NO_SENSES, Senses, extra_of
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def load_arrays(
     proprio: Sequence[str] | None = (),
     only: Collection[int] | None = None,
     senses: Senses = NO_SENSES,
+    scratch: Path | None = None,
 ) -> tuple[EpisodeArrays, ...]:
     """Decode a recording once: only the small images stay in memory.
 
@@ -114,6 +116,8 @@ def load_arrays(
             has it, else nothing.
         only: places of the episodes to decode, counted from 0; None is all.
         senses: that are off by default and here are wanted.
+        scratch: folder on whose disk images and depth lie instead, mapped; see
+            `room_for`.
 
     Raises:
         DataError: nothing is there, an episode lacks actions or a state name, or a
@@ -127,9 +131,10 @@ def load_arrays(
             continue
         held = [n for n in CAR_PROPRIO if n in steps.state_names]
         names = tuple(held if proprio is None else proprio)
-        images = _decode(steps, image_height, image_width)
+        images = _decode(steps, image_height, image_width, scratch)
         made = _arrays(steps, images, names)
-        episodes.append(attrs.evolve(made, extra=extra_of(steps, senses)))
+        extra = extra_of(steps, senses, scratch=scratch)
+        episodes.append(attrs.evolve(made, extra=extra))
     if not episodes:
         raise DataError(
             "E-LEARN-DATA-003",
@@ -142,7 +147,9 @@ def load_arrays(
     return alike
 
 
-def _decode(steps: EpisodeSteps, height: int, width: int) -> NDArray[np.uint8]:
+def _decode(
+    steps: EpisodeSteps, height: int, width: int, scratch: Path | None
+) -> NDArray[np.uint8]:
     """Return the small images; an invalid step holds the one before it (else black)."""
     from continuon.rlds.images import decode_colour, policy_image
 
@@ -151,7 +158,7 @@ def _decode(steps: EpisodeSteps, height: int, width: int) -> NDArray[np.uint8]:
             decode_colour(steps.image[index]), height=height, width=width
         )
 
-    images = np.zeros((len(steps.stamp_ns), height, width, 3), np.uint8)
+    images = room_for((len(steps.stamp_ns), height, width, 3), np.uint8, scratch)
     usable = np.flatnonzero(steps.valid)
     with ThreadPoolExecutor(_DECODERS) as pool:
         for index, image in zip(usable, pool.map(small, usable), strict=True):

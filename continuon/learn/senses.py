@@ -6,6 +6,7 @@ zeros would say "nothing near" and "no instruction".
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from continuon.errors import DataError
+from continuon.learn.frames import room_for
 
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
@@ -50,8 +52,10 @@ class Senses:
 NO_SENSES = Senses()
 
 
-def extra_of(steps: EpisodeSteps, senses: Senses) -> dict[str, NDArray[np.float32]]:
-    """Return the wanted senses of an episode.
+def extra_of(
+    steps: EpisodeSteps, senses: Senses, *, scratch: Path | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the wanted senses of an episode, depth on the disk of `scratch` if any.
 
     Returns:
         `depth` [T, h, w] in metres, 0 where it is not known, and `instruction` [T, n],
@@ -63,13 +67,15 @@ def extra_of(steps: EpisodeSteps, senses: Senses) -> dict[str, NDArray[np.float3
     """
     extra: dict[str, NDArray[np.float32]] = {}
     if senses.depth_height:
-        extra[DEPTH] = _depth(steps, senses)
+        extra[DEPTH] = _depth(steps, senses, scratch)
     if senses.instruction_size:
         extra[INSTRUCTION] = _instruction(steps, senses.instruction_size)
     return extra
 
 
-def _depth(steps: EpisodeSteps, senses: Senses) -> NDArray[np.float32]:
+def _depth(
+    steps: EpisodeSteps, senses: Senses, scratch: Path | None
+) -> NDArray[np.float32]:
     from continuon.rlds.depth_codecs import decode_depth
 
     if steps.depth is None or steps.depth_unit_m is None:
@@ -82,7 +88,7 @@ def _depth(steps: EpisodeSteps, senses: Senses) -> NDArray[np.float32]:
             hint="learn without depth, or from the recordings that hold it",
         )
     size = (senses.depth_height, senses.depth_width)
-    pictures = np.zeros((len(steps), *size), np.float32)
+    pictures = room_for((len(steps), *size), np.float32, scratch)
     for index in np.flatnonzero(steps.valid).tolist():
         counts = decode_depth(bytes(steps.depth[index]))
         # the nearest pixel: a mean over an edge is a distance at which nothing is

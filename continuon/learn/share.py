@@ -97,6 +97,7 @@ def load_share(
     image_width: int,
     proprio: Sequence[str] | None = None,
     senses: Senses = NO_SENSES,
+    scratch: Path | None = None,
 ) -> Share:
     """Decode this host's episodes and the held-out ones; see `load_arrays`.
 
@@ -128,6 +129,7 @@ def load_share(
         proprio=proprio,
         only=own | set(held_out),
         senses=senses,
+        scratch=scratch,
     )
     return Share(
         training=arrays[: len(own)],

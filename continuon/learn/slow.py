@@ -39,6 +39,7 @@ def train(
     resume: bool = True,
     tensorboard: bool = False,
     peers: tuple[str, ...] = (),
+    loader: str = "memory",
     on_progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> TrainReport:
@@ -68,15 +69,25 @@ def train(
         tensorboard: whether to write event files to `tensorboard/`.
         peers: networks of the policy's size (`gru`, `act`) to train as it was and to
             score beside it; each takes about as long again.
+        loader: "memory" keeps the small pictures there; "grain" keeps them on the disk
+            (of TMPDIR), and its threads make this host's windows ahead of the updates.
+            Both give the same bytes, and one may go on with what the other began.
         on_progress: called with (update, num_steps, loss).
         clock: for `seconds`.
 
     Raises:
-        UsageError: no such preset, mode or peer; devices, batch or hosts that do not
-            divide.
+        UsageError: no such preset, mode, loader or peer; devices, batch or hosts that
+            do not divide.
         DataError: no, too few or undecodable episodes; a loss that is not finite.
-        MissingPackageError: a URL, and no package to read it.
+        MissingPackageError: a URL, and no package to read it; "grain" without grain.
     """
+    if loader not in ("memory", "grain"):
+        raise UsageError(
+            "E-LEARN-LOADER-001",
+            "there is no such loader",
+            seen=loader,
+            allowed="memory, grain",
+        )
     if mode not in ("local", "tpu"):
         raise UsageError(
             "E-LEARN-MODE-001",
@@ -116,6 +127,7 @@ def train(
             resume=resume,
             tensorboard=tensorboard,
             peers=peers,
+            loader=loader,
             on_progress=on_progress,
             clock=clock or SystemClock(),
             overrides=dict(senses.as_fields),
@@ -130,6 +142,7 @@ def train(
             image_width=recipe.image_width,
             proprio=proprio,
             senses=senses,
+            scratch=scratch if loader == "grain" else None,
         )
         return run_slow(share, run)
 

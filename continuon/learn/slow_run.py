@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from continuon.learn.train_report import TrainReport, write_curve
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
     from continuon.learn.peer_fit import PeerPlan
+    from continuon.learn.windows import Sampler
 
 __all__ = ["Progress", "SlowRun", "config_of", "run_slow"]
 
@@ -43,7 +44,9 @@ class SlowRun:
     Attributes:
         output: a folder that all hosts share, or a URL.
         folder: where this host makes its files; those of the first host count.
-        overrides: of the preset's fields. The others are the arguments of `train`.
+        overrides: of the preset's fields.
+        loader: "memory", or "grain" for batches that its threads make ahead. The others
+            are the arguments of `train`.
     """
 
     output: str
@@ -61,6 +64,7 @@ class SlowRun:
     clock: Clock
     overrides: dict[str, Any]
     peers: tuple[str, ...] = ()
+    loader: str = "memory"
 
     @property
     def url(self) -> str | None:
@@ -152,11 +156,12 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
         if run.on_progress is not None:
             run.on_progress(done, run.num_steps, row.loss)
 
-    with closing(log):
+    windows = WindowSampler(share.training, *_draws(share, run))
+    with closing(log), _batches(windows, run, resumed_at) as sampler:
         state, _ = run_steps(
             state,
             make_update(config, recipe, run.num_steps, pack=pack, shardings=shardings),
-            WindowSampler(share.training, *_draws(share, run)),
+            sampler,
             until=run.num_steps,
             hook=remember,
             place=where.batch,
@@ -185,6 +190,17 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
     store.close(finished=True)
     meet("trained")
     return report
+
+
+def _batches(
+    windows: Sampler, run: SlowRun, first: int
+) -> AbstractContextManager[Sampler]:
+    """Return what gives the batches of the steps that are left."""
+    if run.loader == "memory":
+        return nullcontext(windows)
+    from continuon.learn.grain_loader import open_grain
+
+    return open_grain(windows, first=first, until=run.num_steps)
 
 
 def _draws(share: Share, run: SlowRun) -> tuple[Recipe, int]:

@@ -48,6 +48,7 @@ def main(recordings: Path, output: Path, die_at: int) -> None:
         on_progress=progress,
         clock=SystemClock(),
         overrides={**TINY, "d": 64},
+        loader="grain" if host else "memory",
     )
     share = load_share(
         recordings,
@@ -57,6 +58,7 @@ def main(recordings: Path, output: Path, die_at: int) -> None:
         minimum_episodes=4,
         image_height=RECIPE.image_height,
         image_width=RECIPE.image_width,
+        scratch=output / "frames" if host else None,
     )
     report = run_slow(share, run)
     told = {

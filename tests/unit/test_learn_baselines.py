@@ -56,6 +56,44 @@ def test_invalid_steps_do_not_move_the_baselines():
         fit_mean([nothing])
 
 
+@pytest.mark.req("R-LEARN-20")
+def test_ridge_over_episodes_is_ridge_over_all_their_steps_at_once():
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 255, (90, 8, 12, 3), np.uint8)
+    action = rng.uniform(-1, 1, (90, 2)).astype(np.float32)
+    valid = rng.random(90) < 0.8
+    whole = attrs.evolve(episode_of(0, images, action), valid=valid)
+    cuts = [slice(0, 30), slice(30, 31), slice(31, 90)]
+    parts = [
+        attrs.evolve(episode_of(k, images[cut], action[cut]), valid=valid[cut])
+        for k, cut in enumerate(cuts)
+    ]
+    told = fit_ridge(parts)
+    X = grey_features(images)[valid]
+    y = action[valid].astype(np.float64)
+    first = int(len(X) * 0.8)
+
+    def solved(n, penalty):
+        A = X[:n] - X[:n].mean(0)
+        gram = A.T @ A + penalty * np.eye(800)
+        return np.linalg.solve(gram, A.T @ (y[:n] - y[:n].mean(0)))
+
+    def late_error(penalty):
+        guess = (X[first:] - X[:first].mean(0)) @ solved(first, penalty)
+        return np.abs(np.clip(guess + y[:first].mean(0), -1, 1) - y[first:]).mean()
+
+    best = min((1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), key=late_error)
+    assert told.penalty == best
+    np.testing.assert_allclose(told.weights, solved(len(X), best), atol=1e-9)
+    np.testing.assert_allclose(told.centre, X.mean(0), atol=1e-12)
+    np.testing.assert_allclose(told.bias, y.mean(0), atol=1e-12)
+    np.testing.assert_allclose(
+        told.predict(whole)[valid],
+        np.concatenate([told.predict(e)[e.valid] for e in parts]),
+        atol=1e-6,
+    )
+
+
 def test_grey_features_are_box_means_of_luma():
     images = np.zeros((1, 40, 80, 3), np.uint8)
     images[0, :2, :2, 1] = 255
