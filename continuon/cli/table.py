@@ -146,6 +146,19 @@ COMMANDS = (
     Command("mid status", "mid:status", "Say which adapter is in use and why"),
     Command("mid rollback", "mid:rollback", "Use the adapter before", ("store",)),
     Command(
+        "memory keep",
+        "plane:keep",
+        "Take the latest episodes into the robot's memory, if it helps",
+        ("store",),
+    ),
+    Command("memory show", "plane:show", "List the versions of the robot's memory"),
+    Command(
+        "memory rollback",
+        "plane:rollback",
+        "Make an older version of the memory the newest",
+        ("store",),
+    ),
+    Command(
         "memory merge",
         "memory:merge",
         "Merge other robots' memories, if it helps",

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from continuon.hope.checkpoint import (
         Checkpoint,
         load_checkpoint,
+        params_digest,
         save_checkpoint,
     )
+    from continuon.hope.experience import Experience, Lived
     from continuon.hope.flax_module import HopeModule
     from continuon.hope.language import embed_instruction
     from continuon.hope.model import Output, sequence, step
@@ -37,15 +39,16 @@ if TYPE_CHECKING:
     )
     from continuon.hope.plane import (
         MemoryPlane,
-        load_plane,
+        check_base,
         merge_planes,
         plane_of,
         recall,
-        save_plane,
     )
+    from continuon.hope.plane_file import load_plane, save_plane
     from continuon.hope.plane_store import (
         append_plane,
         latest_plane,
+        plane_at,
         plane_versions,
         roll_back_plane,
     )
@@ -57,14 +60,17 @@ __all__ = [
     "PRESETS",
     "Adapter",
     "Checkpoint",
+    "Experience",
     "HopeConfig",
     "HopeModule",
+    "Lived",
     "MemoryPlane",
     "Output",
     "Params",
     "State",
     "append_plane",
     "attach_adapter",
+    "check_base",
     "config_from_dict",
     "count_parameters",
     "digest",
@@ -80,6 +86,8 @@ __all__ = [
     "merge_planes",
     "near_neutral",
     "observed_tokens",
+    "params_digest",
+    "plane_at",
     "plane_of",
     "plane_versions",
     "preset",
@@ -98,13 +106,16 @@ __all__ = [
 _HOMES = {
     "Adapter": "adapter",
     "Checkpoint": "checkpoint",
+    "Experience": "experience",
     "HopeModule": "flax_module",
+    "Lived": "experience",
     "MemoryPlane": "plane",
     "Output": "model",
     "Params": "parameters",
     "State": "state",
     "append_plane": "plane_store",
     "attach_adapter": "adapter",
+    "check_base": "plane",
     "count_parameters": "parameters",
     "embed_instruction": "language",
     "init": "parameters",
@@ -113,16 +124,18 @@ _HOMES = {
     "latest_plane": "plane_store",
     "load_adapter": "adapter",
     "load_checkpoint": "checkpoint",
-    "load_plane": "plane",
+    "load_plane": "plane_file",
     "merge_adapter": "adapter",
     "merge_planes": "plane",
+    "params_digest": "checkpoint",
+    "plane_at": "plane_store",
     "plane_of": "plane",
     "plane_versions": "plane_store",
     "recall": "plane",
     "roll_back_plane": "plane_store",
     "save_adapter": "adapter",
     "save_checkpoint": "checkpoint",
-    "save_plane": "plane",
+    "save_plane": "plane_file",
     "sequence": "model",
     "spectral_radius": "stability",
     "step": "model",

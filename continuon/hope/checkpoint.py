@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from continuon.errors import DataError
 from continuon.hope.config import HopeConfig, config_from_dict
 from continuon.tensorfile import read_tensors, write_tensors
 
-__all__ = ["Checkpoint", "flatten", "load_checkpoint", "save_checkpoint", "unflatten"]
+__all__ = [
+    "Checkpoint",
+    "flatten",
+    "load_checkpoint",
+    "params_digest",
+    "save_checkpoint",
+    "unflatten",
+]
 
 KIND = "hope-checkpoint"
 VERSION = 1
@@ -70,6 +78,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata=file.document["metadata"],
         sha256=file.sha256,
     )
+
+
+def params_digest(params: Any) -> str:
+    """Return the SHA-256, hex, of the parameters alone, whichever file holds them."""
+    total = hashlib.sha256()
+    for name, leaf in sorted(flatten(params).items()):
+        total.update(f"{name} {leaf.dtype.str} {leaf.shape}\n".encode())
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return total.hexdigest()
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,36 +1,34 @@
 """The Memory Plane: what one robot has learnt by itself, and no update overwrites.
 
-It holds the Slow memories, the current adapter and figures of use. Taken from a state
-at an episode's end, given back to a fresh state at the next one's start.
+It holds the Slow memories, the current adapter, an episodic buffer and figures of use.
+Taken from a state at an episode's end, given back to a fresh state at the next one's
+start. What the memories mean is said by the parameters that wrote them: it belongs to
+these and to no others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
 import jax.numpy as jnp
 import numpy as np
 
-from continuon.errors import ContractError, DataError
+from continuon.errors import ContractError
 from continuon.hope.adapter import Adapter
 from continuon.hope.config import HopeConfig, digest
+from continuon.hope.experience import NOTHING, Experience, Lived, joined, lived
 from continuon.hope.state import State
-from continuon.tensorfile import read_tensors, write_tensors
 
 __all__ = [
     "MemoryPlane",
-    "load_plane",
+    "check_base",
     "merge_planes",
     "plane_of",
     "recall",
-    "save_plane",
 ]
 
-KIND = "memory-plane"
-VERSION = 1
 Array = np.ndarray[Any, Any]
 
 
@@ -40,21 +38,33 @@ class MemoryPlane:
 
     Attributes:
         config_digest: of the network that wrote it.
+        base_sha256: of its parameters, see `continuon.hope.checkpoint.params_digest`.
         slow: by block, float32 [m, levels*d].
         adapter: the robot's current adapter, if it has one.
         ticks: control ticks that went into it, the weight in a merge.
         episodes: episodes that went into it.
         robots: whose experience it holds.
         parents: SHA-256 of the planes from which it was merged.
+        experience: the episodic buffer, and figures of use.
     """
 
     config_digest: str
+    base_sha256: str
     slow: dict[str, Array]
     adapter: Adapter | None = None
     ticks: int
     episodes: int
     robots: tuple[str, ...]
     parents: tuple[str, ...] = ()
+    experience: Experience = NOTHING
+
+    @property
+    def rms(self) -> tuple[float, ...]:
+        """Root mean square of each Slow level's memory, over all blocks."""
+        levels = max(len(self.experience.writes), 1)
+        parts = [np.split(block, levels, axis=1) for block in self.slow.values()]
+        squares = [[float(np.mean(np.square(p))) for p in block] for block in parts]
+        return tuple(np.sqrt(np.mean(squares, axis=0)).tolist())
 
 
 def plane_of(
@@ -62,14 +72,28 @@ def plane_of(
     state: State,
     *,
     robot: str,
+    base_sha256: str,
+    episode_id: str,
+    surprise: float,
     before: MemoryPlane | None = None,
     adapter: Adapter | None = None,
 ) -> MemoryPlane:
     """Return the plane after an episode that ended in `state` (batch 1).
 
+    Args:
+        config: of the network.
+        state: in which the episode ended.
+        robot: whose it is.
+        base_sha256: of the network's parameters.
+        episode_id: of the episode.
+        surprise: mean over its ticks.
+        before: the plane with which it began.
+        adapter: in use meanwhile; None keeps that of `before`.
+
     Raises:
         ContractError: E-HOPE-PLANE-001, more than one robot in the batch, or a network
-            without online memories; -002, a memory is not finite.
+            without online memories; -002, a memory or the surprise is not finite;
+            -007, `before` is of other parameters.
     """
     batch = state["prediction"].shape[0]
     if batch != 1 or not config.online:
@@ -82,15 +106,30 @@ def plane_of(
     slow = {
         name: np.asarray(block["slow"][0]) for name, block in state["blocks"].items()
     }
-    if not all(np.isfinite(value).all() for value in slow.values()):
-        raise ContractError("E-HOPE-PLANE-002", "a Slow memory is not finite")
+    finite = np.isfinite(surprise) and all(np.isfinite(v).all() for v in slow.values())
+    if not finite:
+        raise ContractError(
+            "E-HOPE-PLANE-002",
+            "a Slow memory or the surprise is not finite",
+            where=episode_id,
+        )
+    if before is not None:
+        check_base(before, base_sha256)
+    ticks = int(state["tick"])
     return MemoryPlane(
         config_digest=digest(config),
+        base_sha256=base_sha256,
         slow=slow,
         adapter=adapter or (before.adapter if before else None),
-        ticks=int(state["tick"]) + (before.ticks if before else 0),
+        ticks=ticks + (before.ticks if before else 0),
         episodes=1 + (before.episodes if before else 0),
-        robots=(robot,),
+        robots=tuple(sorted({robot, *(before.robots if before else ())})),
+        parents=before.parents if before else (),
+        experience=lived(
+            before.experience if before else NOTHING,
+            Lived(episode_id=episode_id, ticks=ticks, surprise=float(surprise)),
+            periods=config.periods,
+        ),
     )
 
 
@@ -124,12 +163,14 @@ def merge_planes(
     factors of different adapters cannot be averaged.
 
     Raises:
-        ContractError: E-HOPE-PLANE-003 for different networks, -004 for no planes.
+        ContractError: E-HOPE-PLANE-003 for different networks, -007 for different
+            parameters, -004 for no planes.
     """
     if not planes:
         raise ContractError("E-HOPE-PLANE-004", "there are no planes to merge")
     for plane in planes:
         _same_network(plane, planes[0].config_digest)
+        check_base(plane, planes[0].base_sha256)
     longest = max(planes, key=lambda plane: plane.ticks)
     slow = longest.slow
     if strategy == "average":
@@ -149,70 +190,24 @@ def merge_planes(
         episodes=sum(plane.episodes for plane in planes),
         robots=tuple(sorted(robots)),
         parents=tuple(parents),
+        experience=joined([plane.experience for plane in planes]),
     )
 
 
-def save_plane(path: Path, plane: MemoryPlane) -> str:
-    """Write a plane atomically and return the file's SHA-256, hex."""
-    tensors: dict[str, Any] = {
-        f"slow/{name}": value for name, value in plane.slow.items()
-    }
-    for name, parts in (plane.adapter or {}).items():
-        for part, value in parts.items():
-            tensors[f"adapter/{name}:{part}"] = np.asarray(value)
-    document = {
-        "kind": KIND,
-        "version": VERSION,
-        "config_digest": plane.config_digest,
-        "ticks": plane.ticks,
-        "episodes": plane.episodes,
-        "robots": plane.robots,
-        "parents": plane.parents,
-    }
-    return write_tensors(path, tensors, document)
-
-
-def load_plane(path: Path) -> MemoryPlane:
-    """Read a plane.
+def check_base(plane: MemoryPlane, base_sha256: str) -> None:
+    """Refuse a plane whose memories other parameters wrote.
 
     Raises:
-        DataError: E-TENSOR-*, or E-HOPE-PLANE-005 for another kind of file.
+        ContractError: E-HOPE-PLANE-007, they did.
     """
-    file = read_tensors(path)
-    facts = file.document
-    if (facts.get("kind"), facts.get("version")) != (KIND, VERSION):
-        raise DataError(
-            "E-HOPE-PLANE-005",
-            "this tensor file is no Memory Plane of a known version",
-            where=path,
-            seen=(facts.get("kind"), facts.get("version")),
-            allowed=(KIND, VERSION),
+    if plane.base_sha256 != base_sha256:
+        raise ContractError(
+            "E-HOPE-PLANE-007",
+            "the Memory Plane was written by other parameters, which gave it its sense",
+            seen=plane.base_sha256,
+            allowed=base_sha256,
+            hint="`continuon memory keep` begins one for these, from recordings",
         )
-    return MemoryPlane(
-        config_digest=facts["config_digest"],
-        slow=_below(file.tensors, "slow/"),
-        adapter=_adapter(_below(file.tensors, "adapter/")),
-        ticks=facts["ticks"],
-        episodes=facts["episodes"],
-        robots=tuple(facts["robots"]),
-        parents=tuple(facts["parents"]),
-    )
-
-
-def _below(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _adapter(flat: Mapping[str, Array]) -> Adapter | None:
-    adapter: Adapter = {}
-    for name, value in flat.items():
-        projection, part = name.rsplit(":", 1)
-        adapter.setdefault(projection, {})[part] = value
-    return adapter or None
 
 
 def _same_network(plane: MemoryPlane, config_digest: str) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 from continuon.durable import sync_directory
 from continuon.errors import DataError
-from continuon.hope.plane import MemoryPlane, load_plane, save_plane
+from continuon.hope.plane import MemoryPlane
+from continuon.hope.plane_file import load_plane, save_plane
 
-__all__ = ["append_plane", "latest_plane", "plane_versions", "roll_back_plane"]
+__all__ = [
+    "append_plane",
+    "latest_plane",
+    "plane_at",
+    "plane_versions",
+    "roll_back_plane",
+]
 
 _SUFFIX = ".plane"
 
@@ -53,6 +60,15 @@ def roll_back_plane(directory: Path, version: int) -> int:
     Raises:
         DataError: E-HOPE-PLANE-006, there is no such version, or it is damaged.
     """
+    return append_plane(directory, plane_at(directory, version))
+
+
+def plane_at(directory: Path, version: int) -> MemoryPlane:
+    """Return one version.
+
+    Raises:
+        DataError: E-HOPE-PLANE-006, there is no such version, or it is damaged.
+    """
     versions = plane_versions(directory)
     if version not in versions:
         raise DataError(
@@ -60,9 +76,10 @@ def roll_back_plane(directory: Path, version: int) -> int:
             "there is no such version of the Memory Plane",
             where=directory,
             seen=version,
-            allowed=", ".join(map(str, versions)),
+            allowed=", ".join(map(str, versions)) or "none is here yet",
+            hint="`continuon memory show` lists them",
         )
-    return append_plane(directory, load_plane(_path(directory, version)))
+    return load_plane(_path(directory, version))
 
 
 def _path(directory: Path, version: int) -> Path:

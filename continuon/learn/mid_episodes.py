@@ -34,12 +34,14 @@ class Latest:
     Attributes:
         episodes: to learn from, oldest first.
         own: ids of those that a policy drove, left out.
+        driven: ids of those among `episodes` that a policy drove.
         damaged: what is wrong with each file that could not be read, by its name.
     """
 
     episodes: tuple[EpisodeArrays, ...]
     own: tuple[str, ...]
     damaged: dict[str, str]
+    driven: frozenset[str] = frozenset()
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -81,14 +83,17 @@ def latest_episodes(
 
     found: list[EpisodeArrays] = []
     own: list[str] = []
+    driven: set[str] = set()
     damaged: dict[str, str] = {}
     for path in reversed(recordings_in(folder)[-MAX_EPISODES:]):
         check()
         try:
             metadata = read_metadata(path)
-            if metadata.action_source is ActionSource.VLA_POLICY and not with_own:
-                own.append(metadata.episode_id)
-                continue
+            if metadata.action_source is ActionSource.VLA_POLICY:
+                if not with_own:
+                    own.append(metadata.episode_id)
+                    continue
+                driven.add(metadata.episode_id)
             found += load_arrays(
                 path,
                 image_height=config.image_height,
@@ -102,4 +107,9 @@ def latest_episodes(
             break
     found.reverse()
     check_like(found)
-    return Latest(episodes=tuple(found), own=tuple(reversed(own)), damaged=damaged)
+    return Latest(
+        episodes=tuple(found),
+        own=tuple(reversed(own)),
+        damaged=damaged,
+        driven=frozenset(driven),
+    )

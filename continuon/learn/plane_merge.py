@@ -22,7 +22,13 @@ from continuon.learn.data import EpisodeArrays
 if TYPE_CHECKING:
     from continuon.hope import Adapter, HopeConfig, MemoryPlane
 
-__all__ = ["MergeReport", "Strategy", "average_adapters", "merge_judged"]
+__all__ = [
+    "MergeReport",
+    "Strategy",
+    "average_adapters",
+    "merge_judged",
+    "plane_error",
+]
 
 Strategy = Literal["keep", "average", "distil"]
 _DISTIL_STEPS = 100
@@ -75,9 +81,16 @@ def merge_judged(
 
     Raises:
         UsageError: E-LEARN-MERGE-001 for the strategy, -002 without replay.
-        ContractError: E-HOPE-PLANE-003, planes of different networks; -004, none.
+        ContractError: E-HOPE-PLANE-003, planes of different networks; -007, of other
+            parameters than these; -004, none.
     """
-    from continuon.hope import append_plane, latest_plane, plane_versions
+    from continuon.hope import (
+        append_plane,
+        check_base,
+        latest_plane,
+        params_digest,
+        plane_versions,
+    )
 
     if strategy not in get_args(Strategy):
         raise UsageError(
@@ -89,8 +102,12 @@ def merge_judged(
     own = latest_plane(store)
     if own is None:
         raise ContractError(
-            "E-HOPE-PLANE-004", "the store has no plane to merge into", where=store
+            "E-HOPE-PLANE-004",
+            "the store has no plane to merge into",
+            where=store,
+            hint="`continuon memory keep` begins one, from recordings",
         )
+    check_base(own, params_digest(params))
     merged = _merged(
         [own, *planes],
         strategy,
@@ -99,8 +116,8 @@ def merge_judged(
         replay=replay,
         seed=seed,
     )
-    before = _error(params, config, own, held_out)
-    after = _error(params, config, merged, held_out)
+    before = plane_error(params, config=config, plane=own, held_out=held_out)
+    after = plane_error(params, config=config, plane=merged, held_out=held_out)
     kept = after <= before + max_rise
     version = append_plane(store, merged) if kept else plane_versions(store)[-1]
     return MergeReport(
@@ -209,17 +226,23 @@ def _distilled(
     return distilled
 
 
-def _error(
+def plane_error(
     params: Any,
+    *,
     config: HopeConfig,
-    plane: MemoryPlane,
+    plane: MemoryPlane | None,
     held_out: Sequence[EpisodeArrays],
+    adapter: Adapter | None = None,
 ) -> float:
-    """Return the mean absolute action error with a plane's memories and adapter."""
+    """Return the mean absolute action error with a plane's memories and adapter.
+
+    Without a plane the memories are empty and the adapter is `adapter`.
+    """
     from continuon.hope import attach_adapter
     from continuon.learn.rollout import predict
 
-    used = attach_adapter(params, plane.adapter) if plane.adapter else params
+    attached = plane.adapter if plane is not None else adapter
+    used = attach_adapter(params, attached) if attached else params
     told = predict(used, config, held_out, plane=plane)
     errors = [
         np.abs(t.action - e.action)[e.valid]

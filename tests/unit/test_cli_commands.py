@@ -518,6 +518,7 @@ REQUIRED = {
     "episodes delete": ["p"],
     "infer": ["--model-path", "p"],
     "memory merge": ["p"],
+    "memory rollback": ["1"],
     "train launch": [
         *("--name", "a", "--data-path", "gs://b", "--output-dir", "gs://b/o"),
     ],

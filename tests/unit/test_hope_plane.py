@@ -17,6 +17,9 @@ from continuon._specs.hope.examples import (
 )
 from continuon.errors import ContractError, DataError
 
+BASE = "b" * 64
+EPISODE = {"base_sha256": BASE, "surprise": 0.25}
+
 
 def _plane(robot="car-1", *, seed=0, ticks=10, value=None):
     rng = np.random.default_rng(seed)
@@ -24,6 +27,7 @@ def _plane(robot="car-1", *, seed=0, ticks=10, value=None):
     slow = rng.standard_normal(shape) if value is None else np.full(shape, value)
     return hope.MemoryPlane(
         config_digest=hope.digest(TINY),
+        base_sha256=BASE,
         slow={"0": slow.astype(np.float32)},
         ticks=ticks,
         episodes=1,
@@ -38,7 +42,7 @@ def test_what_was_learnt_in_one_episode_is_there_in_the_next(tmp_path):
     obs = observations(TINY)
     both, _ = run_steps(TINY, params, hope.init_state(TINY, 2), obs)
     last = jax.tree.map(lambda a: a[:1] if a.ndim else a, both)
-    plane = hope.plane_of(TINY, last, robot="car-1")
+    plane = hope.plane_of(TINY, last, robot="car-1", episode_id="e-1", **EPISODE)
     adapter = hope.init_adapter(0, params)
     plane = attrs.evolve(plane, adapter=adapter)
     hope.save_plane(tmp_path / "p.plane", plane)
@@ -52,7 +56,18 @@ def test_what_was_learnt_in_one_episode_is_there_in_the_next(tmp_path):
     first = run_steps(TINY, params, two, obs)[1].action
     blank = run_steps(TINY, params, hope.init_state(TINY, 2), obs)[1].action
     assert furthest(first, blank) > 1e-6
-    again = hope.plane_of(TINY, last, robot="car-1", before=loaded)
+    assert loaded.experience == plane.experience
+    assert loaded.experience.writes == (15 // 4, 15 // 8)
+    assert loaded.experience.buffer == (
+        hope.Lived(episode_id="e-1", ticks=16, surprise=0.25),
+    )
+    halves = np.split(plane.slow["0"], 2, axis=1)
+    assert plane.rms == pytest.approx([np.sqrt(np.mean(h**2)) for h in halves])
+    again = hope.plane_of(
+        TINY, last, robot="car-2", episode_id="e-2", before=loaded, **EPISODE
+    )
+    assert again.robots == ("car-1", "car-2")
+    assert again.experience.writes == (6, 2)
     assert (again.ticks, again.episodes) == (32, 2)
     assert again.adapter is loaded.adapter
 
@@ -60,13 +75,25 @@ def test_what_was_learnt_in_one_episode_is_there_in_the_next(tmp_path):
 @pytest.mark.req("R-HOPE-50")
 def test_a_plane_of_several_robots_or_of_bad_numbers_is_refused():
     with pytest.raises(ContractError) as batch:
-        hope.plane_of(TINY, hope.init_state(TINY, 2), robot="car-1")
+        hope.plane_of(
+            TINY, hope.init_state(TINY, 2), robot="car-1", episode_id="e", **EPISODE
+        )
     assert batch.value.code == "E-HOPE-PLANE-001"
     state = hope.init_state(TINY, 1)
     state["blocks"]["0"]["slow"] = state["blocks"]["0"]["slow"] + np.nan
     with pytest.raises(ContractError) as finite:
-        hope.plane_of(TINY, state, robot="car-1")
+        hope.plane_of(TINY, state, robot="car-1", episode_id="e", **EPISODE)
     assert finite.value.code == "E-HOPE-PLANE-002"
+    with pytest.raises(ContractError) as surprise:
+        hope.plane_of(
+            TINY,
+            hope.init_state(TINY, 1),
+            robot="car-1",
+            episode_id="e",
+            base_sha256=BASE,
+            surprise=np.nan,
+        )
+    assert surprise.value.code == "E-HOPE-PLANE-002"
 
 
 @pytest.mark.req("R-HOPE-51")
@@ -122,6 +149,20 @@ def test_planes_of_other_networks_and_of_none_are_refused():
     with pytest.raises(ContractError) as foreign:
         hope.recall(other, TINY, hope.init_state(TINY, 1))
     assert foreign.value.code == "E-HOPE-PLANE-003"
+    later = attrs.evolve(_plane(), base_sha256="c" * 64)
+    with pytest.raises(ContractError) as updated:
+        hope.merge_planes([_plane(), later])
+    assert updated.value.code == "E-HOPE-PLANE-007"
+    with pytest.raises(ContractError) as before:
+        hope.plane_of(
+            TINY,
+            hope.init_state(TINY, 1),
+            robot="car-1",
+            episode_id="e",
+            before=later,
+            **EPISODE,
+        )
+    assert before.value.code == "E-HOPE-PLANE-007"
     with pytest.raises(ContractError) as none:
         hope.merge_planes([])
     assert none.value.code == "E-HOPE-PLANE-004"

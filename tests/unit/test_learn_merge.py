@@ -44,11 +44,13 @@ def network():
     return config, hope.init(0, config)
 
 
-def plane_of(config, robot, adapter, ticks=100):
+def plane_of(network, robot, adapter, ticks=100):
+    config, params = network
     rng = np.random.default_rng(len(robot))
     shape = (config.slow_key, len(config.periods) * config.d)
     return hope.MemoryPlane(
         config_digest=hope.digest(config),
+        base_sha256=hope.params_digest(params),
         slow={"0": 0.01 * rng.standard_normal(shape).astype(np.float32)},
         adapter=adapter,
         ticks=ticks,
@@ -77,8 +79,8 @@ def test_a_merge_towards_the_truth_is_kept_and_one_away_from_it_is_not(
     good, none = adapter_of(5), None
     episodes = stripe_episodes(3)
     truth = told_by(network, good, episodes)
-    teacher = plane_of(config, "teacher", good, ticks=10_000)
-    hope.append_plane(tmp_path, plane_of(config, "own", none))
+    teacher = plane_of(network, "teacher", good, ticks=10_000)
+    hope.append_plane(tmp_path, plane_of(network, "own", none))
     report = merge_judged(
         [teacher],
         tmp_path,
@@ -92,7 +94,7 @@ def test_a_merge_towards_the_truth_is_kept_and_one_away_from_it_is_not(
     assert report.error_after < report.error_before
     assert report.version == 2
     assert set(hope.latest_plane(tmp_path).robots) <= {"own", "teacher"}
-    bad = plane_of(config, "stranger", adapter_of(9, scale=2.0), ticks=10**6)
+    bad = plane_of(network, "stranger", adapter_of(9, scale=2.0), ticks=10**6)
     report = merge_judged(
         [bad],
         tmp_path,
@@ -115,6 +117,9 @@ def test_what_a_merge_needs_is_asked_for(network, tmp_path):
         merge_judged([], tmp_path, strategy="best", **given)
     with pytest.raises(ContractError, match="E-HOPE-PLANE-004"):
         merge_judged([], tmp_path, **given)
-    hope.append_plane(tmp_path, plane_of(config, "own", adapter_of(1)))
+    hope.append_plane(tmp_path, plane_of(network, "own", adapter_of(1)))
+    other = {**given, "params": hope.init(1, config)}
+    with pytest.raises(ContractError, match="E-HOPE-PLANE-007"):
+        merge_judged([], tmp_path, **other)
     with pytest.raises(UsageError, match="E-LEARN-MERGE-002"):
         merge_judged([], tmp_path, strategy="distil", **given)
