@@ -171,6 +171,12 @@ COMMANDS = (
         ("output",),
     ),
     Command(
+        "train hand",
+        "hand:train",
+        "Train the manipulation head on demonstrations by hand",
+        ("output",),
+    ),
+    Command(
         "train distil",
         "memory:distil",
         "Distil a large policy into a small one",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from continuon.errors import DataError
 from continuon.learn.data import EpisodeArrays
 
-__all__ = ["Interval", "deal_labels", "paired_interval"]
+__all__ = ["Interval", "deal_labels", "half_width", "paired_interval"]
 
 _T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5 % quantiles of Student's t for 1 to 9 degrees of freedom (standard table)."""
@@ -76,7 +76,7 @@ def paired_interval(
     mean = float(differences.mean())
     if seeds < 2 or episodes < 2 or not np.isfinite(differences).all():
         return Interval(mean, -math.inf, math.inf)
-    half = max(_half_width(differences.mean(1)), _half_width(differences.mean(0)))
+    half = max(half_width(differences.mean(1)), half_width(differences.mean(0)))
     rows = rng.integers(0, seeds, (_RESAMPLES, seeds, 1))
     columns = rng.integers(0, episodes, (_RESAMPLES, 1, episodes))
     drawn = differences[rows, columns].mean((1, 2))
@@ -84,7 +84,7 @@ def paired_interval(
     return Interval(mean, min(float(low), mean - half), max(float(high), mean + half))
 
 
-def _half_width(means: NDArray[np.float64]) -> float:
-    """Return half of Student's 95 % interval of a mean."""
+def half_width(means: NDArray[np.float64]) -> float:
+    """Return half of Student's 95 % interval of the mean of at least two values."""
     spread = float(means.std(ddof=1)) / math.sqrt(len(means))
     return _T_975[min(len(means) - 1, len(_T_975)) - 1] * spread

@@ -519,6 +519,7 @@ REQUIRED = {
     "infer": ["--model-path", "p"],
     "memory merge": ["p"],
     "memory rollback": ["1"],
+    "train hand": ["p"],
     "train launch": [
         *("--name", "a", "--data-path", "gs://b", "--output-dir", "gs://b/o"),
     ],

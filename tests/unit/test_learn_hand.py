@@ -1,0 +1,201 @@
+"""The manipulation head is trained, judged, and run on the robot in numpy."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+
+from continuon._specs.learn.hands import grasp_episodes, random_walks
+from continuon.errors import ContractError, DataError
+from continuon.learn.hands import HandEpisode, hands_digest, load_hands, save_hand
+
+jax = pytest.importorskip("jax")
+
+from continuon.edge.aina import AinaHead  # noqa: E402
+from continuon.hope.aina import AinaConfig, aina, init_aina  # noqa: E402
+from continuon.hope.aina_file import load_aina, save_aina  # noqa: E402
+from continuon.learn.hand_fit import cut_windows, train_hand  # noqa: E402
+from continuon.tensorfile import write_tensors  # noqa: E402
+
+SMALL = AinaConfig(d=16, heads=2, layers=1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("hand") / "hand.aina"
+    return train_hand(grasp_episodes(24), path, config=SMALL, num_steps=250)
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-27")
+def test_it_beats_both_rules_and_itself_without_the_object(trained):
+    assert trained.passed
+    assert 0 < trained.gain_m < trained.blind_m - trained.error_m
+    assert trained.error_m < 0.5 * trained.velocity_m < 0.5 * trained.stay_m
+    assert trained.error_m < 0.8 * trained.blind_m
+    assert trained.error_m < trained.error_last_m < 0.05
+    assert trained.origin == "synthetic"
+    assert len(trained.held_out) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-27")
+def test_fingertips_that_wander_teach_it_nothing(tmp_path):
+    report = train_hand(
+        random_walks(12), tmp_path / "h.aina", config=SMALL, num_steps=60
+    )
+    assert not report.passed
+    assert report.gain_m < 0
+    for unknown in (None, float("nan"), 0.0):
+        assert not attrs.evolve(report, gain_m=unknown).passed
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-27")
+def test_one_demonstration_that_judges_proves_nothing(tmp_path):
+    report = train_hand(
+        grasp_episodes(6), tmp_path / "h.aina", config=SMALL, num_steps=2, holdout=0.1
+    )
+    assert len(report.held_out) == 1
+    assert report.gain_m is None
+    assert not report.passed
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-27")
+def test_the_robot_tells_what_training_does_wherever_the_scene_stands(trained):
+    loaded, robot = load_aina(trained.path), AinaHead.from_file(trained.path)
+    assert robot.sha256 == trained.sha256 == loaded.sha256
+    assert (robot.rate_hz, robot.origin) == (10.0, "synthetic")
+    moments = cut_windows(grasp_episodes(3, seed=9), SMALL)
+    told = np.asarray(
+        aina(loaded.params, SMALL, moments.points_m, moments.tips_m), np.float32
+    )
+    for row in range(0, len(told), 5):
+        points, tips = moments.points_m[row], moments.tips_m[row]
+        np.testing.assert_allclose(robot(points, tips), told[row], atol=1e-5)
+        turned = robot(points[::-1, [1, 2, 0]] + 0.5, tips[..., [1, 2, 0]] + 0.5)
+        np.testing.assert_allclose(turned, told[row][..., [1, 2, 0]] + 0.5, atol=2e-5)
+
+
+def test_the_robot_refuses_what_is_no_head_and_no_scene(tmp_path):
+    save_aina(tmp_path / "h.aina", SMALL, init_aina(0, SMALL), metadata={})
+    robot = AinaHead.from_file(tmp_path / "h.aina")
+    assert (robot.rate_hz, robot.origin) == (0.0, "")
+    points, tips = np.zeros((6, 3)), np.zeros((4, 5, 3))
+    for wrong in (
+        (points, tips[:3]),
+        (points[:0], tips),
+        (points[None], tips),
+        (points * np.nan, tips),
+        (points, tips + np.inf),
+    ):
+        with pytest.raises(ContractError, match="E-EDGE-AINA-002"):
+            robot(*wrong)
+    write_tensors(tmp_path / "x.aina", {}, {"kind": "memory-plane", "version": 1})
+    with pytest.raises(DataError, match="E-EDGE-AINA-001"):
+        AinaHead.from_file(tmp_path / "x.aina")
+    with pytest.raises(DataError, match="E-HOPE-AINA-003"):
+        load_aina(tmp_path / "x.aina")
+
+
+@pytest.mark.req("R-LEARN-28")
+def test_demonstrations_go_through_their_files_bit_for_bit(tmp_path):
+    made = grasp_episodes(3)
+    for episode in reversed(made):
+        save_hand(tmp_path, episode)
+    read = load_hands(tmp_path)
+    assert hands_digest(read) == hands_digest(made)
+    assert [e.origin for e in read] == ["synthetic"] * 3
+    assert hands_digest(read[:2]) != hands_digest(read[1:])
+
+
+@pytest.mark.req("R-LEARN-28")
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"tips_m": np.zeros((27, 5, 3), np.float32)}, "tips"),
+        ({"tips_m": np.full((28, 5, 3), np.nan, np.float32)}, "not finite"),
+        ({"points_m": np.zeros((28, 0, 3), np.float32)}, "points"),
+        ({"rate_hz": 0.0}, "rate_hz"),
+        ({"rate_hz": float("nan")}, "rate_hz"),
+        ({"origin": "guessed"}, "origin"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_by_name(change, seen):
+    with pytest.raises(DataError, match="E-LEARN-HAND-002") as caught:
+        attrs.evolve(grasp_episodes(1)[0], **change)
+    assert seen in str(caught.value.seen)
+
+
+@pytest.mark.req("R-LEARN-28")
+def test_millimetres_taken_for_metres_are_refused():
+    one = grasp_episodes(1)[0]
+    with pytest.raises(DataError, match="E-LEARN-HAND-002") as caught:
+        attrs.evolve(one, tips_m=1000 * one.tips_m, points_m=1000 * one.points_m)
+    assert "metres" in str(caught.value.allowed)
+
+
+@pytest.mark.req("R-LEARN-28")
+def test_folders_that_hold_none_or_unlike_or_torn_ones_are_refused(tmp_path):
+    with pytest.raises(DataError, match="E-LEARN-HAND-001"):
+        load_hands(tmp_path / "nowhere")
+    one, other = grasp_episodes(2)
+    save_hand(tmp_path, one)
+    path = save_hand(tmp_path, attrs.evolve(other, points_m=other.points_m[:, :9]))
+    with pytest.raises(DataError, match="E-LEARN-HAND-003"):
+        load_hands(tmp_path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="E-LEARN-HAND-001") as torn:
+        load_hands(tmp_path)
+    assert torn.value.where == str(path)
+    np.savez(path, points_m=one.points_m)
+    with pytest.raises(DataError, match="E-LEARN-HAND-001"):
+        load_hands(tmp_path)
+    np.savez(path, points_m=np.array([{}], object), tips_m=1, rate_hz=1, origin="real")
+    with pytest.raises(DataError, match="E-LEARN-HAND-001"):
+        load_hands(tmp_path)
+
+
+@pytest.mark.req("R-LEARN-27")
+def test_too_few_ticks_or_other_fingers_are_refused(tmp_path):
+    short = grasp_episodes(3, ticks=11)
+    with pytest.raises(DataError, match="E-LEARN-HAND-004"):
+        train_hand(short, tmp_path / "h.aina", config=SMALL)
+    three = attrs.evolve(SMALL, fingertips=3)
+    with pytest.raises(DataError, match="E-LEARN-HAND-004"):
+        train_hand(grasp_episodes(3), tmp_path / "h.aina", config=three)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_window_is_the_past_now_and_the_future():
+    ticks = np.arange(12, dtype=np.float32)
+    tips = np.broadcast_to(ticks[:, None, None], (12, 5, 3)).copy()
+    points = np.broadcast_to(ticks[:, None, None], (12, 2, 3)).copy()
+    episode = HandEpisode(
+        episode_id="e", origin="synthetic", points_m=points, tips_m=tips, rate_hz=10.0
+    )
+    made = cut_windows([episode], AinaConfig(horizon=6))
+    assert made.points_m[:, 0, 0].tolist() == [3, 4, 5]
+    assert made.tips_m[0, :, 0, 0].tolist() == [0, 1, 2, 3]
+    assert made.future_m[-1, :, 0, 0].tolist() == [6, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.slow
+def test_on_the_command_line(tmp_path, capsys, monkeypatch):
+    from continuon.cli.program import run
+
+    monkeypatch.setenv("CONTINUON_HOME", str(tmp_path / "home"))
+    for episode in grasp_episodes(10):
+        save_hand(tmp_path / "grasps", episode)
+    sizes = ("--width", "16", "--num-steps", "3", "--json")
+    assert run(["train", "hand", str(tmp_path / "grasps"), *sizes]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert not told["passed"]
+    assert told["held_out"] == ["grasp-008", "grasp-009"]
+    assert told["path"] == str(tmp_path / "home/trainer/checkpoints/hand.aina")
+    assert run(["train", "hand", str(tmp_path / "none")]) == 1
+    assert "E-LEARN-HAND-001" in capsys.readouterr().err
