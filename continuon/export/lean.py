@@ -271,14 +271,25 @@ def _mid(
     units = config.mid_units
     made = _soft(x) @ w.mid
     inputs, gate = made[:, :units], made[:, units : 2 * units]
-    gates = jax.nn.sigmoid(made[:, 2 * units :])
+    gates = jax.nn.sigmoid(made[:, 2 * units : 4 * units])
     log_keep = gates[:, :units] * w.log_keep - MIN_DECAY
     keep = jnp.exp(log_keep)
     # 1 - e^2a as -tanh(a) (e^2a + 1): exact where a is small, unlike a difference
     drive = jnp.sqrt(jnp.tanh(-log_keep) * (keep * keep + 1.0))
-    hidden = keep * state[f"mid/{index}"] + drive * (gates[:, units:] * inputs)
+    held = state[f"mid/{index}"]
+    if config.mid_turns:
+        held = _turned(held, made[:, 4 * units :])
+    hidden = keep * held + drive * (gates[:, units:] * inputs)
     new[f"mid/{index}"] = hidden
     return x + (hidden * jax.nn.gelu(gate)) @ w.mid_out
+
+
+def _turned(held: jax.Array, turn: jax.Array) -> jax.Array:
+    """Return pairs [1, u] turned by angles [1, u / 2] about -1 of their first."""
+    first, second = jnp.split(held, 2, -1)
+    first, along, across = first + 1.0, jnp.cos(turn), jnp.sin(turn)
+    parts = [along * first - across * second - 1.0, across * first + along * second]
+    return jnp.concatenate(parts, -1)
 
 
 def _slow(

@@ -35,7 +35,8 @@ class BlockWeights:
         gate_scale: [2], what the sigmoids of write strength and decay are times.
         self_gain: [3].
         fast_out: [HS, d].
-        mid: [d, 4u], for input, output gate, recurrence and input gates.
+        mid: [d, 4u], for input, output gate, recurrence and input gates; and u / 2 more
+            for the angles of pairs that turn, which share a recurrence gate.
         log_keep: [1, u], log of what Mid keeps where its recurrence gate is open.
         mid_out: [u, d].
         up: K of [d, hidden]; the first also makes the key, in its last m columns.
@@ -112,6 +113,12 @@ def _block(block: dict[str, Any], config: HopeConfig) -> BlockWeights:
     width = 4 * heads * size
     mid_gain = mid["norm"][:, None]
     into = mid_gain * mid["inputs"]
+    parts = [into, into[:, :units] @ mid["gates"]]
+    decay = mid["decay"]
+    if config.mid_turns:
+        recur, take = np.split(parts.pop(), [units // 2], 1)
+        parts += [recur, recur, take, mid_gain * mid["turn"]]
+        decay = np.tile(decay, 2)
     levels = [slow["levels"][str(level)] for level in range(len(config.periods))]
     up = [level["norm"][:, None] * level["up"] for level in levels]
     if config.online:
@@ -126,8 +133,8 @@ def _block(block: dict[str, Any], config: HopeConfig) -> BlockWeights:
         gate_scale=np.array([2.0, np.exp(-MIN_DECAY)]),
         self_gain=fast["self_gain"] if config.self_modifying else np.zeros(3),
         fast_out=np.tile(fast["read_norm"], heads)[:, None] * fast["out"],
-        mid=np.concatenate([into, into[:, :units] @ mid["gates"]], 1),
-        log_keep=-8.0 * np.logaddexp(mid["decay"], 0.0)[None],
+        mid=np.concatenate(parts, 1),
+        log_keep=-8.0 * np.logaddexp(decay, 0.0)[None],
         mid_out=mid["out"],
         up=tuple(up),
         down=tuple(level["down"] for level in levels),

@@ -92,7 +92,13 @@ class Layer:
     def _mid(self, x: str) -> str:
         g, w, units = self._g, self._w, self._config.mid_units
         made = g.dot(g.soft(x, self._config.d), g.const(w.mid))
-        inputs, gate, gates = g.split(made, units, units, 2 * units)
+        sizes = [units, units, 2 * units]
+        turn, held = "", self._held("mid")
+        if self._config.mid_turns:
+            inputs, gate, gates, turn = g.split(made, *sizes, units // 2)
+            held = self._turned(held, turn)
+        else:
+            inputs, gate, gates = g.split(made, *sizes)
         recur, take = g.split(str(g.op("Sigmoid", gates)), units, units)
         log_keep = g.sub(g.mul(recur, g.const(w.log_keep)), g.const(MIN_DECAY))
         keep = str(g.op("Exp", log_keep))
@@ -100,10 +106,18 @@ class Layer:
         grown = g.add(g.mul(keep, keep), g.const(1.0))
         fall = g.mul(str(g.op("Tanh", str(g.op("Neg", log_keep)))), grown)
         drive = g.mul(g.mul(str(g.op("Sqrt", fall)), take), inputs)
-        faded = g.mul(keep, self._held("mid"))
+        faded = g.mul(keep, held)
         hidden = str(g.op("Add", faded, drive, to=self._kept("mid")))
         read = g.mul(hidden, str(g.op("Gelu", gate, approximate="tanh")))
         return g.affine(read, w.mid_out, x)
+
+    def _turned(self, held: str, turn: str) -> str:
+        g, one, half = self._g, self._g.const(1.0), self._config.mid_units // 2
+        first, second = g.split(held, half, half)
+        first, along, across = g.add(first, one), g.op("Cos", turn), g.op("Sin", turn)
+        kept = g.sub(g.mul(along, first), g.mul(across, second))
+        new = g.add(g.mul(across, first), g.mul(along, second))
+        return g.beside([g.sub(kept, one), new])
 
     def _slow(self, x: str, pending: tuple[str, str] | None) -> tuple[str, str, str]:
         g, w, config = self._g, self._w, self._config

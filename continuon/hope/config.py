@@ -40,6 +40,7 @@ _ADDED: dict[str, Any] = {
     "token_places": 0,
     "token_codes": 0,
     "codebook_id": "",
+    "mid_turns": False,
 }
 """Later fields and what they were before they were: at that, a digest has them not."""
 
@@ -90,6 +91,8 @@ class HopeConfig:
         token_places, token_codes: tokens of a picture, and entries of the codebook that
             they are drawn from; both 0 for none. See `continuon.hope.tokens`.
         codebook_id: of that codebook, hex; tokens of another one mean something else.
+        mid_turns: `mid_units` are pairs that also turn, by an angle of the input: sums
+            modulo more than 2 need it. See `continuon.hope.mid`.
 
     Raises:
         ContractError: E-HOPE-CONFIG-001, naming the field.
@@ -129,6 +132,7 @@ class HopeConfig:
     token_places: int = 0
     token_codes: int = 0
     codebook_id: str = ""
+    mid_turns: bool = False
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:
@@ -140,6 +144,8 @@ class HopeConfig:
             self._check_size(f"{sense}_height", f"{sense}_width")
         self._check_size("token_codes", "token_places")
         self._check_codebook()
+        pairs = self.mid_units % 2 == 0 or not self.mid_turns
+        _require("mid_units", pairs, self.mid_units, "even, with mid_turns")
         size = self.instruction_size
         fits = isinstance(size, int) and size >= 0
         _require("instruction_size", fits, size, "at least 0")

@@ -25,6 +25,9 @@ _TOKEN_SIZE = 8
 _KEEPS, _SYMBOL_KEEPS = (2.0, 6.0), (4.0, 8.0)
 """Logits of what the first and the last head's memory keeps of itself in a tick: 0.88
 to 0.9975, and for symbols (unit keys) 0.98 to 0.9997. Decision 0406."""
+_TURN = 2.0
+"""Spread of the angles, in radians and before the norm of the input, by which pairs of
+Mid turn at first: the whole circle should be in reach. Decision 0407."""
 
 
 class _Draw:
@@ -170,14 +173,18 @@ def _block(draw: _Draw, config: HopeConfig, past_taps: float) -> Params:
     }
     if config.self_modifying:
         fast["self_gain"] = _full(0.1, 3)
-    decay = -np.log(np.linspace(0.9, 0.999, config.mid_units)) / 8.0
+    units = config.mid_units
+    keeps_of = units // 2 if config.mid_turns else units
+    decay = -np.log(np.linspace(0.9, 0.999, keeps_of)) / 8.0
     mid = {
         "norm": _full(1.0, d),
-        "inputs": draw.dense(d, 2 * config.mid_units),
-        "gates": draw.dense(config.mid_units, 2 * config.mid_units, gain=0.5),
+        "inputs": draw.dense(d, 2 * units),
+        "gates": draw.dense(units, keeps_of + units, gain=0.5),
         "decay": np.log(np.expm1(decay)).astype(np.float32),
-        "out": draw.dense(config.mid_units, d, gain=0.5),
+        "out": draw.dense(units, d, gain=0.5),
     }
+    if config.mid_turns:
+        mid["turn"] = draw.dense(d, keeps_of, gain=_TURN)
     levels = len(config.periods)
     slow: Params = {
         "levels": {

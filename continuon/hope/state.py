@@ -20,7 +20,8 @@ def init_state(config: HopeConfig, batch: int, *, dtype: Any = jnp.float32) -> S
     Axes, batch first: `tick` int32 scalar; `prediction` [B, latent]; with motion
     bands `frame` [B, h, w], the last frame; per block
     `window` [B, taps-1, 3*heads*size], `memory` [B, heads, size, memory_size],
-    `anchor` [B, heads, size, self_size], `mid` [B, units], and, with online writes,
+    `anchor` [B, heads, size, self_size], `mid` [B, units] (of pairs that turn first all
+    first units, then the second), and, with online writes,
     `key` [B, m], `slow` and `gradient` [B, m, levels*d].
     """
 

@@ -67,6 +67,7 @@ def _known_here(config: HopeConfig) -> HopeConfig:
         "action_chunk": config.action_chunk > 1,
         "depth": config.has_depth,
         "instruction_size": config.instruction_size > 0,
+        "mid_turns": config.mid_turns,
         "tokens": config.has_tokens,
         "unit_keys": config.unit_keys,
     }

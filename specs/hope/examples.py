@@ -43,6 +43,7 @@ RICH = attrs.evolve(
     depth_width=8,
     unit_keys=True,
     action_levels=("throttle",),
+    mid_turns=True,
 )
 
 # a codebook's tokens beside the other senses

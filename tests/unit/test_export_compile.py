@@ -236,7 +236,11 @@ def test_depth_and_instruction_reach_every_artifact_and_are_not_left_out(tmp_pat
 def test_every_artifact_of_a_chunked_network_tells_the_first_action(tmp_path):
     pytest.importorskip("onnx")
     config = attrs.evolve(
-        CONFIG, action_chunk=4, unit_keys=True, action_levels=("steering",)
+        CONFIG,
+        action_chunk=4,
+        unit_keys=True,
+        mid_turns=True,
+        action_levels=("steering",),
     )
     checkpoint = tmp_path / "c.hope"
     hope.save_checkpoint(checkpoint, config, parameters(config), metadata={})

@@ -33,6 +33,14 @@ def test_an_inconsistent_field_is_named(field, value):
 
 
 @pytest.mark.req("R-HOPE-31")
+def test_units_that_turn_are_pairs():
+    with pytest.raises(ContractError, match="even, with mid_turns") as caught:
+        attrs.evolve(TINY, mid_turns=True, mid_units=15)
+    assert caught.value.where == "mid_units"
+    attrs.evolve(TINY, mid_units=15)
+
+
+@pytest.mark.req("R-HOPE-31")
 def test_a_network_without_any_sense_is_refused():
     with pytest.raises(ContractError, match="proprio"):
         hope.HopeConfig(image_height=0, image_width=0)
@@ -62,6 +70,7 @@ def test_parts_that_are_off_change_no_digest_of_before():
     for change in (
         {"action_chunk": 2},
         {"unit_keys": True},
+        {"mid_turns": True},
         {"action_levels": ["throttle"]},
         {"token_places": 6, "token_codes": 5, "codebook_id": "ab" * 32},
     ):

@@ -267,10 +267,10 @@ def test_the_pytorch_trainer_refuses_what_it_does_not_compute():
     from continuon.hope import preset
     from continuon.learn.mid_torch import _known_here
 
-    rich = preset("nano", action_chunk=4, unit_keys=True)
+    rich = preset("nano", action_chunk=4, mid_turns=True, unit_keys=True)
     with pytest.raises(ContractError, match="E-LEARN-TORCH-001") as caught:
         _known_here(rich)
-    assert caught.value.seen == "action_chunk, unit_keys"
+    assert caught.value.seen == "action_chunk, mid_turns, unit_keys"
     assert _known_here(preset("nano")) == preset("nano")
 
 

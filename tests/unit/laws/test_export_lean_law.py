@@ -153,6 +153,7 @@ def furthest_lean(config, *, folder, seed=3, ticks=45, dtype=np.float64):
         {"unit_keys": True, "convolution_width": 2},
         {"online": False, "action_chunk": 2, "action_levels": ("throttle",)},
         {"self_modifying": False},
+        {"mid_turns": True},
     ],
     ids=str,
 )
