@@ -82,6 +82,7 @@ def plan_of(metadata: Mapping[str, Any], names: tuple[str, ...]) -> PeerPlan:
             "the checkpoint does not say how it was trained, so no peer can be alike",
             seen=", ".join(sorted(metadata)) or "no metadata",
             allowed="a checkpoint of `continuon train`",
+            hint="evaluate without --peers, or train the policy anew and compare that",
         ) from error
     return PeerPlan(names=names, recipe=recipe, num_steps=steps, seed=seed)
 

@@ -70,6 +70,7 @@ def check_peers(names: Sequence[str], *, hosts: int = 1) -> None:
             "there is no such network to compare a policy with",
             seen=", ".join(unknown),
             allowed=", ".join(PEERS),
+            hint="ask for one of these, or leave --peers out",
         )
     if hosts > 1:
         raise UsageError(

@@ -118,11 +118,13 @@ def test_a_peer_that_does_not_exist_is_refused_before_anything_is_trained(tmp_pa
     with pytest.raises(UsageError, match="E-LEARN-PEER-001") as caught:
         train(tmp_path / "none", tmp_path, peers=("gru", "mamba"))
     assert caught.value.seen == "mamba"
+    assert "--peers" in caught.value.hint
 
 
 def test_a_checkpoint_that_does_not_say_how_it_was_trained_has_no_peer():
-    with pytest.raises(UsageError, match="E-LEARN-PEER-004"):
+    with pytest.raises(UsageError, match="E-LEARN-PEER-004") as caught:
         plan_of({"recipe": {"window": 8}}, PEERS)
+    assert "--peers" in caught.value.hint
     facts = {"recipe": RECIPE.as_dict(), "num_steps": 9, "seed": 2}
     assert plan_of(facts, ("act",)) == PeerPlan(
         names=("act",), recipe=RECIPE, num_steps=9, seed=2
