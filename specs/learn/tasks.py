@@ -11,12 +11,12 @@
   for in the last eight ticks; also over four times the distance.
 
 All tasks share one alphabet and one length, so a model is compiled once. Each model
-comes in two forms of as many parameters, one layer and two; HOPE's taps on the past
-start at 0 with one layer and not with two (decision 0406). Each is trained by Adam at
-each of three rates. The form and the rate that answer best on batches of their own, at
-both lengths, on seed 0 are used for all seeds; of those within a hundredth of the best,
-the smallest rate, which is the steadiest. Each fit is one JSON file in DIR: a run that
-is cut off goes on where it was. Prints the table as one JSON object.
+comes in two forms of as many parameters: a peer with one layer and with two, HOPE with
+one layer whose taps on the past start at 0 or not (decision 0406). Each is trained by
+Adam at each of three rates. The form and the rate that answer best on batches of their
+own, at both lengths, on seed 0 are used for all seeds; of those within a hundredth of
+the best, the smallest rate, which is the steadiest. Each fit is one JSON file in DIR: a
+run that is cut off goes on where it was. Prints the table as one JSON object.
 """
 
 from __future__ import annotations
@@ -45,18 +45,12 @@ LOGIT = 8.0
 WARM = 30
 AS_GOOD = 0.02  # of the sum of the shares at two lengths
 TUNED_ON, SCORED_ON = 20_000, 10_000
-LAYERS: dict[int, dict[str, Any]] = {
-    1: {},
-    2: {"d": 24, "head_size": 12, "mid_units": 24, "slow_hidden": 40, "past_taps": 0.5},
-}
-"""What HOPE of that many layers has that the preset `seed` has not: as many parameters
-as with one layer, to a hundredth."""
 HOPES = {
     "hope": {},
     "hope_soft_keys": {"unit_keys": False},
     "hope_still": {"mid_turns": False},
 }
-"""HOPE for symbols, and what each lacks."""
+"""HOPE for symbols, and what each of the others lacks."""
 Rows = tuple[Any, Any, Any]
 """Tokens [B, T], answers [B, T], and where an answer counts [B, T]."""
 
@@ -230,10 +224,8 @@ def trainers_of(name: str) -> dict[str, Trainer]:
         return {form: Trainer(peer) for form, peer in deep.items()}
     parts = {"unit_keys": True, "mid_turns": True, **HOPES[name]}
     return {
-        f"{count} layers": Trainer(
-            hope_peer(ALPHABET, KEYS, layers=count, **parts, **sizes)
-        )
-        for count, sizes in LAYERS.items()
+        f"taps {taps}": Trainer(hope_peer(ALPHABET, KEYS, past_taps=taps, **parts))
+        for taps in (0.0, 0.5)
     }
 
 

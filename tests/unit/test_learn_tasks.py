@@ -74,14 +74,14 @@ def test_a_peer_of_two_layers_has_as_many_parameters_and_is_narrower():
 
 
 @pytest.mark.parametrize("name", tasks.HOPES)
-def test_hope_has_as_many_parameters_with_one_layer_as_with_two(name):
+def test_each_hope_has_the_parts_it_says_and_as_many_parameters(name):
     trees = [trainer._peer.init(0) for trainer in tasks.trainers_of(name).values()]
-    assert [len(tree["blocks"]) for tree in trees] == [1, 2]
-    assert abs(scalars(trees[1]) / scalars(trees[0]) - 1) < 0.01
-    turn = ["turn" in tree["blocks"]["0"]["mid"] for tree in trees]
-    assert turn == [name != "hope_still"] * 2
-    taps = [np.any(tree["blocks"]["0"]["fast"]["taps"][:-1]) for tree in trees]
-    assert taps == [False, True]
+    still = scalars(peers(tasks.ALPHABET, tasks.KEYS)["hope"].init(0))
+    for tree, past in zip(trees, (False, True), strict=True):
+        block = tree["blocks"]["0"]
+        assert ("turn" in block["mid"]) == (name != "hope_still")
+        assert np.any(block["fast"]["taps"][:-1]) == past
+        assert abs(scalars(tree) / still - 1) < 0.01
 
 
 def test_form_and_rate_are_the_steadiest_of_those_that_answer_best(tmp_path):
