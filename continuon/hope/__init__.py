@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     )
     from continuon.hope.experience import Experience, Lived
     from continuon.hope.flax_module import HopeModule
-    from continuon.hope.language import embed_instruction
     from continuon.hope.model import Output, sequence, step
     from continuon.hope.parameters import (
         Params,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from continuon.hope.stability import spectral_radius
     from continuon.hope.state import State, init_state
     from continuon.hope.tokens import observed_tokens, token_fields
+    from continuon.instruction import embed_instruction
 
 __all__ = [
     "PRESETS",
@@ -104,6 +104,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "embed_instruction": "continuon.instruction",
     "Adapter": "adapter",
     "Checkpoint": "checkpoint",
     "Experience": "experience",
@@ -117,7 +118,6 @@ _HOMES = {
     "attach_adapter": "adapter",
     "check_base": "plane",
     "count_parameters": "parameters",
-    "embed_instruction": "language",
     "init": "parameters",
     "init_adapter": "adapter",
     "init_state": "state",
@@ -150,5 +150,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    home = _HOMES[name]
+    # what the robot needs too stands in no room
+    module = importlib.import_module(home if "." in home else f"{__name__}.{home}")
     return getattr(module, name)

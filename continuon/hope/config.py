@@ -78,7 +78,7 @@ class HopeConfig:
         action_chunk: actions told at each tick, for it and the ticks after it. A
             robot that steps at every tick executes the first; the rest is there to be
             run open loop.
-        instruction_size: buckets of a hashed instruction (`continuon.hope.language`);
+        instruction_size: buckets of a hashed instruction (`continuon.instruction`);
             0 for none.
         depth_height, depth_width: depth image in pixels, metres; both 0 for none.
         depth_limit_m: what is further counts as this far.

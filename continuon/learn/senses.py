@@ -77,6 +77,7 @@ def _depth(
     steps: EpisodeSteps, senses: Senses, scratch: Path | None
 ) -> NDArray[np.float32]:
     from continuon.rlds.depth_codecs import decode_depth
+    from continuon.rlds.depth_picture import policy_depth
 
     if steps.depth is None or steps.depth_unit_m is None:
         raise DataError(
@@ -91,17 +92,14 @@ def _depth(
     pictures = room_for((len(steps), *size), np.float32, scratch)
     for index in np.flatnonzero(steps.valid).tolist():
         counts = decode_depth(bytes(steps.depth[index]))
-        # the nearest pixel: a mean over an edge is a distance at which nothing is
-        rows, columns = (
-            (np.arange(n) * full + full // 2) // n
-            for n, full in zip(size, counts.shape, strict=True)
+        pictures[index] = policy_depth(
+            counts, height=size[0], width=size[1], unit_m=steps.depth_unit_m
         )
-        pictures[index] = counts[np.ix_(rows, columns)] * np.float32(steps.depth_unit_m)
     return pictures
 
 
 def _instruction(steps: EpisodeSteps, size: int) -> NDArray[np.float32]:
-    from continuon.hope.language import embed_instruction
+    from continuon.instruction import embed_instruction
 
     if not steps.metadata.task.strip():
         raise DataError(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from continuon.clock import ClockOffset
 from continuon.errors import DataError
+from continuon.rlds.depth_picture import MAX_DEPTH_APART_NS
 from continuon.rlds.episode import (
     ACTION,
     DEPTH,
@@ -130,7 +131,7 @@ def align(recording: Recording) -> EpisodeSteps:
     if depths is not None and len(depths):
         rows, skew["depth"] = nearest(stamp, depths.capture_ns)
         depth = depths.blobs.take(rows)
-        valid &= np.abs(skew["depth"]) <= MAX_STALE_NS
+        valid &= np.abs(skew["depth"]) <= MAX_DEPTH_APART_NS
 
     states = recording.streams.get(STATE)
     state = np.zeros((len(stamp), 0), np.float32)

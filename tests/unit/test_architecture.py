@@ -19,6 +19,7 @@ EVERYWHERE = {
     "home",
     "adapter_record",
     "tensorfile",
+    "instruction",
     "environment",
     "parent",
     "testing",

@@ -95,7 +95,7 @@ def test_an_instruction_is_one_fixed_vector_of_length_one():
     assert not hope.embed_instruction("", 16).any()
     # the table is part of what was trained: it must never move
     assert np.flatnonzero(hope.embed_instruction("go", 16)).tolist() == [3, 6, 8]
-    with pytest.raises(ContractError, match="E-HOPE-TEXT-001"):
+    with pytest.raises(ContractError, match="E-TEXT-004"):
         hope.embed_instruction("go", 0)
 
 

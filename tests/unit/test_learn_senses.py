@@ -15,7 +15,7 @@ from continuon._specs.learn.examples import (
 )
 from continuon.errors import ContractError, DataError
 from continuon.hope import digest, init, load_checkpoint, preset, save_checkpoint
-from continuon.hope.language import embed_instruction
+from continuon.instruction import embed_instruction
 from continuon.learn.augment import augment
 from continuon.learn.data import digest_of, load_arrays
 from continuon.learn.losses import observe

@@ -4,7 +4,8 @@ Each word and each run of three to five of its letters, ends marked, falls by a 
 into one of the buckets with a sign (the hashing trick: Weinberger et al., 2009, arXiv
 0902.2206; pieces of words: Bojanowski et al., 2016, arXiv 1607.04606). So a word that
 was never seen is near those it shares letters with, and no table is downloaded. What
-the buckets mean is learnt by the network's `encoder/instruction`.
+the buckets mean is learnt by the network's `encoder/instruction`. Training and robot
+call this very function; it needs numpy alone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,54 @@ import numpy as np
 
 from continuon.errors import ContractError
 
-__all__ = ["embed_instruction"]
+__all__ = ["MAX_INSTRUCTION", "checked_instruction", "embed_instruction"]
+
+MAX_INSTRUCTION = 200
+"""Characters that a person may tell a robot at once, as many as an episode's task."""
 
 _WORD = re.compile(r"\w+")
 _LENGTHS = (3, 4, 5)
+
+
+def checked_instruction(text: str) -> str:
+    """Return what a person tells the robot, white space at its ends left out.
+
+    "" takes back what was told before.
+
+    Raises:
+        ContractError: E-TEXT-001, it is too long; -002, it holds a character that does
+            not print; -003, it has no word.
+    """
+    told = text.strip()
+    if len(told) > MAX_INSTRUCTION:
+        raise ContractError(
+            "E-TEXT-001",
+            "an instruction is too long",
+            where="instruction",
+            seen=f"{len(told)} characters",
+            allowed=f"{MAX_INSTRUCTION} characters",
+            hint="say it in one sentence",
+        )
+    unprintable = sorted({ascii(sign) for sign in told if not sign.isprintable()})
+    if unprintable:
+        raise ContractError(
+            "E-TEXT-002",
+            "an instruction holds characters that do not print",
+            where="instruction",
+            seen=", ".join(unprintable),
+            allowed="letters, digits, signs and spaces, in one line",
+            hint="type it anew",
+        )
+    if told and not _WORD.search(told):
+        raise ContractError(
+            "E-TEXT-003",
+            "an instruction has no word",
+            where="instruction",
+            seen=told,
+            allowed="at least one word",
+            hint="a policy that is told no word is told nothing",
+        )
+    return told
 
 
 def embed_instruction(text: str, size: int) -> np.ndarray[Any, Any]:
@@ -32,11 +77,11 @@ def embed_instruction(text: str, size: int) -> np.ndarray[Any, Any]:
     matter, the order of neighbouring words does.
 
     Raises:
-        ContractError: E-HOPE-TEXT-001, the size is below 1.
+        ContractError: E-TEXT-004, the size is below 1.
     """
     if size < 1:
         raise ContractError(
-            "E-HOPE-TEXT-001",
+            "E-TEXT-004",
             "an instruction needs buckets",
             where="instruction_size",
             seen=size,
