@@ -66,6 +66,7 @@ class OakCamera:
     """
 
     name = "oak"
+    has_depth = True
 
     def __init__(
         self,

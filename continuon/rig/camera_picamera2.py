@@ -45,6 +45,7 @@ class Picamera2Camera:
     """
 
     name = "camera"
+    has_depth = False
 
     def __init__(
         self,

@@ -56,6 +56,8 @@ class V4l2Camera:
         kernel: whose calls are made.
     """
 
+    has_depth = False
+
     def __init__(
         self,
         *,

@@ -18,6 +18,7 @@ from continuon.clock import Clock, ClockOffset
 from continuon.rig.calibration import CarCalibration
 
 __all__ = [
+    "DEPTH_UNIT_M",
     "Battery",
     "BatteryReading",
     "BufferedStateSensor",
@@ -30,6 +31,9 @@ __all__ = [
     "ThermalReading",
     "VectorSample",
 ]
+
+DEPTH_UNIT_M = 0.001
+"""Metres of a count of a frame's depth."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -103,12 +107,16 @@ class ThermalReading:
 
 @runtime_checkable
 class Camera(Protocol):
-    """A source of frames. `poll` never blocks; the newest unseen frame wins."""
+    """A source of frames. `poll` never blocks; the newest unseen frame wins.
+
+    `has_depth` is whether its frames carry depth.
+    """
 
     name: str
     width: int
     height: int
     rate_hz: float
+    has_depth: bool
 
     def open(self) -> None:
         """Start the stream and check the delivered format against the asked one."""

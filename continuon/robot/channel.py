@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Channel", "channel_pair"]
+from continuon.errors import UsageError
+
+__all__ = ["Channel", "channel_pair", "misunderstood"]
 
 _MAX_BYTES = 1 << 18
 
@@ -78,3 +80,12 @@ def channel_pair() -> tuple[Channel, Channel]:
     """Return two connected ends."""
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return Channel(one), Channel(two)
+
+
+def misunderstood(error: Exception) -> UsageError:
+    """Return the answer to a message that lacks something, or is of another kind."""
+    return UsageError(
+        "E-ROBOT-CONTROL-006",
+        "a message cannot be understood",
+        seen=f"{type(error).__name__}: {error}",
+    )

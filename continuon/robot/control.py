@@ -224,6 +224,14 @@ class ControlHandle:
         """Send a person's command; it holds for a few ticks only."""
         self._called().send({"do": "teleop", "action": list(action), "source": source})
 
+    def instruct(self, text: str) -> int:
+        """Tell the robot what to do, or "" for nothing; returns the tick it begins at.
+
+        Raises:
+            ContractError: E-TEXT-..., this is no instruction; nothing has changed.
+        """
+        return int(self._called().ask("instruct", text=text)["tick"])
+
     def status(self) -> dict[str, Any]:
         """Return what the loop says of itself now."""
         status: dict[str, Any] = self._called().ask("status")["status"]

@@ -32,6 +32,7 @@ class ControlConfig:
         fifo_priority: SCHED_FIFO priority to ask for; 0 asks for none.
         lock_memory: ask for mlockall.
         log_capacity: ticks that the log holds.
+        instruction: what the robot is told to do from the start on, "" for nothing.
         without_gauge: the owner said that this robot has no battery gauge, and that a
             policy may drive it all the same.
     """
@@ -47,6 +48,7 @@ class ControlConfig:
     fifo_priority: int = 50
     lock_memory: bool = True
     log_capacity: int = 180_000
+    instruction: str = ""
     without_gauge: bool = False
 
     @property

@@ -20,34 +20,31 @@ import msgspec
 import numpy as np
 
 from continuon.errors import ContinuonError, UsageError
+from continuon.instruction import checked_instruction
 from continuon.rig.calibration import CarCalibration, car_pulses_us
 from continuon.rig.protocols import Rig
 from continuon.rlds.episode import ActionSource
 from continuon.robot.board import Board
-from continuon.robot.channel import Channel
+from continuon.robot.channel import Channel, misunderstood
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.feed import Feed
 from continuon.robot.feed_facts import facts_of
 from continuon.robot.kernel import Decision, Reason, SafetyLimits
-from continuon.robot.loop import ControlLoop, Tick, run_periodic
+from continuon.robot.loop import ControlLoop, run_periodic
 from continuon.robot.modes import Motion
+from continuon.robot.observing import RobotSenses, check_instruction, check_senses
 from continuon.robot.outputs import BoardOutput
-from continuon.robot.pilots import Intent, TeleopPilot
+from continuon.robot.pilots import TeleopPilot
 from continuon.robot.policies import ActiveModel, load_checked
 from continuon.robot.power import PowerRule, PowerWatch
 from continuon.robot.publisher import FeedPublisher
 from continuon.robot.realtime import Grants, Wishes, make_real_time
+from continuon.robot.remote_policy import RemoteSpec
 from continuon.robot.shadow import ShadowRule
 from continuon.robot.steady import SteadyBrain, SteadyEye
 from continuon.robot.swapper import Swapper
-from continuon.robot.ticklog import (
-    EXECUTING,
-    FRESH,
-    NON_FINITE,
-    POLICY_FAILED,
-    SWAPPED,
-    TickLog,
-)
+from continuon.robot.tick_row import row_of
+from continuon.robot.ticklog import TickLog
 
 __all__ = ["ControlProcess", "main"]
 
@@ -99,6 +96,8 @@ class ControlProcess:
             limits=config.limits,
             always_think=True,
         )
+        self._loop.instruction = checked_instruction(config.instruction)
+        self._senses = RobotSenses.of(rig.camera, rig.state.names if rig.state else ())
         self._brain = SteadyBrain(self._clock)
         self._hand = TeleopPilot()
         self._motion = Motion.NONE
@@ -115,6 +114,7 @@ class ControlProcess:
                 serial=serial,
                 action_count=len(config.limits.names),
             ),
+            admit=partial(check_senses, body=self._senses),
         )
 
     def begin_with(self, directory: str, backend: str) -> None:
@@ -141,14 +141,21 @@ class ControlProcess:
         """Do one period: messages, a waiting swap, the tick."""
         self._read_messages(now_ns)
         self._switch()
-        barred = self._power.look(now_ns)
+        barred = self._power.look(now_ns) or self._untold()
         self._loop.barred = barred if self._motion is Motion.POLICY else None
         was_executing = self._loop.executing
         tick = self._loop.tick(now_ns)
         if was_executing and not self._loop.executing:
             self._report_stop(tick.decision)
         self._publisher.publish(tick, executing=self._loop.executing)
-        self._row = self._describe(tick, lateness_ns)
+        active = self.swapper.active
+        self._row = row_of(
+            tick,
+            lateness_ns,
+            policy=active.serial if active else 0,
+            swapped=self._swapped,
+            failed=self._brain.failed,
+        )
         return self._running
 
     def done(self, work_ns: int, skipped: int) -> None:
@@ -175,7 +182,7 @@ class ControlProcess:
                 answer = {"error": error.as_dict()}
             except (KeyError, TypeError, ValueError) as error:
                 # A message that cannot be understood must not end a loop that drives.
-                answer = {"error": _misunderstood(error).as_dict()}
+                answer = {"error": misunderstood(error).as_dict()}
             if answer is not None and "id" in message:
                 self._send({"id": message["id"], **answer})
 
@@ -183,6 +190,10 @@ class ControlProcess:
         match message.get("do"):
             case "swap":
                 limits, rule = message.get("limits"), message.get("shadow")
+                if rule is not None:
+                    # it is to show itself first, and could not
+                    wanted = msgspec.convert(message["host"]["spec"], RemoteSpec)
+                    check_instruction(wanted, self._loop.instruction)
                 compared = self._loop.pilot is self._brain and rule is not None
                 self.swapper.request(
                     message["id"],
@@ -206,6 +217,9 @@ class ControlProcess:
                 source = ActionSource(message["source"])
                 self._hand.command(action, source, received_ns=now_ns)
                 return None
+            case "instruct":
+                self._loop.instruction = checked_instruction(message["text"])
+                return {"tick": self._log.count}
             case "status":
                 return {"status": self._status()}
             case "close":
@@ -225,6 +239,7 @@ class ControlProcess:
                 hint="stage and activate a bundle first",
             )
         if motion is Motion.POLICY:
+            check_instruction(self._spec, self._loop.instruction)
             self._power.check_start(now_ns)
         self._motion = motion
         self._hand.reset()
@@ -232,6 +247,17 @@ class ControlProcess:
         self._loop.pilot = self._hand if motion is Motion.TELEOP else self._brain
         self._output.epoch = epoch
         self._loop.start(now_ns)
+
+    @property
+    def _spec(self) -> Any:
+        """The active policy's interface, None without one."""
+        active = self.swapper.active
+        return active.policy.spec if active is not None else None
+
+    def _untold(self) -> Reason | None:
+        spec, told = self._spec, self._loop.instruction
+        needs = spec is not None and spec.instruction_size
+        return Reason.NO_INSTRUCTION if needs and not told else None
 
     def _halt(self) -> None:
         self._loop.stop()
@@ -275,26 +301,6 @@ class ControlProcess:
         self._think()
         self._send({"event": "stopped", "reasons": reasons, "tick": self._log.count})
 
-    def _describe(self, tick: Tick, lateness_ns: int) -> dict[str, Any]:
-        decision = tick.decision
-        reasons = decision.reasons if decision else ()
-        flags = FRESH if tick.frame is not None else 0
-        flags |= SWAPPED if self._swapped else 0
-        flags |= EXECUTING if tick.executing else 0
-        flags |= (
-            NON_FINITE if _is_bad(tick.intent) or Reason.NON_FINITE in reasons else 0
-        )
-        flags |= POLICY_FAILED if self._brain.failed else 0
-        active = self.swapper.active
-        return {
-            "start_ns": tick.now_ns,
-            "lateness_ns": lateness_ns,
-            "policy_ns": tick.intent.policy_ns if tick.intent else 0,
-            "policy": active.serial if active else 0,
-            "verdict": decision.verdict if decision else None,
-            "flags": flags,
-        }
-
     def _status(self) -> dict[str, Any]:
         active, previous = self.swapper.active, self.swapper.previous
         return {
@@ -308,6 +314,9 @@ class ControlProcess:
             "last_camera_failure": self._eye.last_failure if self._eye else None,
             "policy_failures": self._brain.failures,
             "last_policy_failure": self._brain.last_failure,
+            "policy_lacks": self._brain.lacks,
+            "instruction": self._loop.instruction,
+            "needs_instruction": bool(self._spec and self._spec.instruction_size),
             "last_stop": self._last_stop,
             "grants": msgspec.to_builtins(self._grants),
             "unenforced": list(self._loop.limits.unenforced),
@@ -317,20 +326,8 @@ class ControlProcess:
         try:
             self._channel.send(message)
         except (BrokenPipeError, BlockingIOError):
-            # Nobody reads any more: the same as a closed channel.
+            # nobody reads any more: the same as a closed channel
             self._running = False
-
-
-def _misunderstood(error: Exception) -> UsageError:
-    return UsageError(
-        "E-ROBOT-CONTROL-006",
-        "a message cannot be understood",
-        seen=f"{type(error).__name__}: {error}",
-    )
-
-
-def _is_bad(intent: Intent | None) -> bool:
-    return intent is not None and not np.isfinite(intent.action).all()
 
 
 def _by_name(name: str) -> Any:

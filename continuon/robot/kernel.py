@@ -54,6 +54,7 @@ class Reason(StrEnum):
     HELD_TOO_LONG = "held_too_long"
     BATTERY_CRITICAL = "battery_critical"
     BATTERY_UNKNOWN = "battery_unknown"
+    NO_INSTRUCTION = "no_instruction"
     STOPPED = "stopped"
 
 

@@ -24,8 +24,9 @@ from continuon.robot.kernel import (
     Verdict,
     judge,
 )
+from continuon.robot.observing import Senses
 from continuon.robot.outputs import Output
-from continuon.robot.pilots import Intent, Pilot, Senses
+from continuon.robot.pilots import Intent, Pilot
 
 __all__ = ["ControlLoop", "Pulses", "Tick", "camera_is_why", "run_periodic"]
 
@@ -69,6 +70,7 @@ class ControlLoop:
 
     Attributes:
         barred: why nothing may drive now, None where it may.
+        instruction: what the pilot is told to do, "" where nothing.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ControlLoop:
         self.limits = limits
         self.pilot: Pilot | None = None
         self.barred: Reason | None = None
+        self.instruction = ""
         self._latest: VectorSample | None = None
         self._frame_ns: int | None = None
         self._kernel: KernelState | None = None
@@ -128,6 +131,7 @@ class ControlLoop:
                     frame=frame,
                     state=self._latest,
                     state_names=self._state_names,
+                    instruction=self.instruction,
                 )
             )
         executing, decision = self._kernel is not None, None

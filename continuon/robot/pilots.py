@@ -12,9 +12,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import ContractError, UsageError
-from continuon.rig.protocols import Frame, VectorSample
+from continuon.errors import UsageError
 from continuon.rlds.episode import ActionSource
+from continuon.robot.observing import Lack, Observation, Observer, Senses
 
 __all__ = [
     "ExpertPilot",
@@ -26,23 +26,6 @@ __all__ = [
 ]
 
 TELEOP_TTL_NS = 300_000_000
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class Senses:
-    """What is known at one tick.
-
-    Attributes:
-        now_ns: start of the tick, host monotonic.
-        frame: the frame that arrived since the tick before, else None.
-        state: the newest reading of the robot's state, however old; None if none yet.
-        state_names: its components.
-    """
-
-    now_ns: int
-    frame: Frame | None
-    state: VectorSample | None
-    state_names: tuple[str, ...] = ()
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -78,14 +61,20 @@ class PolicyPilot:
     """Steps a policy once for each fresh frame and holds its action in between.
 
     Args:
-        policy: an edge backend: `.spec`, `.reset()`, `.step(image, proprio)`.
+        policy: an edge backend: `.spec`, `.reset()`, `.step(image, proprio)`, and
+            `depth` and `instruction` by name where the spec has them.
         now_ns: reads the clock that a step's duration is measured with.
+
+    Attributes:
+        lacks: what it could not be stepped without when it last might, else None.
     """
 
     def __init__(self, policy: Any, now_ns: Any) -> None:
         self.policy = policy
         self._now_ns = now_ns
         self._held: Intent | None = None
+        self._observer = Observer(policy.spec)
+        self.lacks: Lack | None = None
 
     @property
     def surprise_target(self) -> str | None:
@@ -102,48 +91,38 @@ class PolicyPilot:
         self._held = None
 
     def __call__(self, senses: Senses) -> Intent | None:
-        """Return the action for a fresh frame, or the held one."""
-        if senses.frame is None:
-            return attrs.evolve(self._held, policy_ns=0) if self._held else None
-        proprio = self._proprio(senses)
-        if proprio is None:
-            return None
-        begun_ns = self._now_ns()
-        spec = self.policy.spec
-        image = None
-        if spec.image_height:
-            from continuon.rlds.images import policy_image
+        """Return the action for a fresh frame, or the held one.
 
-            image = policy_image(
-                senses.frame.rgb, height=spec.image_height, width=spec.image_width
-            )
-        output = self.policy.step(image, proprio if spec.proprio else None)
+        A frame without its depth, where the policy sees depth, is none. What else it
+        lacks leaves it with nothing to say, and `lacks` says what.
+        """
+        lacks = self._observer.lacks(senses)
+        if lacks is not None:
+            self.lacks, self._held = lacks, None
+            return None
+        seen = self._observe(senses)
+        if seen is None:
+            return attrs.evolve(self._held, policy_ns=0) if self._held else None
+        observation, begun_ns = seen
+        output = self.policy.step(
+            observation.image, observation.proprio, **observation.more
+        )
         self._held = Intent(
             action=np.asarray(output.action, np.float32),
             source=ActionSource.VLA_POLICY,
-            observed_ns=senses.frame.capture_ns,
+            observed_ns=observation.observed_ns,
             policy_ns=max(1, self._now_ns() - begun_ns),
             surprise=float(output.surprise),
         )
         return self._held
 
-    def _proprio(self, senses: Senses) -> NDArray[np.float32] | None:
-        wanted = tuple(self.policy.spec.proprio)
-        missing = set(wanted) - set(senses.state_names)
-        if missing:
-            raise ContractError(
-                "E-ROBOT-POLICY-001",
-                "the policy asks for senses that this robot does not have",
-                seen=", ".join(sorted(missing)),
-                allowed=", ".join(senses.state_names) or "none",
-                hint="train it with the names that this robot measures",
-            )
-        if not wanted:
-            return np.zeros(0, np.float32)
-        if senses.state is None:
+    def _observe(self, senses: Senses) -> tuple[Observation, int] | None:
+        if senses.frame is None:
             return None
-        at = [senses.state_names.index(name) for name in wanted]
-        return np.asarray(senses.state.values, np.float32)[at]
+        begun_ns = self._now_ns()
+        observation = self._observer(senses.frame, senses)
+        self.lacks = Lack.DEPTH if observation is None else None
+        return None if observation is None else (observation, begun_ns)
 
 
 class TeleopPilot:

@@ -13,6 +13,7 @@ import numpy as np
 
 from continuon.errors import ContractError, TrustError
 from continuon.robot.kernel import SafetyLimits
+from continuon.robot.remote_policy import RemoteSpec
 
 __all__ = ["ActiveModel", "load_checked", "load_edge_policy"]
 
@@ -113,12 +114,11 @@ def load_checked(
         )
     t1 = now_ns()
     policy.reset()
-    height, width = spec.image_height, spec.image_width
-    image = np.zeros((height, width, 3), np.uint8) if height else None
-    proprio = np.zeros(len(spec.proprio), np.float32) if spec.proprio else None
+    nothing = {name: np.zeros(s, t) for name, t, s in RemoteSpec.like(spec).senses}
+    image, proprio = nothing.pop("image", None), nothing.pop("proprio", None)
     gentle = _Gentle(policy, rest_s)
     for _ in range(_WARM_STEPS):
-        gentle.step(image, proprio)
+        gentle.step(image, proprio, **nothing)
     t2 = now_ns()
     report = golden_check(gentle)
     error = float(report.max_abs_error)

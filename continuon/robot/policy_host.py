@@ -101,9 +101,7 @@ def serve(
     policy: Any, link: socket.socket, *, on_drive: Callable[[], object] = lambda: None
 ) -> None:
     """Answer until the other end closes; a step that raises is answered with why."""
-    spec = policy.spec
-    proprio_bytes = 4 * len(spec.proprio)
-    shape = (spec.image_height, spec.image_width, 3)
+    spec = RemoteSpec.like(policy.spec)
     while data := link.recv(MAX_PACKET_BYTES + QUESTION.size):
         number, kind = QUESTION.unpack_from(data)
         if kind == RESET:
@@ -112,15 +110,10 @@ def serve(
         if kind == DRIVE:
             on_drive()
             continue
-        proprio = image = None
-        at = QUESTION.size
-        if proprio_bytes:
-            proprio = np.frombuffer(data, "<f4", len(spec.proprio), at)
-        if spec.image_height:
-            image = np.frombuffer(data, np.uint8, offset=at + proprio_bytes)
-            image = image.reshape(shape)
+        given = spec.unpack(data, QUESTION.size)
+        image, proprio = given.pop("image", None), given.pop("proprio", None)
         try:
-            output = policy.step(image, proprio)
+            output = policy.step(image, proprio, **given)
             action = np.ascontiguousarray(output.action, "<f4").tobytes()
             answer = ANSWER.pack(number, 0, float(output.surprise)) + action
         except (ContinuonError, ValueError, RuntimeError) as error:

@@ -3,9 +3,10 @@
 The loop's end. Nothing is loaded here, so a swap costs the loop one connection and one
 reference; a policy that crashes or hangs is one that says nothing.
 
-A question is a head and raw little-endian values (proprio float32, image uint8); an
-answer is a head and the action float32, or a reason. Numbers match them, so an answer
-that comes too late is never taken for a later one's.
+A question is a head and raw little-endian values (proprio, depth and instruction
+float32, image uint8, as far as the policy has them); an answer is a head and the
+action float32, or a reason. Numbers match them, so an answer that comes too late is
+never taken for a later one's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -50,6 +51,73 @@ class RemoteSpec:
     image_width: int
     proprio: tuple[str, ...]
     action: tuple[str, ...]
+    depth_height: int = 0
+    depth_width: int = 0
+    instruction_size: int = 0
+
+    @property
+    def senses(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """Name, type and shape of each part of a question, in its order."""
+        parts = (
+            ("proprio", "<f4", (len(self.proprio),)),
+            ("depth", "<f4", (self.depth_height, self.depth_width)),
+            ("instruction", "<f4", (self.instruction_size,)),
+            ("image", "<u1", (self.image_height, self.image_width, 3)),
+        )
+        return tuple(part for part in parts if all(part[2]))
+
+    @property
+    def question_bytes(self) -> int:
+        """Bytes of a question after its head."""
+        sizes = (np.dtype(t).itemsize * math.prod(shape) for _, t, shape in self.senses)
+        return sum(sizes)
+
+    def pack(self, given: Mapping[str, NDArray[Any] | None]) -> bytes:
+        """Return a question's values.
+
+        Raises:
+            ContractError: E-ROBOT-POLICY-005, one is missing, too much or mis-shaped.
+        """
+        parts = []
+        wanted = {name: (kind, shape) for name, kind, shape in self.senses}
+        for name, value in given.items():
+            seen = None if value is None else tuple(value.shape)
+            allowed = wanted[name][1] if name in wanted else None
+            if seen != allowed:
+                raise ContractError(
+                    "E-ROBOT-POLICY-005",
+                    "what the policy is to be given is not what it takes",
+                    where=name,
+                    seen="none" if seen is None else list(seen),
+                    allowed="none" if allowed is None else list(allowed),
+                )
+        for name, (kind, _) in wanted.items():
+            value = given[name]
+            assert value is not None  # its shape was compared
+            parts.append(np.ascontiguousarray(value, kind).tobytes())
+        return b"".join(parts)
+
+    def unpack(self, data: bytes, at: int) -> dict[str, NDArray[Any]]:
+        """Return the values of a question that begin at `at`, by name; no copies."""
+        given = {}
+        for name, kind, shape in self.senses:
+            flat = np.frombuffer(data, kind, math.prod(shape), at)
+            given[name] = flat.reshape(shape)
+            at += flat.nbytes
+        return given
+
+    @classmethod
+    def like(cls, spec: Any) -> Self:
+        """Return the part of a policy's own spec that both ends must know."""
+        return cls(
+            image_height=spec.image_height,
+            image_width=spec.image_width,
+            proprio=tuple(spec.proprio),
+            action=tuple(spec.action),
+            depth_height=spec.depth_height,
+            depth_width=spec.depth_width,
+            instruction_size=spec.instruction_size,
+        )
 
     @classmethod
     def of(cls, spec: Any) -> Self:
@@ -58,20 +126,15 @@ class RemoteSpec:
         Raises:
             ContractError: E-ROBOT-SWAP-008, its observation is too large for that.
         """
-        size = spec.image_height * spec.image_width * 3 + 4 * len(spec.proprio)
-        if size > MAX_PACKET_BYTES:
+        made = cls.like(spec)
+        if made.question_bytes > MAX_PACKET_BYTES:
             raise ContractError(
                 "E-ROBOT-SWAP-008",
                 "the policy's observation is too large to be handed over",
-                seen=f"{size} bytes",
+                seen=f"{made.question_bytes} bytes",
                 allowed=f"{MAX_PACKET_BYTES} bytes",
             )
-        return cls(
-            image_height=spec.image_height,
-            image_width=spec.image_width,
-            proprio=tuple(spec.proprio),
-            action=tuple(spec.action),
-        )
+        return made
 
 
 @attrs.frozen
@@ -126,18 +189,25 @@ class RemotePolicy:
         self._send(DRIVE, b"")
 
     def step(
-        self, image: NDArray[np.uint8] | None, proprio: NDArray[np.float32] | None
+        self,
+        image: NDArray[np.uint8] | None,
+        proprio: NDArray[np.float32] | None,
+        *,
+        depth: NDArray[np.float32] | None = None,
+        instruction: NDArray[np.float32] | None = None,
     ) -> RemoteOutput:
         """Return the decision on an observation.
 
         Args:
             image: uint8 [image_height, image_width, 3], None where the spec has none.
             proprio: float32 [proprio], None where the spec has none.
+            depth: float32 [depth_height, depth_width] in metres, likewise.
+            instruction: float32 [instruction_size], hashed, likewise.
 
         Raises:
             ContinuonError: E-ROBOT-POLICY-002 it failed or is gone, -003 too late.
         """
-        number = self.ask(image, proprio)
+        number = self.ask(image, proprio, depth=depth, instruction=instruction)
         while True:
             try:
                 found, output = self._receive(0)
@@ -151,17 +221,22 @@ class RemotePolicy:
                 return output
 
     def ask(
-        self, image: NDArray[np.uint8] | None, proprio: NDArray[np.float32] | None
+        self,
+        image: NDArray[np.uint8] | None,
+        proprio: NDArray[np.float32] | None,
+        *,
+        depth: NDArray[np.float32] | None = None,
+        instruction: NDArray[np.float32] | None = None,
     ) -> int:
         """Hand over an observation and return its number; never waits.
 
         Raises:
-            ContinuonError: E-ROBOT-POLICY-002, the host is gone or stuck.
+            ContinuonError: E-ROBOT-POLICY-002, the host is gone or stuck; -005, this is
+                not what the policy takes.
         """
-        parts = [] if proprio is None else [np.ascontiguousarray(proprio, "<f4")]
-        if image is not None:
-            parts.append(np.ascontiguousarray(image, np.uint8))
-        return self._send(STEP, b"".join(part.tobytes() for part in parts))
+        given = {"image": image, "proprio": proprio}
+        told = {"depth": depth, "instruction": instruction}
+        return self._send(STEP, self.spec.pack(given | told))
 
     def answers(self) -> Iterator[tuple[int, RemoteOutput]]:
         """Yield what has been answered by now, by number; never waits.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from continuon.bundle.manifest import HealthGate
 from continuon.errors import ContinuonError, TrustError
-from continuon.robot.pilots import Intent, PolicyPilot, Senses
+from continuon.robot.observing import Senses
+from continuon.robot.pilots import Intent, PolicyPilot
 from continuon.robot.remote_policy import RemoteOutput, RemotePolicy
 
 __all__ = ["Shadow", "ShadowReport", "ShadowRule"]
@@ -195,9 +196,12 @@ class _Asks:
         self._policy.reset()
 
     def step(
-        self, image: NDArray[np.uint8] | None, proprio: NDArray[np.float32] | None
+        self,
+        image: NDArray[np.uint8] | None,
+        proprio: NDArray[np.float32] | None,
+        **more: NDArray[np.float32],
     ) -> RemoteOutput:
-        self._numbers.append(self._policy.ask(image, proprio))
+        self._numbers.append(self._policy.ask(image, proprio, **more))
         return self._blank
 
     def take(self) -> list[int]:

@@ -9,7 +9,8 @@ from typing import Any
 from continuon.clock import Clock
 from continuon.errors import ContinuonError, HardwareError
 from continuon.rig.protocols import Camera, Frame
-from continuon.robot.pilots import Intent, PolicyPilot, Senses
+from continuon.robot.observing import Lack, Senses
+from continuon.robot.pilots import Intent, PolicyPilot
 from continuon.robot.policies import ActiveModel
 from continuon.robot.shadow import Shadow
 
@@ -92,6 +93,11 @@ class SteadyBrain:
         self.failures = 0
         self.failed = False
         self.last_failure: str | None = None
+
+    @property
+    def lacks(self) -> Lack | None:
+        """What the policy could not be stepped without at the last call, else None."""
+        return self._pilot.lacks if self._pilot is not None else None
 
     def use(self, model: ActiveModel) -> None:
         """Think with this policy from the next call on."""

@@ -40,11 +40,19 @@ class Swapper:
     Args:
         prepare: (directory, backend, serial) -> a model that may drive; only for the
             first policy, before the loop runs.
+        admit: raises where the robot has not what a policy's spec asks for.
         answer_timeout_s: a step that takes longer is none, and the loop goes on.
     """
 
-    def __init__(self, prepare: Prepare, *, answer_timeout_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        prepare: Prepare,
+        *,
+        admit: Callable[[Any], None] = lambda _spec: None,
+        answer_timeout_s: float = 0.1,
+    ) -> None:
         self._prepare = prepare
+        self._admit = admit
         self.answer_timeout_s = answer_timeout_s
         self._ready: Switch | None = None
         self._candidate: Switch | None = None
@@ -60,8 +68,10 @@ class Swapper:
             ContinuonError: it may not drive.
         """
         self._serial += 1
-        self.active = self._prepare(directory, backend, self._serial)
-        return self.active
+        model = self._prepare(directory, backend, self._serial)
+        self._admit(model.policy.spec)
+        self.active = model
+        return model
 
     def request(
         self,
@@ -77,10 +87,11 @@ class Swapper:
 
         Raises:
             UsageError: E-ROBOT-SWAP-003, another swap is under way.
-            ContinuonError: E-ROBOT-SWAP-005, its process is gone.
+            ContinuonError: E-ROBOT-SWAP-005, its process is gone; what `admit` says.
         """
         self._refuse_if_busy()
         spec = msgspec.convert(offer["spec"], RemoteSpec)
+        self._admit(spec)
         try:
             policy = RemotePolicy.connect(
                 Path(offer["path"]), spec, timeout_s=self.answer_timeout_s

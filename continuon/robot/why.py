@@ -18,6 +18,7 @@ _KERNEL = {
     Reason.NON_FINITE: "a command was no number",
     Reason.BATTERY_CRITICAL: "the battery is too low",
     Reason.BATTERY_UNKNOWN: "the battery's gauge fell silent",
+    Reason.NO_INSTRUCTION: "nobody tells the policy what to do any more",
 }
 _GUARD = {
     OffReason.STALE_HEARTBEAT: "the control loop fell silent",

@@ -80,7 +80,7 @@ class SimCamera(_Stamped):
         self.width = renderer.model.width
         self.height = renderer.model.height
         self.rate_hz = rate_hz
-        self.depth = depth
+        self.has_depth = depth
         self.plugged = True
         self._renderer = renderer
         self._latency_ns = latency_ns
@@ -146,17 +146,17 @@ class SimCamera(_Stamped):
         view = self._renderer.view(
             newest.pose,
             sequence=newest.sequence,
-            depth_pose=newest.depth_pose if self.depth else None,
+            depth_pose=newest.depth_pose if self.has_depth else None,
         )
         offset = self.clock_offset()
         return Frame(
             rgb=view.rgb,
-            depth=view.depth if self.depth else None,
+            depth=view.depth if self.has_depth else None,
             capture_ns=offset.to_host_ns(newest.device_ns),
             device_ns=newest.device_ns,
             sequence=newest.sequence,
             depth_capture_ns=offset.to_host_ns(newest.depth_device_ns)
-            if self.depth
+            if self.has_depth
             else None,
         )
 

@@ -42,6 +42,7 @@ class LiveCamera:
         self._shared = shared
         self.width, self.height = shared.width, shared.height
         self.rate_hz = float(shared.config["rate_hz"])
+        self.has_depth = bool(shared.config["depth"])
         self._seen = -1
 
     def open(self) -> None:

@@ -34,6 +34,7 @@ class ReplayCamera:
     """
 
     name = "replay"
+    has_depth = False
 
     def __init__(
         self,

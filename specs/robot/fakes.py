@@ -10,7 +10,15 @@ from continuon.clock import ClockOffset, ManualClock, SystemClock
 from continuon.errors import HardwareError
 from continuon.rig.protocols import BatteryReading, Frame, VectorSample
 
-__all__ = ["FakePolicy", "FakeRig", "FakeServos", "NaNPilot", "Spec", "SteadyPilot"]
+__all__ = [
+    "FakePolicy",
+    "FakeRig",
+    "FakeServos",
+    "NaNPilot",
+    "SensingPolicy",
+    "Spec",
+    "SteadyPilot",
+]
 
 MS = 1_000_000
 
@@ -41,7 +49,7 @@ class FakeCamera:
     ahead_ns = 7_000 * MS
 
     def __init__(self, clock, *, depth, dies_after_s, freezes_after_s):
-        self._clock, self._depth = clock, depth
+        self._clock, self.has_depth = clock, depth
         self._began_ns = clock.monotonic_ns()
         self._dies_ns = round(dies_after_s * 1e9)
         self._freezes_ns = round(freezes_after_s * 1e9)
@@ -66,11 +74,11 @@ class FakeCamera:
         depth = np.full((self.height, self.width), 1000 + sequence, np.uint16)
         return Frame(
             rgb=rgb,
-            depth=depth if self._depth else None,
+            depth=depth if self.has_depth else None,
             capture_ns=capture_ns,
             device_ns=capture_ns + self.ahead_ns,
             sequence=sequence,
-            depth_capture_ns=capture_ns + 2 * MS if self._depth else None,
+            depth_capture_ns=capture_ns + 2 * MS if self.has_depth else None,
         )
 
     def clock_offset(self):
@@ -205,6 +213,9 @@ class Spec:
     proprio: tuple[str, ...] = ("speed_mps",)
     action: tuple[str, ...] = ("steering", "throttle")
     control_rate_hz: float = 30.0
+    depth_height: int = 0
+    depth_width: int = 0
+    instruction_size: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -234,6 +245,21 @@ class FakePolicy:
         return Output(action=action, surprise=0.5)
 
 
+class SensingPolicy(FakePolicy):
+    """Steers by how far it is ahead, and goes as fast as the words hash to."""
+
+    def __init__(self):
+        super().__init__(spec=Spec(depth_height=3, depth_width=4, instruction_size=8))
+
+    def step(self, image, proprio, *, depth, instruction):
+        self.steps += 1
+        self.seen.append((depth, instruction))
+        ahead = float(np.clip(depth.mean() / 20, 0, 1))
+        return Output(
+            action=np.array([ahead, abs(instruction[0]) / 2], np.float32), surprise=0.5
+        )
+
+
 @attrs.frozen(kw_only=True)
 class Golden:
     """What a golden check says."""
@@ -246,6 +272,7 @@ class Golden:
 def load_fake(directory, backend):
     """Load by the folder's name: `gain-0.02`, `wrong`, `broken`, `raises`, `nan`.
 
+    `sensing` must be given depth and an instruction, and shows both in its action;
     `runaway` (one channel) and `jerk` (one action in ten) want harm.
     """
     name = directory.rsplit("/", 1)[-1]
@@ -253,7 +280,7 @@ def load_fake(directory, backend):
     if kind == "broken":
         raise ValueError("not a policy")
     golden = Golden(max_abs_error=9.0, ok=False) if kind == "wrong" else Golden()
-    policy = FakePolicy(float(value or 0.01))
+    policy = SensingPolicy() if kind == "sensing" else FakePolicy(float(value or 0.01))
     if kind == "raises":
         policy.step = _raise_after(policy.step, 5)
     if kind in {"runaway", "jerk"}:

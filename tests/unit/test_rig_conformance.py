@@ -156,6 +156,7 @@ class Liar:
         self.camera, self.lies, self.last = camera, lies, None
         self.name, self.width, self.height = camera.name, camera.width, camera.height
         self.rate_hz = lies.get("rate_hz", camera.rate_hz)
+        self.has_depth = lies.get("has_depth", camera.has_depth)
 
     def open(self):
         self.camera.open()
@@ -203,6 +204,7 @@ VAGUE_MAP = ClockOffset("camera", 0, 80_000_000, 0)
         ("delivers-its-format", {"float": True}),
         ("delivers-its-format", {"dumb": True}),
         ("delivers-its-format", {"depth_at_times": True}),
+        ("delivers-its-format", {"has_depth": False}),
         ("gives-each-frame-once", {"repeats": True}),
         ("keeps-its-rate", {"rate_hz": 25.0}),
         ("keeps-its-rate", {"dumb": True}),
