@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
@@ -236,8 +236,18 @@ def train(
             ),
         )
     made = report.checkpoint if report.url is None else f"{report.url}/policy.hope"
-    lines = [f"checkpoint {made}", *_scored(report.evaluation)]
+    lines = [f"checkpoint {made}", *_kept(report.line), *_scored(report.evaluation)]
     return Result(data=report.as_dict(), text="\n".join(lines))
+
+
+def _kept(line: dict[str, Any] | None) -> list[str]:
+    """Return what was kept of a training that started on a line, if it did."""
+    if line is None:
+        return []
+    judges = f"{line['judges']} judging episodes"
+    if line["share"] == 0:
+        return [f"a straight line is kept: no more was borne out by {judges}"]
+    return [f"kept {line['share']:.0%} of what was learnt beyond a line, by {judges}"]
 
 
 def evaluate(

@@ -61,6 +61,7 @@ class NumpyEngine:
         self._action = len(config["action"])
         keyed = config.get("action_levels", ())
         self._levels = np.isin(config["action"], keyed) if keyed else None
+        self._straight = config.get("straight_action", False)
         self._latent = config["latent"]
         self.reset()
 
@@ -105,7 +106,7 @@ class NumpyEngine:
         made = x @ self._heads
         self._prediction = made[self._actions :]
         raw = made[: self._actions] + self._bias
-        told = np.clip(np.tanh(raw), -1.0, 1.0)
+        told = np.clip(raw if self._straight else np.tanh(raw), -1.0, 1.0)
         self.chunk = self._drawn(told.reshape(-1, self._action))
         return self.chunk[0], 0.5 * square
 

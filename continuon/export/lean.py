@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from continuon.export.lean_weights import BlockWeights, LeanWeights
+from continuon.hope.bend import bent
 from continuon.hope.config import HopeConfig
 from continuon.hope.encoder import encode, frame_of, target_latent
 from continuon.hope.fast import MIN_DECAY
@@ -128,8 +129,7 @@ def lean_step(
         new["key"], new["read"] = jnp.concatenate(keys, 1), jnp.concatenate(reads, 1)
     heads = x @ weights.heads + weights.bias
     first = len(config.action)
-    action = jnp.clip(jnp.tanh(heads[:, :first]), -1.0, 1.0)
-    told["action"] = drawn(config, action)
+    told["action"] = drawn(config, bent(config, heads[:, :first]))
     new["prediction"] = heads[:, first:]
     return new, told
 

@@ -74,7 +74,7 @@ def _step(
     heads = g.affine(x, weights.heads, g.const(weights.bias[None]))
     raw, prediction = g.split(heads, len(config.action), config.latent)
     g.op("Identity", prediction, to=f"next/{STATE_PREFIX}prediction")
-    told = _drawn(g, config, str(g.op("Tanh", raw)))
+    told = _drawn(g, config, _bent(g, config, raw))
     g.op("Clip", told, g.const(-1.0), g.const(1.0), to="action")
     changed = {
         f"next/{name}": shape
@@ -86,6 +86,13 @@ def _step(
         widths = {n: s[1] for n, s in fold_state(config).items() if "log/" in n}
         logged = {name: (1, width) for name, width in widths.items()}
     return {"action": (1, len(config.action)), "surprise": (1,)} | logged | changed
+
+
+def _bent(g: Graph, config: HopeConfig, raw: str) -> str:
+    """Return the action in [-1, 1] of the head's sums."""
+    if config.straight_action:
+        return str(g.op("Clip", raw, g.const(-1.0), g.const(1.0)))
+    return str(g.op("Tanh", raw))
 
 
 def _drawn(g: Graph, config: HopeConfig, action: str) -> str:

@@ -41,6 +41,7 @@ _ADDED: dict[str, Any] = {
     "token_codes": 0,
     "codebook_id": "",
     "mid_turns": False,
+    "straight_action": False,
 }
 """Later fields and what they were before they were: at that, a digest has them not."""
 
@@ -93,6 +94,9 @@ class HopeConfig:
         codebook_id: of that codebook, hex; tokens of another one mean something else.
         mid_turns: `mid_units` are pairs that also turn, by an angle of the input: sums
             modulo more than 2 need it. See `continuon.hope.mid`.
+        straight_action: an action is the head's sum cut at -1 and 1, not its tanh: for
+            robots whose action is nearly linear in their state, as an arm's joint
+            targets are. See `continuon.learn.line`.
 
     Raises:
         ContractError: E-HOPE-CONFIG-001, naming the field.
@@ -133,6 +137,7 @@ class HopeConfig:
     token_codes: int = 0
     codebook_id: str = ""
     mid_turns: bool = False
+    straight_action: bool = False
 
     def __attrs_post_init__(self) -> None:
         for name in _POSITIVE:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from continuon.hope.bend import bent
 from continuon.hope.config import HopeConfig
 from continuon.hope.encoder import encode, frame_of, target_latent
 from continuon.hope.fast import fast_chunk, fast_step
@@ -233,9 +234,7 @@ def _output(
     seen: tuple[jax.Array, jax.Array, list[Any]],
 ) -> Output:
     heads, (error, latent, strengths) = params["heads"], seen
-    told = jnp.clip(
-        jnp.tanh(project(x, heads["action"]) + heads["action_bias"]), -1.0, 1.0
-    )
+    told = bent(config, project(x, heads["action"]) + heads["action_bias"])
     chunk = told.reshape((*told.shape[:-1], config.action_chunk, len(config.action)))
     chunk = drawn(config, chunk)
     return Output(

@@ -68,6 +68,7 @@ def _known_here(config: HopeConfig) -> HopeConfig:
         "depth": config.has_depth,
         "instruction_size": config.instruction_size > 0,
         "mid_turns": config.mid_turns,
+        "straight_action": config.straight_action,
         "tokens": config.has_tokens,
         "unit_keys": config.unit_keys,
     }

@@ -23,8 +23,10 @@ from continuon.hope import HopeConfig
 from continuon.hope.levels import drawn
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.finite import require_finite
+from continuon.learn.line import fit_line
+from continuon.learn.line_start import Judged, judged, paced, parted, went
 from continuon.learn.losses import knobs_of, observe
-from continuon.learn.peers import Peer, peer_of, scalars
+from continuon.learn.peers import Peer, beside_line, check_peers, peer_of, scalars
 from continuon.learn.recipe import Recipe
 from continuon.learn.scores import score
 from continuon.learn.update import rate_of
@@ -33,6 +35,7 @@ from continuon.learn.windows import Batch, WindowSampler, cut, stack
 __all__ = [
     "PeerPlan",
     "PeerScore",
+    "answers_of",
     "fit_peer",
     "optimiser_of",
     "plan_of",
@@ -99,21 +102,59 @@ def score_peers(
         UsageError: E-LEARN-PEER-001, there is no such peer.
         DataError: E-LEARN-NAN-001, a loss is not finite.
     """
-    made = {name: peer_of(config, name) for name in plan.names}
+    check_peers(plan.names)
     scores = {}
-    for name, peer in made.items():
+    for name in plan.names:
         begun = time.monotonic()
-        params = fit_peer(peer, config, training, plan)
-        told = told_by(peer, params, config, held_out, window=plan.recipe.window)
+        told, size, _ = answers_of(name, config, (training, held_out), plan)
         figures = score(held_out, [drawn(config, action) for action in told])
         scores[name] = PeerScore(
             mae=figures.mae,
             sign_accuracy=figures.sign_accuracy,
-            parameters=scalars(params),
+            parameters=size,
             steps=plan.num_steps,
             seconds=time.monotonic() - begun,
         )
     return scores
+
+
+def answers_of(
+    name: str,
+    config: HopeConfig,
+    pair: tuple[Sequence[EpisodeArrays], Sequence[EpisodeArrays]],
+    plan: PeerPlan,
+) -> tuple[list[NDArray[np.float32]], int, Judged | None]:
+    """Return a peer's held-out actions, its parameters and what was kept of a line.
+
+    Beside a policy that starts on a line it learns what is to be added to that line, at
+    the policy's pace, and as much of it is kept as the same judges bear out.
+    """
+    training, held_out = pair
+    peer, window = peer_of(config, name), plan.recipe.window
+    if not config.straight_action:
+        params = fit_peer(peer, config, training, plan)
+        told = told_by(peer, params, config, held_out, window=window)
+        return told, scalars(params), None
+    own, judges = parted(training)
+    plan = attrs.evolve(plan, recipe=paced(plan.recipe))
+    first, last = (
+        beside_line(peer, config, fit_line(part)) for part in (own, training)
+    )
+    start = first.init(plan.seed)
+    params = fit_peer(first, config, own, plan)
+
+    def asked(peer: Peer, moved: Any, episodes: Any) -> list[NDArray[np.float32]]:
+        return told_by(peer, moved, config, episodes, window=window)
+
+    def at(share: float) -> list[NDArray[np.float32]]:
+        return asked(first, went(start, params, share), judges)
+
+    verdict = judged(judges, at)
+    if verdict.share:
+        told = asked(first, went(start, params, verdict.share), held_out)
+    else:
+        told = asked(last, start, held_out)
+    return told, scalars(params), verdict
 
 
 def fit_peer(

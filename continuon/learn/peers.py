@@ -20,10 +20,12 @@ import numpy as np
 
 from continuon.errors import UsageError
 from continuon.hope import HopeConfig, init
+from continuon.hope.bend import bent
 from continuon.hope.encoder import encode, frame_of
 from continuon.hope.motion import motion_of
+from continuon.learn.line import Line
 
-__all__ = ["PEERS", "Peer", "check_peers", "peer_of", "scalars"]
+__all__ = ["PEERS", "Peer", "beside_line", "check_peers", "peer_of", "scalars"]
 
 PEERS = ("gru", "act")
 LAYERS = 2
@@ -112,9 +114,39 @@ def peer_of(config: HopeConfig, name: str) -> Peer:
         return encode(params, eyes, obs, _motion(params, eyes, obs, follows))
 
     def decide(params: Any, x: Any) -> Any:
-        return _decide(params["core"], _MIXERS[name], x)
+        return bent(eyes, _decide(params["core"], _MIXERS[name], x))
 
     return Peer(fresh, sense, decide, name == "gru")
+
+
+def beside_line(peer: Peer, config: HopeConfig, line: Line) -> Peer:
+    """Return the peer telling what is to be added to a line, at first nothing.
+
+    Its `config` is that of a policy which starts on such a line.
+    """
+    count = line.bias.shape[0]
+
+    def fresh(seed: int) -> Any:
+        params = peer.init(seed)
+        out = np.zeros_like(params["core"]["out"])
+        return {**params, "core": {**params["core"], "out": out}}
+
+    def sense(params: Any, obs: Any, follows: Any) -> Any:
+        raw = jnp.asarray(line.bias, jnp.float32)
+        if config.proprio:
+            raw = raw + obs["proprio"] @ jnp.asarray(line.proprio, jnp.float32)
+        if config.instruction_size:
+            weights = jnp.asarray(line.instruction, jnp.float32)
+            raw = raw + obs["instruction"] @ weights
+        seen = peer.sense(params, obs, follows)
+        raw = jnp.broadcast_to(raw, (*seen.shape[:-1], count))
+        return jnp.concatenate([seen, raw], -1)
+
+    def decide(params: Any, x: Any) -> Any:
+        seen, raw = x[..., :-count], x[..., -count:]
+        return bent(config, raw + peer.decide(params, seen))
+
+    return Peer(fresh, sense, decide, peer.carries)
 
 
 def _motion(params: Any, config: HopeConfig, obs: Any, follows: Any) -> Any:
@@ -155,7 +187,7 @@ def _decide(core: Any, mixer: Callable[[Any, Any], Any], x: Any) -> Any:
     for held in core["layers"]:
         x = x + mixer(held, _normed(x))
         x = x + jax.nn.silu(_normed(x) @ held["up"]) @ held["down"]
-    return jnp.tanh(_normed(x) @ core["out"])
+    return _normed(x) @ core["out"]
 
 
 def _normed(x: Any) -> Any:

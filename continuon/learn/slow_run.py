@@ -19,6 +19,7 @@ from continuon.learn.evidence import (
     peak_memory_bytes,
     write_json,
 )
+from continuon.learn.line import lies_on_line
 from continuon.learn.metrics import open_metrics
 from continuon.learn.recipe import Recipe
 from continuon.learn.remote import is_url, send_file, upload
@@ -93,6 +94,7 @@ def config_of(share: Share, run: SlowRun) -> HopeConfig:
         "proprio": first.proprio_names,
         "action": first.action_names,
         "action_levels": share.action_levels(),
+        "straight_action": share.hosts == 1 and lies_on_line(share.training),
         **run.overrides,
     }
     return preset(run.config_preset, **values)
@@ -110,9 +112,10 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
         near_neutral,
         save_checkpoint,
     )
+    from continuon.learn.line_start import line_start, paced
     from continuon.learn.loop import LossRow, run_steps
     from continuon.learn.mesh import Placement, meet, placement
-    from continuon.learn.update import as_leaves, as_vector, make_update, start
+    from continuon.learn.update import as_leaves, as_vector, begun, make_update, start
     from continuon.learn.windows import WindowSampler
 
     begun_ns = run.clock.monotonic_ns()
@@ -135,6 +138,11 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
     untrained = {**facts, "steps": 0, "trained": False}
     seed_path = run.folder / "seed.hope"
     save_checkpoint(seed_path, config, near_neutral(state.params), metadata=untrained)
+    line, training = None, share.training
+    if config.straight_action:
+        line = line_start(state.params, config, share.training)
+        recipe, training = paced(recipe), line.own
+        state = begun(line.start, pack=pack)
     state = where.state(state)
     shardings = where.shardings(state)
     store = run.store()
@@ -156,7 +164,7 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
         if run.on_progress is not None:
             run.on_progress(done, run.num_steps, row.loss)
 
-    windows = WindowSampler(share.training, *_draws(share, run))
+    windows = WindowSampler(training, *_draws(share, run))
     with closing(log), _batches(windows, run, resumed_at) as sampler:
         state, _ = run_steps(
             state,
@@ -167,13 +175,13 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
             place=where.batch,
             clock=run.clock,
         )
+    params = where.whole(state.average)
+    done: dict[str, Any] = {"steps": run.num_steps, "trained": True}
+    if line is not None:
+        params, verdict = line.kept(params)
+        done["line"] = verdict.as_dict()
     policy_path = run.folder / "policy.hope"
-    sha256 = save_checkpoint(
-        policy_path,
-        config,
-        where.whole(state.average),
-        metadata={**facts, "steps": run.num_steps, "trained": True},
-    )
+    sha256 = save_checkpoint(policy_path, config, params, metadata={**facts, **done})
     report = _report(
         share,
         run,
@@ -183,6 +191,7 @@ def run_slow(share: Share, run: SlowRun) -> TrainReport:
         checkpoint_sha256=sha256,
         parameters=count_parameters(state.params),
         resumed_at=resumed_at,
+        line=done.get("line"),
         devices=where.devices,
         loss_curve=tuple(rows),
         begun_ns=begun_ns,

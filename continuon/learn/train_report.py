@@ -31,6 +31,8 @@ class TrainReport:
         url: where all of it was copied; the files are then gone from here.
         devices, hosts: that shared the work.
         seconds: of this process; peak_memory_bytes: of this process.
+        line: how much was kept of what a policy learnt that started on a line, see
+            `continuon.learn.line_start.Judged`; None if it did not.
         evaluation: held-out figures, with traces.
     """
 
@@ -57,6 +59,7 @@ class TrainReport:
     train_episodes: tuple[str, ...]
     held_out_episodes: tuple[str, ...]
     loss_curve: tuple[LossRow, ...]
+    line: dict[str, Any] | None
     evaluation: EvaluationReport
     host: dict[str, Any]
 

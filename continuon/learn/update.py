@@ -27,6 +27,7 @@ __all__ = [
     "Training",
     "as_leaves",
     "as_vector",
+    "begun",
     "gradient_of",
     "make_update",
     "rate_of",
@@ -88,8 +89,13 @@ def as_leaves(tree: Any) -> Any:
 
 
 def start(config: HopeConfig, seed: int, *, pack: Pack = as_vector) -> Training:
-    """Return the state before the first step."""
-    params = init(seed, config)
+    """Return the state before the first step, from fresh parameters."""
+    return begun(init(seed, config), pack=pack)
+
+
+def begun(params: Any, *, pack: Pack = as_vector) -> Training:
+    """Return the state before the first step, from a copy of these parameters."""
+    params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
     optimiser = optax.scale_by_adam().init(
         pack(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params))
     )

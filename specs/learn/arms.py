@@ -6,9 +6,11 @@
 targets in radians, and `hold`, the joints as they are, is a baseline too. `bridge`: a
 WidowX arm's small motions from pictures, its state and the written instruction, ten
 steps an episode. Whole episodes, the last fifth in the order of the source, are held
-out. State and actions are scaled by the training episodes' least and largest values;
-an error is told as a share of half that range, for `g1` in radians too. One JSON object
-a line.
+out. `line` is ridge without the pictures, on which all networks start and of whose
+training the judges keep what they bear out (`continuon.learn.line_start`); with
+`--fresh` they start from nothing and keep everything. State and actions are scaled by
+the training episodes' least and largest values; an error is told as a share of half
+that range, for `g1` in radians too. One JSON object a line.
 """
 
 from __future__ import annotations
@@ -27,12 +29,16 @@ from numpy.typing import NDArray
 
 from continuon import hope
 from continuon.learn.data import EpisodeArrays, split_by_time
-from continuon.learn.loop import seed_steps
-from continuon.learn.peer_fit import PeerPlan, fit_peer, told_by
-from continuon.learn.peers import PEERS, peer_of, scalars
+from continuon.learn.line import fit_line
+from continuon.learn.line_start import Judged, line_start, paced
+from continuon.learn.loop import run_steps, seed_steps
+from continuon.learn.peer_fit import PeerPlan, answers_of
+from continuon.learn.peers import PEERS, scalars
 from continuon.learn.recipe import Recipe
 from continuon.learn.rollout import predict
 from continuon.learn.senses import Senses, extra_of
+from continuon.learn.update import begun, make_update
+from continuon.learn.windows import WindowSampler
 
 SETS = ("g1", "bridge")
 MODELS = ("hope", *PEERS)
@@ -178,13 +184,16 @@ def network(
     name: str,
     pair: tuple[Sequence[EpisodeArrays], Sequence[EpisodeArrays]],
     plan: PeerPlan,
-) -> tuple[Array, int]:
-    """Return the error [A] of HOPE (preset `nano`) or a peer, and its parameters."""
+    *,
+    straight: bool,
+) -> tuple[Array, dict[str, Any]]:
+    """Return the error [A] of HOPE (preset `nano`) or a peer, and what it is."""
     training, held_out = pair
     first = training[0]
     pictured = first.images.size > 0
     config = hope.preset(
         "nano",
+        straight_action=straight,
         image_height=PIXELS if pictured else 0,
         image_width=PIXELS if pictured else 0,
         motion_bands=3 if pictured else 0,
@@ -193,17 +202,33 @@ def network(
         **(WORDS.as_fields if first.extra else {}),
     )
     if name == "hope":
-        state, _ = seed_steps(
-            config, plan.recipe, training, num_steps=plan.num_steps, seed=plan.seed
-        )
-        params = state.average
+        params, kept = taught(config, training, plan)
         told = [answer.action for answer in predict(params, config, held_out)]
+        size = scalars(params)
     else:
-        peer = peer_of(config, name)
-        params = fit_peer(peer, config, training, plan)
-        told = told_by(peer, params, config, held_out, window=plan.recipe.window)
+        told, size, kept = answers_of(name, config, pair, plan)
     off = [np.abs(t - e.action) for t, e in zip(told, held_out, strict=True)]
-    return np.concatenate(off).mean(0), scalars(params)
+    more = {} if kept is None else {"line": kept.as_dict()}
+    return np.concatenate(off).mean(0), {"parameters": size, **more}
+
+
+def taught(
+    config: hope.HopeConfig, training: Sequence[EpisodeArrays], plan: PeerPlan
+) -> tuple[Any, Judged | None]:
+    """Return what `continuon train` keeps of HOPE's parameters, and why."""
+    steps, recipe, seed = plan.num_steps, plan.recipe, plan.seed
+    if not config.straight_action:
+        state, _ = seed_steps(config, recipe, training, num_steps=steps, seed=seed)
+        return state.average, None
+    line = line_start(hope.init(seed, config), config, training)
+    recipe = paced(recipe)
+    state, _ = run_steps(
+        begun(line.start),
+        make_update(config, recipe, steps),
+        WindowSampler(line.own, recipe, seed),
+        until=steps,
+    )
+    return line.kept(state.average)
 
 
 def main() -> None:
@@ -214,6 +239,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--fresh", action="store_true")
     asked = parser.parse_args()
     recipe = attrs.evolve(Recipe().plain(), proprio_noise=0.02)
     for which in asked.sets:
@@ -241,15 +267,17 @@ def main() -> None:
             stay = {one.name: span.shared(one.state) for one in parts[1]}
             row("hold", error(held_out, lambda e, stay=stay: stay[e.episode_id]))
         row("ridge", error(held_out, ridge(training)))
+        row("line", error(held_out, fit_line(training).told))
         for name in asked.models:
             for seed in range(asked.seeds):
                 plan = PeerPlan(
                     names=(name,), recipe=recipe, num_steps=asked.steps, seed=seed
                 )
                 begun = time.process_time()
-                off, size = network(name, (training, held_out), plan)
+                pair = (training, held_out)
+                off, facts = network(name, pair, plan, straight=not asked.fresh)
                 seconds = round(time.process_time() - begun, 1)
-                row(name, off, seed=seed, parameters=size, cpu_s=seconds)
+                row(name, off, seed=seed, cpu_s=seconds, **facts)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def test_parts_that_are_off_change_no_digest_of_before():
         {"action_chunk": 2},
         {"unit_keys": True},
         {"mid_turns": True},
+        {"straight_action": True},
         {"action_levels": ["throttle"]},
         {"token_places": 6, "token_codes": 5, "codebook_id": "ab" * 32},
     ):

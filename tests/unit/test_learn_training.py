@@ -267,10 +267,10 @@ def test_the_pytorch_trainer_refuses_what_it_does_not_compute():
     from continuon.hope import preset
     from continuon.learn.mid_torch import _known_here
 
-    rich = preset("nano", action_chunk=4, mid_turns=True, unit_keys=True)
+    parts = {"mid_turns": True, "straight_action": True, "unit_keys": True}
     with pytest.raises(ContractError, match="E-LEARN-TORCH-001") as caught:
-        _known_here(rich)
-    assert caught.value.seen == "action_chunk, mid_turns, unit_keys"
+        _known_here(preset("nano", action_chunk=4, **parts))
+    assert caught.value.seen == "action_chunk, mid_turns, straight_action, unit_keys"
     assert _known_here(preset("nano")) == preset("nano")
 
 

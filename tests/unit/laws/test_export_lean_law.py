@@ -151,6 +151,7 @@ def furthest_lean(config, *, folder, seed=3, ticks=45, dtype=np.float64):
     [
         {"layers": 2, "periods": (8, 12, 24)},
         {"unit_keys": True, "convolution_width": 2},
+        {"straight_action": True},
         {"online": False, "action_chunk": 2, "action_levels": ("throttle",)},
         {"self_modifying": False},
         {"mid_turns": True},
