@@ -190,11 +190,11 @@ def train(
         HOPE preset.
     depth
         Height and width of the depth picture that the policy senses; 0 0 for none.
-        Every episode must hold depth. It is compiled and run by `infer`, but the
-        robot's loop does not feed it yet and refuses such a policy.
+        Every episode must hold depth, and a robot without a depth camera refuses the
+        policy.
     instruction_size
         Numbers of the hashed instruction that the policy is told; 0 for none. Every
-        episode must hold one. The robot's loop does not feed it yet either.
+        episode must hold one; on the robot `continuon robot instruct` tells it.
     num_steps
         Updates.
     peers

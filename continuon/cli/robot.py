@@ -13,7 +13,7 @@ from continuon.environment import read_environment
 from continuon.errors import UsageError
 from continuon.home import Home
 
-__all__ = ["clear_estop", "clients", "install", "pair", "serve"]
+__all__ = ["clear_estop", "clients", "install", "instruct", "pair", "serve"]
 
 
 def serve(
@@ -141,6 +141,35 @@ def clients(*, revoke: str | None = None, home: Path | None = None) -> Result:
     found = robot.ask("/clients")
     lines = [f"{c['client']}  {c['role']:8}  {c['name']}" for c in found["clients"]]
     return Result(data=found, text="\n".join(lines) or "nobody is paired")
+
+
+def instruct(text: str, *, home: Path | None = None) -> Result:
+    """Tell the robot that runs here what to do, from its next tick on.
+
+    A policy that was trained with instructions drives only while it is told one. What
+    is being recorded of it ends, and goes on as an episode of the new instruction.
+
+    Parameters
+    ----------
+    text
+        One line of at most 200 characters; "" takes back what was told before, and
+        stops a policy that drives by it.
+    home
+        The data root of the service.
+    """
+    from continuon.instruction import checked_instruction
+    from continuon.robot.client import RobotClient
+
+    told = checked_instruction(text)
+    place = Home(home) if home is not None else Home.from_environment()
+    found = RobotClient.find(place).ask("/instruction", {"text": told})
+    words = f"told: {told}" if told else "it is told nothing now"
+    if "begun" in found:
+        words += f"; recording goes on as {found['begun']}"
+    lost = found.get("not_recorded")
+    if lost is not None:
+        words += f"; recording ended: {lost['code']} {lost['what']}"
+    return Result(data=found, text=words, exit_code=0 if lost is None else 3)
 
 
 def install(

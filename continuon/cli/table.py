@@ -52,6 +52,7 @@ COMMANDS = (
     ),
     Command("robot pair", "robot:pair", "Show a code that pairs one more client"),
     Command("robot clients", "robot:clients", "Who is paired; turn one away"),
+    Command("robot instruct", "robot:instruct", "Tell the robot what to do"),
     Command(
         "robot install",
         "robot:install",

@@ -26,6 +26,7 @@ from continuon.robot.access import (
 from continuon.robot.api_bodies import (
     EpisodeBody,
     EpisodeEndBody,
+    InstructionBody,
     ModeBody,
     NoBody,
     RollbackBody,
@@ -199,6 +200,11 @@ class Api(ClientsApi, TeleopApi):
         await read_body(request, NoBody)
         return answer_json(await asyncio.to_thread(self._robot.take_adapter))
 
+    async def instruct(self, request: Request, _access: Access) -> Response:
+        """Tell the robot what to do."""
+        body = await read_body(request, InstructionBody)
+        return answer_json(await asyncio.to_thread(self._robot.instruct, body.text))
+
     async def mode(self, _request: Request, _access: Access) -> Response:
         """Return the mode."""
         return answer_json(_state(self._robot.keeper.state))
@@ -303,7 +309,7 @@ def _is_json(endpoint: Endpoint, request: Request) -> bool:
 def _http_status(error: ContinuonError) -> int:
     if isinstance(error, TrustError):
         return 403
-    if error.code == "E-ROBOT-API-004":
+    if error.code == "E-ROBOT-API-004" or error.code.startswith("E-TEXT-"):
         return 400
     return 503 if isinstance(error, HardwareError) else 409
 

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from continuon.errors import ContractError
+from continuon.instruction import MAX_INSTRUCTION
 from continuon.rlds.episode import ActionSource, ControlRole, XrMode
 from continuon.robot import modes
 from continuon.robot.recordings import CLIENTS, MAX_DURATION_S
@@ -16,6 +17,7 @@ __all__ = [
     "MAX_BODY_BYTES",
     "EpisodeBody",
     "EpisodeEndBody",
+    "InstructionBody",
     "ModeBody",
     "NoBody",
     "PairBody",
@@ -100,6 +102,12 @@ class RollbackBody(_Body, frozen=True):
     """Why a person goes back to the bundle before."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class InstructionBody(_Body, frozen=True):
+    """What the robot is told to do; "" is nothing."""
+
+    text: Annotated[str, msgspec.Meta(max_length=MAX_INSTRUCTION)]
 
 
 class NoBody(_Body, frozen=True):

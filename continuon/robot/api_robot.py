@@ -120,6 +120,10 @@ class Robot(Protocol):
         """End the recording under way."""
         ...
 
+    def instruct(self, text: str) -> dict[str, Any]:
+        """Tell the robot what to do."""
+        ...
+
     @property
     def viewfinder(self) -> Viewfinder:
         """The newest frame."""

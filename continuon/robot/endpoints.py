@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 import continuon
+from continuon.instruction import MAX_INSTRUCTION
 from continuon.rlds.episode import ActionSource, ControlRole, XrMode
 from continuon.robot.access import Role
 from continuon.robot.modes import Mode, Request
@@ -273,6 +274,21 @@ ENDPOINTS = (
             },
         },
         answers={"403": "this role may not", "409": "refused in this mode"},
+    ),
+    Endpoint(
+        path="/instruction",
+        method="POST",
+        name="instruct",
+        role=Role.OPERATOR,
+        summary="Tell the robot what to do from the next tick on; an empty text is "
+        "nothing. An episode of the policy under way ends, and another begins.",
+        body={
+            "type": "object",
+            "required": ["text"],
+            "additionalProperties": False,
+            "properties": {"text": {"type": "string", "maxLength": MAX_INSTRUCTION}},
+        },
+        answers={"409": "the episode under way does not end", "503": "no loop runs"},
     ),
     Endpoint(
         path="/estop",

@@ -30,6 +30,7 @@ from continuon.robot.readiness import Readiness, age_gate, latch_gate, runs_gate
 from continuon.robot.recordings import Recordings, Wish
 from continuon.robot.software import Software
 from continuon.robot.timing import TimingReport
+from continuon.robot.told import Told
 from continuon.robot.viewfinder import Viewfinder
 from continuon.robot.vitals import STALE_FRAME_NS, read_vitals
 from continuon.robot.vitals_desk import VitalsDesk
@@ -40,7 +41,6 @@ __all__ = ["LATCH_NAME", "Supervisor"]
 LATCH_NAME = "estop.json"
 _RECENT_TICKS = 3000
 _LOOP_ALIVE_NS = 1_000_000_000
-_END_EPISODE_S = 10.0
 
 
 class Supervisor:
@@ -116,6 +116,7 @@ class Supervisor:
         self._recordings = Recordings(
             self.home, path, robot_id=self._name, clock=self.clock, microphone=ear
         )
+        self.told = Told(self.control, self._recordings, lambda: self.keeper.state)
         self._learner.recall()
         self.keeper.boot()
         self._recordings.recorder.launch()
@@ -154,22 +155,15 @@ class Supervisor:
             ContinuonError: it does nothing, or it cannot be recorded.
         """
         self._learner.stop("an episode is being recorded")
-        return self.recordings.begin(self.keeper.state, wish)
+        return self.told.begin(wish)
 
     def end_episode(self, reason: EndReason) -> dict[str, Any]:
-        """End the episode under way and return what is in it; the robot goes on.
+        """End the episode under way and return what is in it; see `Told.end`."""
+        return self.told.end(reason)
 
-        Raises:
-            ContractError: E-ROBOT-RECORD-010, none is being recorded.
-        """
-        ended = self.recordings.end(reason, wait_s=_END_EPISODE_S)
-        if ended is None:
-            raise ContractError(
-                "E-ROBOT-RECORD-010",
-                "no episode is being recorded",
-                hint="it may have ended by itself: look at the list of episodes",
-            )
-        return ended
+    def instruct(self, text: str) -> dict[str, Any]:
+        """Tell the robot what to do from the next tick on; see `Told.instruct`."""
+        return self.told.instruct(text)
 
     def request(self, request: Request, actor: Actor, *, reason: str = "") -> ModeState:
         """Change the mode, and make motion follow.
@@ -364,7 +358,8 @@ class Supervisor:
             "adapter": self.adapters.status(),
         }
         if self.control.alive:
-            status["control"] = self.control.status()
+            status["control"] = loop = self.control.status()
+            status["instruction"] = loop["instruction"]
         if self._why_stopped:
             status["stopped_because"] = self._why_stopped
         recording = self.recordings.current()

@@ -155,6 +155,21 @@ def test_a_person_drives_by_key_records_and_sees_the_episode_judged(page, robot)
     page.wait("document.body.dataset.motion === 'none'")
 
 
+@pytest.mark.req("R-SENSE-03")
+def test_a_person_tells_the_robot_what_to_do(page, robot):
+    enter(page)
+    page.js("document.getElementById('instruction').value = ' turn left at the lamp '")
+    page.click("#told-go")
+    page.wait(
+        "document.querySelector('#told-state').innerText === 'turn left at the lamp'"
+    )
+    assert robot.ask("/status")["instruction"] == "turn left at the lamp"
+    page.js("document.getElementById('instruction').value = ''")
+    page.click("#told-go")
+    page.wait("document.querySelector('#told-state').innerText === 'none'")
+    assert robot.ask("/status")["instruction"] == ""
+
+
 @pytest.mark.req("R-COCKPIT-02")
 def test_a_finger_on_the_pad_drives_and_off_it_stops(page, robot):
     enter(page)

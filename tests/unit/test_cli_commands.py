@@ -505,6 +505,7 @@ def test_the_manager_runs_the_flagged_steps_alone_and_writes_one_object(home, da
 REQUIRED = {
     "rig validate": ["--log-json", "l.json"],
     "robot clear-estop": ["--reason", "r"],
+    "robot instruct": ["turn left"],
     "import": ["tub", "--output-dir", "o"],
     "episodes show": ["p"],
     "episodes validate": ["p"],

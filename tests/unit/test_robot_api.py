@@ -5,6 +5,7 @@ import pytest
 
 from continuon.clock import ManualClock, SystemClock
 from continuon.errors import ContractError, HardwareError
+from continuon.instruction import checked_instruction
 from continuon.robot.access import Role, Token, hash_token
 from continuon.robot.endpoints import ENDPOINTS, openapi_document
 from continuon.robot.guard_handle import GuardReport
@@ -36,6 +37,7 @@ class FakeRobot:
         self.forbidden = []
         self.broken = self.battery = None
         self.frame, self.rolled, self.taken = 7, [], 0
+        self.told = []
         self.wishes, self.ends, self.judged = [], [], []
 
     @property
@@ -102,6 +104,11 @@ class FakeRobot:
             raise ContractError("E-ROBOT-RECORD-001", "nothing to record")
         self.wishes.append(wish)
         return {"episode_id": "two"}
+
+    def instruct(self, text):
+        told = checked_instruction(text)
+        self.told.append(told)
+        return {"instruction": told, "tick": 9}
 
     def end_episode(self, reason):
         self.ends.append(reason)
@@ -205,6 +212,26 @@ def test_a_person_changes_the_mode_and_starts(client, robot):
     answer = post(here, "/mode", {"request": "START", "reason": "go"})
     assert answer.json() == {"mode": "MANUAL", "executing": True, "motion": "teleop"}
     assert robot.asked[-1] == (Request.START, Actor.PERSON, "go")
+
+
+@pytest.mark.req("R-SENSE-05")
+def test_a_person_tells_the_robot_what_to_do(client, robot, tokens):
+    here = client()
+    answer = post(here, "/instruction", {"text": " turn left "})
+    assert answer.json() == {"instruction": "turn left", "tick": 9}
+    assert post(here, "/instruction", {"text": ""}).status_code == 200
+    assert robot.told == ["turn left", ""]
+    for bad in (
+        {"text": "x" * 201},
+        {"text": "a\nb"},
+        {"text": "a\x00"},
+        {},
+        {"text": 1},
+    ):
+        assert post(here, "/instruction", bad).status_code == 400
+    stranger = client("192.168.1.9", host="car.local")
+    assert post(stranger, "/instruction", {"text": "left"}).status_code == 401
+    assert robot.told == ["turn left", ""]
 
 
 @pytest.mark.req("R-MODE-06")

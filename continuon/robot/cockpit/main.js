@@ -51,6 +51,7 @@ function showStatus(status) {
   start.disabled = !may("operator") || !["MANUAL", "TRAINING", "AUTONOMOUS"].includes(status.mode);
   $("drive-state").textContent = driveWords(status);
   showRecording(status.recording ?? null);
+  showTold(status);
   if (status.adapter && status.learner) showLearning(status.adapter, status.learner);
   showLoop(status.timing, motion === "teleop" ? state.rttMs : null);
   drive.connect(["MANUAL", "TRAINING"].includes(status.mode) && may("operator"));
@@ -92,6 +93,19 @@ function showRecording(recording) {
     tag("record-state", records ? "ready" : "idle");
     $("record-note").textContent = records ? "" : "Recording needs Training or Autonomous, started.";
     if (before) setTimeout(refreshEpisodes, 900);
+  }
+}
+
+// What the robot was told; an episode of a policy that is told something says just that.
+function showTold(status) {
+  const told = status.instruction ?? "";
+  const needs = status.control?.needs_instruction ?? false;
+  tag("told-state", told || (needs ? "none: the policy waits" : "none"), needs && !told ? "warn" : "");
+  $("told-note").textContent = needs ? "The policy drives only while it is told what to do." : "The policy that runs here does not listen.";
+  $("told-go").disabled = !may("operator");
+  if (needs && status.motion === "policy" && told) {
+    $("task").value = told;
+    $("task").disabled = true;
   }
 }
 
@@ -211,6 +225,14 @@ $("record-form").addEventListener("submit", (event) => {
   const body = { task: $("task").value.trim(), tags, client: "cockpit" };
   if (state.status.motion === "teleop") body.source = drive.source;
   return attempt(() => ask("/episodes", body));
+});
+$("told-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  return attempt(async () => {
+    const found = await ask("/instruction", { text: $("instruction").value });
+    const lost = found.not_recorded ? ` Recording ended: ${found.not_recorded.what}.` : "";
+    toast((found.instruction ? `Told: ${found.instruction}.` : "It is told nothing now.") + lost);
+  });
 });
 const finish = (outcome) => attempt(async () => {
   await ask("/episodes/end", { outcome });
