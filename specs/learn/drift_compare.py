@@ -1,4 +1,4 @@
-"""Learning while living: seven ways on the same robots, each tuned on others."""
+"""Learning while living: nine ways on the same robots, each tuned on others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from continuon._specs.learn.drift_stats import (
 )
 from continuon._specs.learn.drift_tune import Policy, best, score
 
-RATES, PULLS = (3e-4, 1e-3, 3e-3), (0.01, 1.0)
+RATES, PULLS = (3e-4, 1e-3, 3e-3), (0.01, 1.0, 100.0)
 OLD_SEED = 4242
 PHASES = len(ROTATIONS)
 
@@ -48,12 +48,17 @@ def methods(rates: Sequence[float], pulls: Sequence[float]) -> dict[str, list[Me
         name: [Method(name=name, rate=rate, **kind) for rate in rates]
         for name, kind in kinds.items()
     }
-    name = "full, EWC"
-    table[name] = [
-        Method(name=name, lora=False, rate=rate, pull=pull)
-        for rate in rates
-        for pull in pulls
-    ]
+    pulled: dict[str, dict[str, Any]] = {
+        "full, EWC": {"lora": False},
+        "full, surprise gate, EWC": {"lora": False, "gated": True},
+        "LoRA, surprise gate, EWC": {"lora": True, "gated": True},
+    }
+    for name, kind in pulled.items():
+        table[name] = [
+            Method(name=name, rate=rate, pull=pull, **kind)
+            for rate in rates
+            for pull in pulls
+        ]
     return table
 
 

@@ -109,14 +109,14 @@ class _Learner(NamedTuple):
         self, base: Base, knobs: Knobs, trained: Any, window: Rows, old: Rows
     ) -> Any:
         params = self.used(base, trained)
+        pull = knobs.pull * elastic(params, base.params, base.weights)
         if self.lora:
-            return hindsight_loss(self.told(params, window), window)
+            return hindsight_loss(self.told(params, window), window) + pull
         # one call for both: HOPE's gradient takes long to compile
         joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), window, old)
         told = self.told(params, joined)
         new = hindsight_loss(jax.tree.map(lambda leaf: leaf[:1], told), window)
         past = imitated(jax.tree.map(lambda leaf: leaf[1:], told), old)
-        pull = knobs.pull * elastic(params, base.params, base.weights)
         return (1.0 - knobs.replay) * new + knobs.replay * past + pull
 
     def told(self, params: Any, rows: Rows) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from continuon._specs.learn.drift_learn import learn_life
 from continuon._specs.learn.drift_life import (
@@ -65,3 +66,17 @@ def test_only_who_may_learn_learns_and_at_no_rate_nothing_changes() -> None:
     calm = base._replace(level=jnp.asarray(jnp.inf))
     _, count = lived(calm, gated=True)
     assert (count.tried == 0).all(), "never surprised: never learns"
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_what_weighs_much_is_held_near_the_old_parameters(lora: bool) -> None:
+    base, world = small_world()
+    params = stacked([base.params])
+    still = lives(POINT, SMALL, params, TWO, robots=2, seed=TEST).distance[0]
+
+    def moved(pull: float) -> float:
+        method = Method(name="elastic", lora=lora, rate=0.003, pull=pull)
+        away, _ = learn_life(SMALL, method, base, world)
+        return float(np.abs(away - still).mean())
+
+    assert moved(100.0) < 0.5 * moved(0.0)
