@@ -104,3 +104,13 @@ def test_form_and_rate_are_the_steadiest_of_those_that_answer_best(tmp_path):
     row = tasks.rows_of(trainers, tmp_path, "gru", "mqar", seeds=2, steps=9)
     assert (row["form"], row["rate"]) == ("b", 3e-3)
     assert row["trained_length"] == [0.0, 0.1]
+    # where two are equal, the next two seeds say which
+    keep("a", 0, 3e-3, 1.9)
+    keep("b", 2, 3e-3, 1.0)
+    keep("a", 1, 3e-3, 0.9)
+    keep("a", 2, 3e-3, 0.2)
+    row = tasks.rows_of(trainers, tmp_path, "gru", "mqar", seeds=1, steps=9)
+    assert row["form"] == "a"
+    keep("b", 1, 3e-3, 0.2)
+    row = tasks.rows_of(trainers, tmp_path, "gru", "mqar", seeds=1, steps=9)
+    assert row["form"] == "b"
