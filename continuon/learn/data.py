@@ -24,10 +24,12 @@ __all__ = [
     "EpisodeArrays",
     "check_like",
     "digest_of",
+    "felt_names",
     "load_arrays",
     "origin_of",
     "require_count",
     "require_episodes",
+    "shared_names",
     "split_by_time",
 ]
 
@@ -112,8 +114,8 @@ def load_arrays(
         path: a folder of recordings, one recording, or a TFDS directory.
         image_height: of the policy image, pixels.
         image_width: of the policy image, pixels.
-        proprio: state names to keep; None takes `CAR_PROPRIO` where every episode
-            has it, else nothing.
+        proprio: state names to keep; None takes what every episode has of
+            `felt_names`.
         only: places of the episodes to decode, counted from 0; None is all.
         senses: that are off by default and here are wanted.
         scratch: folder on whose disk images and depth lie instead, mapped; see
@@ -129,8 +131,7 @@ def load_arrays(
     for place, steps in enumerate(read_steps(path)):
         if only is not None and place not in only:
             continue
-        held = [n for n in CAR_PROPRIO if n in steps.state_names]
-        names = tuple(held if proprio is None else proprio)
+        names = felt_names(steps) if proprio is None else tuple(proprio)
         images = _decode(steps, image_height, image_width, scratch)
         made = _arrays(steps, images, names)
         extra = extra_of(steps, senses, scratch=scratch)
@@ -207,9 +208,27 @@ def _arrays(
     )
 
 
+def felt_names(steps: EpisodeSteps) -> tuple[str, ...]:
+    """Return the state names that a policy is fed of an episode unless told otherwise.
+
+    Of a car `CAR_PROPRIO`: its steering must be seen. Of any other robot all that is
+    known at every valid step: an arm's motion starts from where its joints stand.
+    """
+    if "steering" in steps.action_names:
+        return tuple(name for name in CAR_PROPRIO if name in steps.state_names)
+    known = np.isfinite(steps.state[np.asarray(steps.valid, bool)]).all(0)
+    return tuple(
+        n for n, at_all in zip(steps.state_names, known, strict=True) if at_all
+    )
+
+
+def shared_names(held: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the names that all episodes have, in the order of the first."""
+    return tuple(name for name in held[0] if all(name in names for names in held[1:]))
+
+
 def _shared_proprio(episodes: Sequence[EpisodeArrays]) -> tuple[EpisodeArrays, ...]:
-    shared = [set(episode.proprio_names) for episode in episodes]
-    names = tuple(n for n in CAR_PROPRIO if all(n in have for have in shared))
+    names = shared_names([episode.proprio_names for episode in episodes])
     return tuple(
         attrs.evolve(
             episode,

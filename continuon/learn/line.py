@@ -18,19 +18,19 @@ from continuon.learn.senses import INSTRUCTION
 
 __all__ = ["Line", "error_of", "fit_line", "lies_on_line"]
 
-_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 _FOLDS = 4
 _STILL = 1e-9
 Array = NDArray[np.float64]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(kw_only=True, eq=False)
 class Line:
     """A linear map, cut at -1 and 1.
 
     Attributes:
         proprio: float64 [P, A]; instruction: [n, A], n = 0 without one; bias: [A].
-        penalty: of the squared weights, on senses of half range 1.
+        penalty: float64 [A], of the squared weights, on senses of half range 1.
         error: mean absolute error on folds of whole training episodes.
         mean_error: the same of the mean action.
     """
@@ -38,7 +38,7 @@ class Line:
     proprio: Array
     instruction: Array
     bias: Array
-    penalty: float
+    penalty: Array
     error: float
     mean_error: float
 
@@ -51,14 +51,16 @@ class Line:
 
 
 def fit_line(training: Sequence[EpisodeArrays]) -> Line:
-    """Return the line of the penalty that errs least on folds of whole episodes.
+    """Return the line, each component of the penalty that errs least on folds.
 
-    A single episode is its own fold. Proprioception is scaled by half its range in
-    `training`, so that no unit counts for more; what never moves gets no weight.
+    Folds are of whole episodes; a single one is its own. Proprioception is scaled by
+    half its range in `training`, so that no unit counts for more; what never moves gets
+    no weight.
     """
     scale = _scale(training)
     count = min(_FOLDS, len(training))
-    errors, means = np.zeros(len(_PENALTIES)), 0.0
+    errors = np.zeros((len(_PENALTIES), training[0].action.shape[1]))
+    means = np.zeros(errors.shape[1])
     for fold in range(count):
         judges = training[fold::count]
         rest = [e for place, e in enumerate(training) if place % count != fold]
@@ -66,16 +68,18 @@ def fit_line(training: Sequence[EpisodeArrays]) -> Line:
         for place, penalty in enumerate(_PENALTIES):
             errors[place] += _off(judges, *_solve(rest, scale, penalty)) / count
         means += _off(judges, *_solve(rest, 0.0 * scale, 1.0)) / count
-    best = int(errors.argmin())
-    weights, bias = _solve(training, scale, _PENALTIES[best])
+    best = errors.argmin(0)
+    tried = [_solve(training, scale, penalty) for penalty in _PENALTIES]
+    weights = np.stack([tried[at][0][:, a] for a, at in enumerate(best)], 1)
+    bias = np.array([tried[at][1][a] for a, at in enumerate(best)])
     size = training[0].proprio.shape[1]
     return Line(
-        weights[:size],
-        weights[size:],
-        bias,
-        _PENALTIES[best],
-        float(errors[best]),
-        float(means),
+        proprio=weights[:size],
+        instruction=weights[size:],
+        bias=bias,
+        penalty=np.asarray(_PENALTIES)[best],
+        error=float(errors.min(0).mean()),
+        mean_error=float(means.mean()),
     )
 
 
@@ -131,6 +135,11 @@ def _solve(
     return weights, target - mean @ weights
 
 
-def _off(judges: Sequence[EpisodeArrays], weights: Array, bias: Array) -> float:
-    told = [np.clip(_senses(e) @ weights + bias, -1.0, 1.0) for e in judges]
-    return error_of(judges, told)
+def _off(judges: Sequence[EpisodeArrays], weights: Array, bias: Array) -> Array:
+    """Return the mean absolute error of each component [A]; 0 without a valid step."""
+    known = [
+        np.abs(np.clip(_senses(e) @ weights + bias, -1.0, 1.0) - e.action)[e.valid]
+        for e in judges
+    ]
+    off = np.concatenate(known)
+    return off.mean(0) if len(off) else np.zeros(len(bias))

@@ -3,8 +3,8 @@
 The last fifth of the training episodes judges and is not learnt from. The parameters
 are taken back a part of the way to the line that they began on (as Wortsman et al.,
 2022, arXiv 2109.01903), the part that errs least on the judges. That must be better
-than the line by a standard error over the judging episodes; else the line of all
-training episodes is kept, and nothing beside it. Uses JAX.
+than the line by two standard errors over the judging episodes, of which fewer than five
+cannot tell; else the line of all training episodes is kept. Uses JAX.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from continuon.learn.recipe import Recipe
 __all__ = ["Judged", "LineStart", "judged", "line_start", "paced", "parted", "went"]
 
 JUDGES = 0.2
-FEWEST_JUDGES = 3
+FEWEST_JUDGES = 5
+SURE = 2.0
 SHARES = (0.25, 0.5, 0.75, 1.0)
 PACE = 1.0 / 3.0
 Episodes = Sequence[EpisodeArrays]
@@ -98,7 +99,7 @@ def judged(judges: Episodes, told: Told) -> Judged:
     means = {
         f"{s:g}": float(e.mean()) for s, e in {0.0: line, **found}.items() if count
     }
-    sure = count >= FEWEST_JUDGES and gain > spread
+    sure = count >= FEWEST_JUDGES and gain > SURE * spread
     share = best if sure else 0.0
     return Judged(share=share, judges=count, errors=means, gain=gain, spread=spread)
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from continuon.errors import DataError
 from continuon.learn.data import (
-    CAR_PROPRIO,
     EpisodeArrays,
     digest_of,
+    felt_names,
     load_arrays,
     require_count,
+    shared_names,
     split_by_time,
 )
 from continuon.learn.levels import count_levels, told_by_levels
@@ -107,10 +108,10 @@ def load_share(
     """
     from continuon.rlds.steps import read_steps
 
-    heads = [(s.metadata.episode_id, set(s.state_names)) for s in read_steps(path)]
+    heads = [(s.metadata.episode_id, felt_names(s)) for s in read_steps(path)]
     require_count(len(heads), minimum_episodes)
     if proprio is None:
-        proprio = [n for n in CAR_PROPRIO if all(n in held for _, held in heads)]
+        proprio = shared_names([felt for _, felt in heads])
     training, held_out = split_by_time(range(len(heads)), holdout)
     if len(training) < hosts:
         raise DataError(

@@ -59,7 +59,8 @@ def train(
         seed: of parameters and batches; equal inputs, seed and number of hosts give
             equal bytes.
         recipe: how to train; None is the measured default.
-        proprio: state names to feed; None takes the speed where it was recorded.
+        proprio: state names to feed; None takes a car's speed where it was recorded,
+            and of any other robot all its state; see `felt_names`.
         senses: depth and instruction, where they are wanted; then every episode must
             hold them.
         holdout: share of the episodes to hold out.

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from continuon.errors import DataError
-from continuon.learn.data import load_arrays
+from continuon.learn.data import felt_names, load_arrays, shared_names
 from continuon.rlds.episode import EpisodeMetadata, StreamSpec
 from continuon.rlds.images import encode_jpeg
 from continuon.rlds.recorder import EpisodeRecorder
@@ -77,3 +79,20 @@ def test_a_torn_image_is_an_error(tmp_path):
     record(tmp_path, "torn", broken=True)
     with pytest.raises(DataError):
         load_arrays(tmp_path, image_height=8, image_width=12, proprio=None)
+
+
+@pytest.mark.req("R-LEARN-26")
+def test_a_car_feels_its_speed_and_any_other_robot_all_that_is_known():
+    state = np.array([[1.0, 2.0, np.nan], [1.0, np.nan, np.nan]], np.float32)
+    steps = SimpleNamespace(
+        state=state,
+        state_names=("speed_mps", "joint_0", "joint_1"),
+        valid=[True, False],
+        action_names=("steering", "throttle"),
+    )
+    assert felt_names(steps) == ("speed_mps",)
+    steps.action_names = ("joint_0", "gripper")
+    assert felt_names(steps) == ("speed_mps", "joint_0")
+    steps.valid = [True, True]
+    assert felt_names(steps) == ("speed_mps",)
+    assert shared_names([("c", "a", "b"), ("b", "c")]) == ("c", "b")
