@@ -41,7 +41,7 @@ from continuon._specs.learn.drift_world import World
 PARTS = ("lives", "reset", "learn", "car")
 RUINOUS = ("latency: 2 ticks", "latency: 3 ticks", "rotation, 130 degrees")
 TUNING_LIFE = (*ROTATIONS[:2], TUNING, ROTATIONS[3])
-FEW = ("LoRA, surprise gate", "LoRA, all gates and rollback")
+FEW = ("LoRA, surprise gate", "LoRA, all gates and rollback", "full, replay, EWC")
 LEARNED = (
     "rotation",
     "payload: half the push, inertia",

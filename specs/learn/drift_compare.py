@@ -1,4 +1,4 @@
-"""Learning while living: nine ways on the same robots, each tuned on others."""
+"""Learning while living: ten ways on the same robots, each tuned on others."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def methods(rates: Sequence[float], pulls: Sequence[float]) -> dict[str, list[Me
     }
     pulled: dict[str, dict[str, Any]] = {
         "full, EWC": {"lora": False},
+        "full, replay, EWC": {"lora": False, "replay": 0.5},
         "full, surprise gate, EWC": {"lora": False, "gated": True},
         "LoRA, surprise gate, EWC": {"lora": True, "gated": True},
     }
