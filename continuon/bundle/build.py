@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 
+from continuon.bundle.canonical import parse_strict
 from continuon.bundle.manifest import (
     MANIFEST_NAME,
     Artifact,
@@ -38,6 +39,7 @@ __all__ = ["BundleInfo", "build_bundle"]
 
 SAFETY_NAME = "safety.json"
 GOLDEN_NAME = "golden.json"
+SPEC_NAME = "spec.json"
 EVIDENCE_DIR = "evidence"
 PREFERENCE = ("litert", "onnxruntime", "numpy", "litert-fp16", "litert-int8")
 """Weights of 8 or 16 bits are another network: last, unless the maker says so."""
@@ -58,7 +60,7 @@ _KNOWN = {
     "policy.weights": ("policy", "numpy"),
     "policy.hef": ("policy", "hailo"),
     "policy.stablehlo": ("lowering", None),
-    "spec.json": ("spec", None),
+    SPEC_NAME: ("spec", None),
     GOLDEN_NAME: ("golden", None),
 }
 
@@ -99,7 +101,8 @@ def build_bundle(
 
     `output_dir` is written as a whole or not at all; with `replace` it takes an older
     one's place. `artifacts_dir` is what `continuon compile` wrote and must hold
-    `golden.json`. `evidence` is copied to `evidence/`, by kind or with each file's stem
+    `golden.json`; what the policy is given is read from its
+    `spec.json`. `evidence` is copied to `evidence/`, by kind or with each file's stem
     as its kind. `tolerances` (largest absolute golden error) and `latency_budgets_ms`
     are per backend, and default to the health gate's bounds. `backends` is the order of
     preference: LiteRT, ONNX Runtime, numpy, then 16 and 8 bits unless given. `packages`
@@ -157,7 +160,7 @@ def build_bundle(
             created_at_unix_ms=created_at_unix_ms,
             source=source,
             origins=tuple(sorted(set(origins))),
-            compat=compat or Compat(),
+            compat=_with_senses(compat or Compat(), artifacts_dir),
             artifacts=tuple(sorted(artifacts, key=lambda item: item.path)),
             backends=tuple(
                 _backends(
@@ -193,6 +196,22 @@ def _scratch(folder: Path) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_senses(compat: Compat, artifacts_dir: Path) -> Compat:
+    """Return it with what the policy is given by its own spec, where it has one."""
+    path = artifacts_dir / SPEC_NAME
+    if not path.exists():
+        return compat
+    spec = parse_strict(read_file(path, max_bytes=1 << 20), where=SPEC_NAME)
+    told = {
+        "depth": "depth_height",
+        "image": "image_height",
+        "instruction": "instruction_size",
+        "proprio": "proprio",
+    }
+    senses = tuple(name for name, size in told.items() if spec.get(size))
+    return attrs.evolve(compat, senses=senses)
 
 
 def _is_bundle(folder: Path) -> bool:

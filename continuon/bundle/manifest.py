@@ -10,12 +10,13 @@ from typing import Any
 
 import attrs
 
-from continuon.bundle.manifest_shape import MANIFEST_NAME, ORIGINS, SCHEMA
+from continuon.bundle.manifest_shape import MANIFEST_NAME, ORIGINS, SCHEMA, SENSES
 
 __all__ = [
     "MANIFEST_NAME",
     "ORIGINS",
     "SCHEMA",
+    "SENSES",
     "Accelerator",
     "Artifact",
     "Backend",
@@ -51,6 +52,8 @@ class Compat:
         control_rate_hz: rate of the control loop it was made for.
         min_free_bytes: free space that must remain once it is installed.
         base_bundle: bundle id that an adapter bundle stands on, or None.
+        senses: what the policy is given, of `SENSES`; a robot that lacks one refuses
+            the bundle.
     """
 
     library_min: str = "0.1.0"
@@ -62,6 +65,7 @@ class Compat:
     control_rate_hz: float | None = None
     min_free_bytes: int = 0
     base_bundle: str | None = None
+    senses: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ from continuon.bundle.manifest_shape import (
     MANIFEST_NAME,
     ORIGINS,
     SCHEMA,
+    SENSES,
     SIGNATURE_NAME,
 )
 from continuon.bundle.paths import (
@@ -120,6 +121,14 @@ def _check_head(manifest: Manifest, where: str) -> None:
         "compat.min_free_bytes",
         compat.min_free_bytes,
         "0 to 2^50",
+    )
+    senses = compat.senses
+    _require(
+        len(set(senses)) == len(senses) and not set(senses) - set(SENSES),
+        where,
+        "compat.senses",
+        ", ".join(senses),
+        "some of " + ", ".join(SENSES) + ", each once",
     )
     for name in ("observation_sha256", "action_sha256", "base_bundle"):
         digest = getattr(compat, name)

@@ -17,6 +17,7 @@ __all__ = [
     "SAFETY_SCHEMA",
     "SAFETY_SHAPE",
     "SCHEMA",
+    "SENSES",
     "SIGNATURE_NAME",
 ]
 
@@ -25,6 +26,8 @@ SAFETY_SCHEMA = "continuon.safety/1"
 MANIFEST_NAME = "edge_manifest.json"
 SIGNATURE_NAME = "model.sig"
 ORIGINS = ("real", "imported", "simulated", "synthetic", "replayed")
+SENSES = ("depth", "image", "instruction", "proprio")
+"""What a policy may be given at each tick."""
 E_STOP_ACTIONS = ("neutral", "full_off")
 """What an emergency stop does to the outputs, mildest first."""
 
@@ -53,6 +56,7 @@ MANIFEST_SHAPE = {
             "control_rate_hz": (Maybe(float), None),
             "min_free_bytes": (int, 0),
             "base_bundle": (Maybe(str), None),
+            "senses": (Many(str), ()),
         },
     ),
     "artifacts": (Many({**_FILE, "role": (str,), "backend": (Maybe(str),)}),),

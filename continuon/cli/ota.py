@@ -322,11 +322,14 @@ def _updater(
     *,
     trusting: bool = True,
 ) -> Any:
+    import continuon
     from continuon.bundle import load_public_key
-    from continuon.ota import Updater
+    from continuon.ota import Device, Updater
     from continuon.ota.robot_files import RobotFiles
+    from continuon.ota.robot_senses import known_senses
 
     place = _home(home)
+    senses = known_senses(place.state)
     robot = RobotFiles(place.keys, place.state)
     downloader = _downloader(place, robot, remote) if remote else None
     paths = _keys(place, key) if trusting else []
@@ -335,6 +338,7 @@ def _updater(
         place.model,
         keys,
         repository=downloader,
+        device=Device(library_version=continuon.__version__, senses=senses),
         entitlement=robot.entitlement(),
     )
 

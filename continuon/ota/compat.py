@@ -22,6 +22,7 @@ class Device:
         observation_sha256: digest of the observation contract in force.
         action_sha256: digest of the action contract in force.
         control_rate_hz: rate of the control loop.
+        senses: what the robot can give a policy.
         base_rules: the immutable safety limits of the device.
     """
 
@@ -30,6 +31,7 @@ class Device:
     observation_sha256: str | None = None
     action_sha256: str | None = None
     control_rate_hz: float | None = None
+    senses: tuple[str, ...] | None = None
     base_rules: SafetyManifest = CAR_BASE_RULES
 
 
@@ -38,7 +40,7 @@ def check_fit(manifest: Manifest, device: Device, *, installed: frozenset[str]) 
 
     Raises:
         ContractError: E-OTA-COMPAT-001 library, -002 board, -003 a contract's digest,
-            -004 control rate, -005 the base bundle of an adapter.
+            -004 control rate, -005 the base bundle of an adapter, -006 a sense.
         TrustError: E-BUNDLE-SAFE-002, the base rules here are too old.
     """
     compat = manifest.compat
@@ -53,6 +55,13 @@ def check_fit(manifest: Manifest, device: Device, *, installed: frozenset[str]) 
     rate_hz = device.control_rate_hz
     if compat.control_rate_hz and rate_hz and compat.control_rate_hz != rate_hz:
         raise _misfit("004", "another control rate", rate_hz, compat.control_rate_hz)
+    has = compat.senses if device.senses is None else device.senses
+    lacks = sorted(set(compat.senses) - set(has))
+    if lacks:
+        here = ", ".join(has) or "none"
+        raise _misfit(
+            "006", f"a robot with {', '.join(lacks)}", here, ", ".join(compat.senses)
+        )
     if compat.base_bundle is not None and compat.base_bundle not in installed:
         raise _misfit("005", "a base bundle", "not installed", compat.base_bundle)
     needed = manifest.safety.min_base_rule_version

@@ -315,6 +315,7 @@ class ControlProcess:
             "policy_failures": self._brain.failures,
             "last_policy_failure": self._brain.last_failure,
             "policy_lacks": self._brain.lacks,
+            "senses": self._senses.words,
             "instruction": self._loop.instruction,
             "needs_instruction": bool(self._spec and self._spec.instruction_size),
             "last_stop": self._last_stop,

@@ -82,6 +82,13 @@ class RobotSenses:
     has_depth: bool
     state_names: tuple[str, ...]
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it can give a policy, in the words of a bundle's manifest."""
+        depth = ("depth",) if self.has_depth else ()
+        proprio = ("proprio",) if self.state_names else ()
+        return (*depth, "image", "instruction", *proprio)
+
     @classmethod
     def of(cls, camera: Camera | None, state_names: Sequence[str]) -> Self:
         """Return what a robot with this camera, or none, senses."""

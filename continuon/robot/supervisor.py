@@ -15,6 +15,7 @@ from continuon.clock import Clock, SystemClock
 from continuon.errors import ContinuonError, ContractError, UsageError
 from continuon.health import HealthReport
 from continuon.home import Home
+from continuon.ota.robot_senses import keep_senses
 from continuon.rig.protocols import Rig
 from continuon.rlds.episode import EndReason
 from continuon.robot.adapter_keeper import AdapterKeeper
@@ -117,6 +118,7 @@ class Supervisor:
             self.home, path, robot_id=self._name, clock=self.clock, microphone=ear
         )
         self.told = Told(self.control, self._recordings, lambda: self.keeper.state)
+        keep_senses(self.home.state, tuple(self.control.status()["senses"]))
         self._learner.recall()
         self.keeper.boot()
         self._recordings.recorder.launch()

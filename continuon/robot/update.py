@@ -128,8 +128,10 @@ def hot_swap_update(
 
     Raises:
         ContinuonError: it was refused before anything changed: signature, contents,
-            compatibility, release, space.
+            compatibility, a sense that this robot lacks, release, space.
     """
+    senses = tuple(control.status()["senses"])
+    updater.device = attrs.evolve(updater.device, senses=senses)
     staged = updater.stage(source, retry=retry)
     bundle = verify_bundle(
         staged.directory, updater.public_keys, threshold=updater.threshold

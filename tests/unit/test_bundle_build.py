@@ -32,6 +32,7 @@ def inputs(tmp_path):
         "golden.json",
     ):
         (artifacts / name).write_bytes(name.encode() * 7)
+    (artifacts / "spec.json").write_text('{"image_height": 6, "proprio": []}')
     (artifacts / "policy.hef.json").write_bytes(
         hef_placeholder(model_name="hope", source_artifact="policy.tflite")
     )
@@ -270,6 +271,15 @@ def test_installed_packages_are_named_as_indexes_name_them():
     found = installed_packages()
     assert found["numpy"]
     assert all(name == name.lower() and "_" not in name for name in found)
+
+
+def test_the_manifest_says_what_the_policy_is_given(inputs, tmp_path):
+    first = build_bundle(tmp_path / "one", **inputs).manifest
+    assert first.compat.senses == ("image",)
+    deep = {"image_height": 6, "depth_height": 3, "instruction_size": 8, "proprio": []}
+    (inputs["artifacts_dir"] / "spec.json").write_text(json.dumps(deep))
+    second = build_bundle(tmp_path / "two", **inputs).manifest
+    assert second.compat.senses == ("depth", "image", "instruction")
 
 
 def test_every_policy_is_a_backend_floats_first_unless_its_maker_says(inputs, tmp_path):

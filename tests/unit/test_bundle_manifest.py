@@ -93,6 +93,8 @@ def mutate(path, value):
         (["model_name"], "Hope Model", "MAN-007"),
         (["source"], "", "MAN-007"),
         (["compat", "control_rate_hz"], 0, "MAN-007"),
+        (["compat", "senses"], ["smell"], "MAN-007"),
+        (["compat", "senses"], ["depth", "depth"], "MAN-007"),
         (["backends"], [], "MAN-007"),
         (["backends", 0, "tolerance"], 0, "MAN-007"),
         (["backends", 0, "name"], "onnxruntime", "MAN-007"),

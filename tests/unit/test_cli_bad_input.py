@@ -595,6 +595,7 @@ def bundle(tmp_path, says):
     artifacts.mkdir()
     for name in ("policy.tflite", "policy.weights", "spec.json", "golden.json"):
         (artifacts / name).write_bytes(name.encode() * 9)
+    (artifacts / "spec.json").write_text("{}")
     folder, key = tmp_path / "bundle", tmp_path / "k.pem"
     facts = ["--version", "1.0.0", "--release-counter", "1", "--origins", "simulated"]
     place = ("--artifacts-dir", artifacts, "--output-dir", folder)

@@ -203,6 +203,7 @@ def artifacts(tmp_path):
     folder.mkdir()
     for name in ("policy.tflite", "policy.weights", "spec.json", "golden.json"):
         (folder / name).write_bytes(name.encode() * 9)
+    (folder / "spec.json").write_text("{}")
     return folder
 
 

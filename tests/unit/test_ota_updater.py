@@ -188,6 +188,8 @@ def test_a_trial_that_missed_or_did_not_measure_a_bound_is_not_committed(
         (Compat(action_sha256="1" * 64), {"action_sha256": "2" * 64}, "COMPAT-003"),
         (Compat(control_rate_hz=50.0), {"control_rate_hz": 20.0}, "COMPAT-004"),
         (Compat(base_bundle="1" * 64), {}, "COMPAT-005"),
+        (Compat(senses=("depth", "image")), {"senses": ("image",)}, "COMPAT-006"),
+        (Compat(senses=("depth",)), {"senses": ()}, "COMPAT-006"),
     ],
 )
 def test_a_bundle_that_was_made_for_another_device_is_refused(

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import attrs
@@ -5,7 +6,7 @@ import pytest
 
 from continuon.bundle import HealthGate, build_bundle, generate_key, sign_bundle
 from continuon.clock import ManualClock
-from continuon.errors import TrustError, UsageError
+from continuon.errors import ContractError, TrustError, UsageError
 from continuon.home import Home
 from continuon.ota import Updater
 from continuon.robot.control import SwapResult
@@ -67,6 +68,11 @@ class FakeLoop:
         assert (Path(directory) / "policy.weights").exists()
         return self._result()
 
+    senses = ("image", "instruction", "proprio")
+
+    def status(self):
+        return {"senses": list(self.senses)}
+
     def swap_back(self):
         self.serial, self.previous = self.previous, self.serial
         return self._result()
@@ -115,11 +121,13 @@ class Bench:
         self.clock.loop = self.loop
         self.updater = Updater(folder / "model", [self.key.public])
 
-    def bundle(self, number, *, gate=GATE, sign=True):
+    def bundle(self, number, *, gate=GATE, sign=True, spec=None):
         artifacts = self.folder / f"artifacts-{number}"
         artifacts.mkdir()
         (artifacts / "golden.json").write_text("{}")
         (artifacts / "policy.weights").write_bytes(bytes([number]) * 64)
+        if spec is not None:
+            (artifacts / "spec.json").write_text(json.dumps(spec))
         target = self.folder / f"bundle-{number}"
         build_bundle(
             target,
@@ -168,6 +176,20 @@ def test_the_shadow_run_is_bound_by_the_bundles_own_gate(bench):
     bench.update(bench.bundle(1, gate=gate))
     rule = ShadowRule(max_mean_divergence=0.2, max_divergence=0.4)
     assert bench.loop.shadow == rule
+
+
+@pytest.mark.req("R-SENSE-04")
+def test_a_bundle_whose_policy_sees_depth_is_refused_where_there_is_none(bench):
+    first = bench.update(bench.bundle(1))
+    deep = bench.bundle(2, spec={"image_height": 6, "depth_height": 3, "proprio": []})
+    with pytest.raises(ContractError, match="E-OTA-COMPAT-006") as caught:
+        bench.update(deep)
+    assert "depth" in str(caught.value)
+    status = bench.updater.status()
+    assert (status.active.bundle, status.staged) == (first.bundle, None)
+    assert bench.loop.serial == 1
+    bench.loop.senses = ("depth", *FakeLoop.senses)
+    assert bench.update(deep).committed
 
 
 BAD_TRIALS = {
