@@ -18,6 +18,8 @@ from continuon.ota.download import Downloader
 from continuon.ota.robot_files import RobotFiles
 from continuon.pipeline.context import Context
 from continuon.pipeline.origins import learns_from_import
+from continuon.pipeline.places import bundle_dir, seed_bundle_dir
+from continuon.pipeline.told import asked_by
 from continuon.robot.control import ControlHandle
 from continuon.robot.control_config import ControlConfig
 from continuon.robot.deployed import active_policy
@@ -79,6 +81,9 @@ def live_robot(context: Context, updater: Updater) -> Iterator[LiveRobot]:
     """
     with ExitStack() as stack:
         world = None
+        trained, seed = bundle_dir(context), seed_bundle_dir(context)
+        slot = updater.active_slot()
+        asked = asked_by(context, (slot, trained, seed))
         if context.rig == "pi":
             body = Factory(target="continuon.rig.pi:PiRig")
             origin, state_names = "real", ()
@@ -98,7 +103,7 @@ def live_robot(context: Context, updater: Updater) -> Iterator[LiveRobot]:
                 start_live_rig(
                     context.seed,
                     track_seed=LIVE_SEED + context.seed,
-                    depth=False,
+                    depth=asked.depth,
                 )
             )
             body = Factory(
@@ -115,6 +120,7 @@ def live_robot(context: Context, updater: Updater) -> Iterator[LiveRobot]:
             artifact_dir=str(deployed.directory) if deployed else None,
             backend=deployed.backend if deployed else "litert",
             preload=("ai_edge_litert.interpreter",),
+            instruction=asked.told,
             # What shows recorded frames has no battery and moves nothing.
             without_gauge=origin == "replayed",
         )

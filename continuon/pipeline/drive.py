@@ -19,7 +19,7 @@ from continuon.edge import load_policy
 from continuon.edge.policy import Backend
 from continuon.pipeline.phase import Progress, quiet
 from continuon.rig.protocols import Frame, VectorSample
-from continuon.rlds.images import policy_image
+from continuon.robot.observing import Observer, Senses
 
 __all__ = [
     "LIMIT_LAPS",
@@ -90,33 +90,42 @@ def held_out_places(seed: int, count: int) -> tuple[Place, ...]:
 class _Driver:
     """Turns frames and state samples into actions, one policy step a fresh frame."""
 
-    def __init__(self, policy: Any, state_names: Sequence[str]) -> None:
+    def __init__(self, policy: Any, state_names: Sequence[str], told: str) -> None:
         self._policy = policy
-        self._names = tuple(state_names)
+        self._observer = Observer(policy.spec)
         self._action: NDArray[np.float32] = np.zeros(2, np.float32)
-        self._state = dict.fromkeys(self._names, 0.0)
+        names = tuple(state_names)
+        still = VectorSample(
+            values=np.zeros(len(names), np.float32),
+            capture_ns=0,
+            device_ns=0,
+            sequence=0,
+        )
+        self._senses = Senses(
+            now_ns=0, frame=None, state=still, state_names=names, instruction=told
+        )
 
     def __call__(
         self, frame: Frame | None, sample: VectorSample | None
     ) -> NDArray[np.float32]:
-        spec = self._policy.spec
         if sample is not None:
-            values = (float(value) for value in sample.values)
-            self._state = dict(zip(self._names, values, strict=True))
-        if frame is not None:
-            image = policy_image(
-                frame.rgb, height=spec.image_height, width=spec.image_width
-            )
-            seen = np.array([self._state[name] for name in spec.proprio], np.float32)
-            action = self._policy.step(image, seen if spec.proprio else None).action
+            self._senses = attrs.evolve(self._senses, state=sample)
+        seen = None if frame is None else self._observer(frame, self._senses)
+        if seen is not None:
+            action = self._policy.step(seen.image, seen.proprio, **seen.more).action
             if np.all(np.isfinite(action)):
                 self._action = np.clip(action, -1.0, 1.0).astype(np.float32)
                 self._action[1] = max(float(self._action[1]), THROTTLE_FLOOR)
         return self._action
 
 
-def drive_policy(artifacts: Path, backend: Backend, place: Place, *, seed: int) -> Run:
-    """Run one policy from one place until it leaves the lane or reaches the limit."""
+def drive_policy(
+    artifacts: Path, backend: Backend, place: Place, *, seed: int, told: str = ""
+) -> Run:
+    """Run one policy from one place until it leaves the lane or reaches the limit.
+
+    `told` is its instruction, where it listens to one.
+    """
     from continuon.sim import SimRig, drive
 
     policy = load_policy(artifacts, backend=backend)
@@ -127,10 +136,10 @@ def drive_policy(artifacts: Path, backend: Backend, place: Place, *, seed: int) 
         height=CAMERA_HEIGHT_PX,
         track_seed=place.track_seed,
         start=place.along,
-        depth=False,
+        depth=policy.spec.depth_height > 0,
     )
     try:
-        driver = _Driver(policy, rig.state.names)
+        driver = _Driver(policy, rig.state.names, told)
         driven = drive(rig, driver, max_laps=LIMIT_LAPS, max_duration_s=LIMIT_S)
     finally:
         rig.close()
@@ -149,6 +158,7 @@ def compare(
     *,
     places: Sequence[Place],
     seed: int,
+    told: str = "",
     workers: int = 1,
     backend: Backend = "litert",
     progress: Progress = quiet,
@@ -163,14 +173,14 @@ def compare(
 
     if workers <= 1:
         for path, place in jobs:
-            done(drive_policy(path, backend, place, seed=seed))
+            done(drive_policy(path, backend, place, seed=seed, told=told))
     else:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
 
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             futures = [
-                pool.submit(drive_policy, path, backend, place, seed=seed)
+                pool.submit(drive_policy, path, backend, place, seed=seed, told=told)
                 for path, place in jobs
             ]
             for future in futures:

@@ -11,6 +11,7 @@ from continuon.pipeline.bench_robot import held_out_ids
 from continuon.pipeline.context import Context
 from continuon.pipeline.origins import learns_from_import
 from continuon.pipeline.recording import STATE_RATE_HZ
+from continuon.pipeline.told import asked_by
 from continuon.robot.capture import capture_episodes
 from continuon.robot.capture_episode import EpisodeNotes
 from continuon.robot.factory import Factory
@@ -37,6 +38,8 @@ def policy_pilot(
 def record_policy(context: Context, artifact_dir: Path) -> Path:
     """Record one short run of the policy and return the recording."""
     folder = context.root / "rlds" / "policy-log"
+    told = asked_by(context, (artifact_dir,)).told
+    said = {"task": told} if told else {}
     shutil.rmtree(folder, ignore_errors=True)
     if context.rig == "pi":
         body = Factory(target="continuon.rig.pi:PiRig")
@@ -66,7 +69,7 @@ def record_policy(context: Context, artifact_dir: Path) -> Path:
         folder,
         count=1,
         duration_s=LOG_S,
-        notes=EpisodeNotes.of_policy(artifact_dir.name),
+        notes=EpisodeNotes.of_policy(artifact_dir.name, **said),
         prefix="policy",
     )
     return report.episodes[0].path

@@ -286,6 +286,7 @@ def record_episode(
         camera=rig.camera, state=rig.state, output=output, pulses=pulses, limits=limits
     )
     loop.pilot = pilot
+    loop.instruction = (notes or EpisodeNotes()).task
     surprise_target = getattr(pilot, "surprise_target", None)
     opening = planned_opening(
         rig,

@@ -295,6 +295,13 @@ def test_the_ratio_of_distances_is_finite_even_for_a_seed_that_goes_nowhere():
     assert np.isfinite(report.distance_ratio)
 
 
+class NoSlot:
+    """An updater of a robot that has no bundle yet."""
+
+    def active_slot(self):
+        return None
+
+
 @pytest.mark.parametrize(("rig", "waived"), [("pi", False), ("sim", True)])
 def test_only_recorded_frames_that_are_shown_again_need_no_gauge(
     tmp_path, monkeypatch, rig, waived
@@ -314,5 +321,5 @@ def test_only_recorded_frames_that_are_shown_again_need_no_gauge(
         "ControlHandle",
         lambda config, _: nullcontext(configs.append(config)),
     )
-    with bench_robot.live_robot(Context(root=tmp_path, rig=rig), updater=None):
+    with bench_robot.live_robot(Context(root=tmp_path, rig=rig), updater=NoSlot()):
         assert [config.without_gauge for config in configs] == [waived]

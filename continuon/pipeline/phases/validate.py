@@ -33,6 +33,7 @@ from continuon.pipeline.places import public_key_path, seed_bundle_dir
 from continuon.pipeline.policy_log import record_policy
 from continuon.pipeline.receipt import read_receipt
 from continuon.pipeline.rigs import rig_input
+from continuon.pipeline.told import asked_by
 from continuon.pipeline.upstream import receipt_path
 from continuon.rlds.validate import validate_recording
 from continuon.robot.modes import Motion
@@ -184,6 +185,7 @@ def _measure(
             active,
             places=held_out_places(context.seed, context.starts),
             seed=context.seed,
+            told=asked_by(context, (active,)).told,
             workers=context.workers,
             progress=progress,
         )
