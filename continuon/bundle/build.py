@@ -112,7 +112,8 @@ def build_bundle(
     Raises:
         UsageError: E-BUNDLE-BUILD-001, the directory is there already; -003, it is no
             bundle that could be replaced.
-        DataError: E-BUNDLE-BUILD-002, the artifacts lack something.
+        DataError: E-BUNDLE-BUILD-002, the artifacts lack something; E-BUNDLE-SPEC-001,
+            their spec is none.
         ContractError: E-BUNDLE-MAN-..., the manifest would be illegal.
     """
     if output_dir.exists() and not replace:
@@ -204,6 +205,15 @@ def _with_senses(compat: Compat, artifacts_dir: Path) -> Compat:
     if not path.exists():
         return compat
     spec = parse_strict(read_file(path, max_bytes=1 << 20), where=SPEC_NAME)
+    if not isinstance(spec, dict):
+        raise DataError(
+            "E-BUNDLE-SPEC-001",
+            "the policy's spec does not say what the policy is given",
+            where=path,
+            seen=type(spec).__name__,
+            allowed="a JSON object",
+            hint="compile the policy again",
+        )
     told = {
         "depth": "depth_height",
         "image": "image_height",

@@ -42,12 +42,15 @@ def policy_depth(
             "a policy sees depth of whole counts",
             seen=f"{counts.dtype} {counts.shape}",
             allowed="uint16 [height, width]",
+            hint="decode the stream's pictures first, and keep their counts",
         )
     if height < 1 or width < 1:
         raise ContractError(
             "E-RLDS-DEPTH-021",
             "a depth picture has a positive size",
             seen=(height, width),
+            allowed="1 or more rows and columns",
+            hint="a policy without depth asks for none",
         )
     rows, columns = (
         (np.arange(n) * full + full // 2) // n

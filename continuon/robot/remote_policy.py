@@ -90,6 +90,7 @@ class RemoteSpec:
                     where=name,
                     seen="none" if seen is None else list(seen),
                     allowed="none" if allowed is None else list(allowed),
+                    hint="give what the policy's spec.json names, as it names it",
                 )
         for name, (kind, _) in wanted.items():
             value = given[name]

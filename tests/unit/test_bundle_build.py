@@ -280,6 +280,10 @@ def test_the_manifest_says_what_the_policy_is_given(inputs, tmp_path):
     (inputs["artifacts_dir"] / "spec.json").write_text(json.dumps(deep))
     second = build_bundle(tmp_path / "two", **inputs).manifest
     assert second.compat.senses == ("depth", "image", "instruction")
+    (inputs["artifacts_dir"] / "spec.json").write_text("[6, 3]")
+    with pytest.raises(DataError, match="E-BUNDLE-SPEC-001"):
+        build_bundle(tmp_path / "three", **inputs)
+    assert not (tmp_path / "three").exists()
 
 
 def test_every_policy_is_a_backend_floats_first_unless_its_maker_says(inputs, tmp_path):
