@@ -26,6 +26,7 @@ from continuon.errors import ContractError, DataError
 __all__ = [
     "FORMAT",
     "TensorFile",
+    "read_kind",
     "read_tensors",
     "write_tensors",
 ]
@@ -108,6 +109,27 @@ def write_tensors(
     for part in parts:
         whole.update(part)
     return whole.hexdigest()
+
+
+def read_kind(
+    path: Path, kind: str, version: int, *, code: str, what: str
+) -> TensorFile:
+    """Read a file whose document says that it is of this kind and version.
+
+    Raises:
+        DataError: as `read_tensors`; `code`, it is another kind of file than `what`.
+    """
+    file = read_tensors(path)
+    seen = (file.document.get("kind"), file.document.get("version"))
+    if seen != (kind, version):
+        raise DataError(
+            code,
+            f"this tensor file is no {what} of a known version",
+            where=path,
+            seen=seen,
+            allowed=(kind, version),
+        )
+    return file
 
 
 def read_tensors(path: Path) -> TensorFile:

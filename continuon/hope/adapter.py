@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from continuon.errors import ContractError, DataError
+from continuon.errors import ContractError
 from continuon.hope.checkpoint import flatten, unflatten
 from continuon.hope.config import HopeConfig, digest
 from continuon.hope.parameters import Params
 from continuon.hope.projection import LowRank
-from continuon.tensorfile import read_tensors, write_tensors
+from continuon.tensorfile import read_kind, write_tensors
 
 __all__ = [
     "ADAPTED",
@@ -139,16 +139,7 @@ def load_adapter(path: Path, config: HopeConfig) -> LoadedAdapter:
         DataError: E-TENSOR-*, or E-HOPE-LORA-003 for another kind of file.
         ContractError: E-HOPE-LORA-004, it was made for a network of another config.
     """
-    file = read_tensors(path)
-    seen = (file.document.get("kind"), file.document.get("version"))
-    if seen != (KIND, VERSION):
-        raise DataError(
-            "E-HOPE-LORA-003",
-            "this tensor file is no adapter of a known version",
-            where=path,
-            seen=seen,
-            allowed=(KIND, VERSION),
-        )
+    file = read_kind(path, KIND, VERSION, code="E-HOPE-LORA-003", what="adapter")
     if file.document["config_digest"] != digest(config):
         raise ContractError(
             "E-HOPE-LORA-004",

@@ -8,10 +8,9 @@ from typing import Any
 
 import attrs
 
-from continuon.errors import DataError
 from continuon.hope.aina import AinaConfig
 from continuon.hope.checkpoint import flatten, unflatten
-from continuon.tensorfile import read_tensors, write_tensors
+from continuon.tensorfile import read_kind, write_tensors
 
 __all__ = ["AinaCheckpoint", "load_aina", "save_aina"]
 
@@ -48,16 +47,9 @@ def load_aina(path: Path) -> AinaCheckpoint:
     Raises:
         DataError: E-TENSOR-*, or E-HOPE-AINA-003 for another kind of file.
     """
-    file = read_tensors(path)
-    seen = (file.document.get("kind"), file.document.get("version"))
-    if seen != (KIND, VERSION):
-        raise DataError(
-            "E-HOPE-AINA-003",
-            "this tensor file is no manipulation head of a known version",
-            where=path,
-            seen=seen,
-            allowed=(KIND, VERSION),
-        )
+    file = read_kind(
+        path, KIND, VERSION, code="E-HOPE-AINA-003", what="manipulation head"
+    )
     return AinaCheckpoint(
         config=AinaConfig(**file.document["config"]),
         params=unflatten(file.tensors),

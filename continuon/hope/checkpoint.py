@@ -10,9 +10,8 @@ from typing import Any
 import attrs
 import numpy as np
 
-from continuon.errors import DataError
 from continuon.hope.config import HopeConfig, config_from_dict
-from continuon.tensorfile import read_tensors, write_tensors
+from continuon.tensorfile import read_kind, write_tensors
 
 __all__ = [
     "Checkpoint",
@@ -62,16 +61,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             E-HOPE-CKPT-001 if it is another kind of file.
         ContractError: E-HOPE-CONFIG-* if this version cannot hold its config.
     """
-    file = read_tensors(path)
-    seen = (file.document.get("kind"), file.document.get("version"))
-    if seen != (KIND, VERSION):
-        raise DataError(
-            "E-HOPE-CKPT-001",
-            "this tensor file is no HOPE checkpoint of a known version",
-            where=path,
-            seen=seen,
-            allowed=(KIND, VERSION),
-        )
+    file = read_kind(
+        path, KIND, VERSION, code="E-HOPE-CKPT-001", what="HOPE checkpoint"
+    )
     return Checkpoint(
         config=config_from_dict(file.document["config"]),
         params=unflatten(file.tensors),

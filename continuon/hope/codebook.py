@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from continuon.errors import ContractError, DataError
+from continuon.errors import ContractError
 from continuon.hope.checkpoint import flatten, unflatten
 from continuon.hope.parameters import Params
-from continuon.tensorfile import read_tensors, write_tensors
+from continuon.tensorfile import read_kind, write_tensors
 
 __all__ = [
     "Codebook",
@@ -169,16 +169,7 @@ def load_codebook(path: Path) -> Codebook:
     Raises:
         DataError: E-TENSOR-*, or E-HOPE-VQ-002 for another kind of file.
     """
-    file = read_tensors(path)
-    seen = (file.document.get("kind"), file.document.get("version"))
-    if seen != (KIND, VERSION):
-        raise DataError(
-            "E-HOPE-VQ-002",
-            "this tensor file is no codebook of a known version",
-            where=path,
-            seen=seen,
-            allowed=(KIND, VERSION),
-        )
+    file = read_kind(path, KIND, VERSION, code="E-HOPE-VQ-002", what="codebook")
     return Codebook(
         config=CodebookConfig(**file.document["config"]),
         params=unflatten(file.tensors),

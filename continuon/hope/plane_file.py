@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from continuon.errors import DataError
 from continuon.hope.adapter import Adapter
 from continuon.hope.experience import as_document, from_document
 from continuon.hope.plane import MemoryPlane
-from continuon.tensorfile import read_tensors, write_tensors
+from continuon.tensorfile import read_kind, write_tensors
 
 __all__ = ["load_plane", "save_plane"]
 
@@ -49,16 +48,8 @@ def load_plane(path: Path) -> MemoryPlane:
     Raises:
         DataError: E-TENSOR-*, or E-HOPE-PLANE-005 for another kind of file.
     """
-    file = read_tensors(path)
+    file = read_kind(path, KIND, VERSION, code="E-HOPE-PLANE-005", what="Memory Plane")
     facts = file.document
-    if (facts.get("kind"), facts.get("version")) != (KIND, VERSION):
-        raise DataError(
-            "E-HOPE-PLANE-005",
-            "this tensor file is no Memory Plane of a known version",
-            where=path,
-            seen=(facts.get("kind"), facts.get("version")),
-            allowed=(KIND, VERSION),
-        )
     return MemoryPlane(
         config_digest=facts["config_digest"],
         base_sha256=facts["base_sha256"],

@@ -6,15 +6,14 @@ A host of several gives its own share, which its sampler holds.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import attrs
 
-from continuon.errors import MissingPackageError
 from continuon.learn.windows import Batch, Sampler
+from continuon.rlds.grain_source import require_grain
 
 __all__ = ["GrainSampler", "open_grain"]
 
@@ -57,12 +56,7 @@ def open_grain(
     Raises:
         MissingPackageError: grain is not installed.
     """
-    try:
-        grain: Any = importlib.import_module("grain")
-    except ImportError as error:
-        raise MissingPackageError.for_extra(
-            "grain", "train", purpose="making batches in grain's threads"
-        ) from error
+    grain = require_grain("making batches in grain's threads")
     dataset = grain.MapDataset.range(first, until).map(sampler.batch)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     return _opened(iter(dataset.to_iter_dataset(options)), first)

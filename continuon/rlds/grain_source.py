@@ -12,7 +12,7 @@ from typing import Any
 from continuon.errors import MissingPackageError
 from continuon.rlds.windows import WindowSource
 
-__all__ = ["grain_dataset"]
+__all__ = ["grain_dataset", "require_grain"]
 
 
 def grain_dataset(
@@ -28,11 +28,20 @@ def grain_dataset(
     Raises:
         MissingPackageError: grain is not installed.
     """
-    try:
-        grain: Any = importlib.import_module("grain")
-    except ImportError as error:
-        raise MissingPackageError.for_extra(
-            "grain", "train", purpose="loading through grain"
-        ) from error
+    grain = require_grain("loading through grain")
     dataset = grain.MapDataset.source(source).seed(seed).shuffle()
     return dataset[host::hosts].batch(batch_size, drop_remainder=True)
+
+
+def require_grain(purpose: str) -> Any:
+    """Return grain.
+
+    Raises:
+        MissingPackageError: grain is not installed.
+    """
+    try:
+        return importlib.import_module("grain")
+    except ImportError as error:
+        raise MissingPackageError.for_extra(
+            "grain", "train", purpose=purpose
+        ) from error
