@@ -218,12 +218,14 @@ def test_depth_and_instruction_reach_every_artifact_and_are_not_left_out(tmp_pat
             with pytest.raises(ContractError, match="E-EDGE-INPUT-001") as caught:
                 policy.step(**(seen | {name: None}))
             assert caught.value.where == name
-    # the robot's loop feeds neither yet, and takes no such policy
-    with pytest.raises(ContractError, match="E-EDGE-INPUT-001") as caught:
-        load_checked(
-            load_edge_policy, str(report.directory), "numpy", serial=1, action_count=2
-        )
-    assert caught.value.where == "depth"
+    taken = load_checked(
+        load_edge_policy,
+        str(report.directory),
+        "numpy",
+        serial=1,
+        action_count=len(config.action),
+    )
+    assert set(taken.policy.spec.senses) == {"image", "proprio", "depth", "instruction"}
     plain = load_policy(compiled().directory, backend="numpy")
     with pytest.raises(ContractError, match="E-EDGE-INPUT-001"):
         plain.step(
