@@ -118,8 +118,20 @@ def install_unit(
         written=not dry_run,
         text=text,
         next_steps=(
+            *_hidden(facts),
             "sudo systemctl daemon-reload",
             f"sudo systemctl enable --now {UNIT_NAME}",
             f"systemctl status {UNIT_NAME}",
         ),
     )
+
+
+def _hidden(facts: UnitFacts) -> list[str]:
+    """Return what must be moved first: the unit has a /tmp of its own."""
+    places = {"the environment": facts.python, "the home": facts.home}
+    return [
+        f"move {name} out of {below}, which the unit does not see: {path}"
+        for name, path in places.items()
+        for below in ("/tmp", "/var/tmp")  # noqa: S108
+        if path.is_relative_to(below)
+    ]

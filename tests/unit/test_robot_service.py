@@ -69,6 +69,18 @@ def test_the_unit_is_written_whole_or_only_shown(tmp_path):
     assert list(tmp_path.iterdir()) == [report.path]
 
 
+def test_what_lies_where_the_unit_cannot_see_it_is_said_first(tmp_path):
+    hidden = attrs.evolve(
+        FACTS, python=Path("/tmp/env/bin/python"), home=Path("/var/tmp/brain")
+    )
+    steps = install_unit(hidden, directory=tmp_path, dry_run=True).next_steps
+    assert steps[0].startswith("move the environment out of /tmp")
+    assert steps[1].startswith("move the home out of /var/tmp")
+    seen = attrs.evolve(FACTS, python=Path("/opt/e/bin/python"), home=Path("/opt/b"))
+    steps = install_unit(seen, directory=tmp_path, dry_run=True).next_steps
+    assert steps[0] == "sudo systemctl daemon-reload"
+
+
 @pytest.mark.slow
 @pytest.mark.req("R-UNIT-01")
 @pytest.mark.skipif(
