@@ -79,11 +79,12 @@ def test_each_episode_is_as_likely_to_be_in_the_buffer_as_any_other():
 def test_figures_of_use_are_those_of_the_ticks():
     told = after(
         [
-            Lived(episode_id="a", ticks=9, surprise=1.0),
-            Lived(episode_id="b", ticks=3, surprise=5.0),
+            # nothing is written before tick 8: the episode is over
+            Lived(episode_id="a", ticks=8, surprise=1.0),
+            Lived(episode_id="b", ticks=9, surprise=5.25),
         ]
     )
-    assert told.writes == (2, 1)
-    assert told.surprise == pytest.approx(2.0)
-    assert told.ticks == 12
+    assert told.writes == (1 + 2, 0 + 1)
+    assert told.surprise == pytest.approx((8 + 9 * 5.25) / 17)
+    assert told.ticks == 17
     assert list(told.taken) == sorted({rank_of("a"), rank_of("b")})

@@ -60,7 +60,8 @@ def test_invalid_steps_do_not_move_the_baselines():
 def test_ridge_over_episodes_is_ridge_over_all_their_steps_at_once():
     rng = np.random.default_rng(3)
     images = rng.integers(0, 255, (90, 8, 12, 3), np.uint8)
-    action = rng.uniform(-1, 1, (90, 2)).astype(np.float32)
+    lit = images.mean((1, 3)) / 255 - 0.5
+    action = np.stack([lit[:, :4].mean(1), lit[:, 8:].mean(1)], 1).astype(np.float32)
     valid = rng.random(90) < 0.8
     whole = attrs.evolve(episode_of(0, images, action), valid=valid)
     cuts = [slice(0, 30), slice(30, 31), slice(31, 90)]
@@ -83,7 +84,7 @@ def test_ridge_over_episodes_is_ridge_over_all_their_steps_at_once():
         return np.abs(np.clip(guess + y[:first].mean(0), -1, 1) - y[first:]).mean()
 
     best = min((1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), key=late_error)
-    assert told.penalty == best
+    assert told.penalty == best < 1000.0
     np.testing.assert_allclose(told.weights, solved(len(X), best), atol=1e-9)
     np.testing.assert_allclose(told.centre, X.mean(0), atol=1e-12)
     np.testing.assert_allclose(told.bias, y.mean(0), atol=1e-12)

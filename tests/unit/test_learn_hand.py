@@ -17,6 +17,7 @@ jax = pytest.importorskip("jax")
 from continuon.edge.aina import AinaHead  # noqa: E402
 from continuon.hope.aina import AinaConfig, aina, init_aina  # noqa: E402
 from continuon.hope.aina_file import load_aina, save_aina  # noqa: E402
+from continuon.learn import hand_fit  # noqa: E402
 from continuon.learn.hand_fit import cut_windows, train_hand  # noqa: E402
 from continuon.tensorfile import write_tensors  # noqa: E402
 
@@ -51,6 +52,28 @@ def test_fingertips_that_wander_teach_it_nothing(tmp_path):
     assert report.gain_m < 0
     for unknown in (None, float("nan"), 0.0):
         assert not attrs.evolve(report, gain_m=unknown).passed
+
+
+@pytest.mark.req("R-LEARN-27")
+def test_the_blind_head_sees_no_object_neither_when_it_learns_nor_when_asked(
+    tmp_path, monkeypatch
+):
+    shown, asked = [], []
+
+    def fit(windows, *, config, seed, **_):
+        shown.append(windows.points_m)
+        return init_aina(seed, config)
+
+    def errors(_params, _config, windows):
+        asked.append(windows.points_m)
+        return np.ones(windows.future_m.shape[:-1], np.float32)
+
+    monkeypatch.setattr(hand_fit, "_fit", fit)
+    monkeypatch.setattr(hand_fit, "_errors_m", errors)
+    train_hand(grasp_episodes(4), tmp_path / "h.aina", config=SMALL)
+    for seen, hidden in (shown, asked):
+        assert np.ptp(seen, axis=1).min() > 0.01
+        assert np.ptp(hidden, axis=1).max() == 0.0
 
 
 @pytest.mark.slow

@@ -152,6 +152,27 @@ def test_a_frame_without_its_depth_is_no_frame(how):
     assert policy.steps == 1
 
 
+@pytest.mark.req("R-SENSE-02", "R-SENSE-03")
+def test_an_action_is_as_old_as_its_older_picture_and_ends_with_its_words():
+    rig = FakeRig()
+    pilot = PolicyPilot(SensingPolicy(), lambda: 0)
+    whole, state = rig.camera.poll(), rig.state.poll()
+    depth_ns = whole.capture_ns - 10**8
+    older = attrs.evolve(whole, depth_capture_ns=depth_ns)
+    known = Senses(
+        now_ns=0,
+        frame=older,
+        state=state,
+        state_names=rig.state.names,
+        instruction=LEFT,
+    )
+    assert pilot(known).observed_ns == depth_ns
+    assert pilot(attrs.evolve(known, frame=None)).observed_ns == depth_ns
+    assert pilot(attrs.evolve(known, frame=None, instruction="")) is None
+    assert pilot.lacks is Lack.INSTRUCTION
+    assert pilot(attrs.evolve(known, frame=None)) is None, "nothing held comes back"
+
+
 @pytest.mark.req("R-SENSE-02")
 def test_depth_that_stays_away_stops_the_robot_as_a_dark_camera_does(bench):
     bench.ask("instruct", text=LEFT)
