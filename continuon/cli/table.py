@@ -183,9 +183,9 @@ COMMANDS = (
         "Distil a large policy into a small one",
         ("output",),
     ),
-    Command("train launch", "learn:launch", "Print the specs of a run in the cloud"),
-    Command("train", "learn:train", "Train a policy from episodes", ("output_dir",)),
-    Command("evaluate", "learn:evaluate", "Score a checkpoint beside its baselines"),
+    Command("train launch", "train:launch", "Print the specs of a run in the cloud"),
+    Command("train", "train:train", "Train a policy from episodes", ("output_dir",)),
+    Command("evaluate", "train:evaluate", "Score a checkpoint beside its baselines"),
     Command(
         "compile",
         "edge:compile_",

@@ -124,7 +124,9 @@ def load_arrays(
     Raises:
         DataError: nothing is there, an episode lacks actions or a state name, or a
             step's image cannot be decoded. Nothing is ever made up in its place.
+            E-LEARN-DATA-008, a state that nobody named repeats the command.
     """
+    from continuon.learn.leak import check_leak
     from continuon.rlds.steps import read_steps
 
     episodes = []
@@ -145,6 +147,8 @@ def load_arrays(
         )
     alike = tuple(episodes) if proprio is not None else _shared_proprio(episodes)
     check_like(alike)
+    if proprio is None:
+        check_leak(alike)
     return alike
 
 

@@ -147,12 +147,14 @@ def run_proof(
     holdout: float = 0.3,
     minimum_episodes: int = 16,
     recipe: Recipe = PROOF_RECIPE,
+    proprio: tuple[str, ...] | None = None,
     senses: Senses = NO_SENSES,
     overrides: dict[str, Any] | None = None,
 ) -> ProofReport:
     """Prove learning on recordings and write the report, whole or not at all.
 
-    `senses` are depth and instruction, where they are wanted; `overrides` replaces
+    `proprio` are state names to feed, None what `load_arrays` takes; `senses` are depth
+    and instruction, where they are wanted; `overrides` replaces
     fields of the preset.
 
     Raises:
@@ -165,7 +167,7 @@ def run_proof(
         rlds_dir,
         image_height=recipe.image_height,
         image_width=recipe.image_width,
-        proprio=None,
+        proprio=proprio,
         senses=senses,
     )
     require_episodes(arrays, minimum_episodes)

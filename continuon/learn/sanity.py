@@ -100,6 +100,7 @@ def run_sanity(
     seed: int = 0,
     minimum_episodes: int = 16,
     recipe: Recipe | None = None,
+    proprio: tuple[str, ...] | None = None,
     senses: Senses = NO_SENSES,
     monitor: ResourceMonitor | None = None,
 ) -> SanityReport:
@@ -123,6 +124,7 @@ def run_sanity(
         seed: of parameters and batches.
         minimum_episodes: fewer are refused.
         recipe: image size and augmentation; the given numbers replace its own.
+        proprio: state names to feed; None takes what `load_arrays` does.
         senses: depth and instruction, where they are wanted.
         monitor: of resources.
 
@@ -136,7 +138,7 @@ def run_sanity(
         rlds_dir,
         image_height=base.image_height,
         image_width=base.image_width,
-        proprio=None,
+        proprio=proprio,
         senses=senses,
     )
     require_episodes(arrays, minimum_episodes)

@@ -106,8 +106,10 @@ def load_share(
         DataError: E-LEARN-FEW-001; E-LEARN-SHARE-001, a host would have nothing to
             learn from; and what `load_arrays` raises.
     """
+    from continuon.learn.leak import check_leak
     from continuon.rlds.steps import read_steps
 
+    named = proprio is not None
     heads = [(s.metadata.episode_id, felt_names(s)) for s in read_steps(path)]
     require_count(len(heads), minimum_episodes)
     if proprio is None:
@@ -132,6 +134,8 @@ def load_share(
         senses=senses,
         scratch=scratch,
     )
+    if not named:
+        check_leak(arrays)
     return Share(
         training=arrays[: len(own)],
         held_out=arrays[len(own) :],

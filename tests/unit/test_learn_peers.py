@@ -22,7 +22,7 @@ from continuon._specs.learn.examples import (
     record_episode,
     stripe_episodes,
 )
-from continuon.cli.learn import evaluate as evaluate_command
+from continuon.cli.train import evaluate as evaluate_command
 from continuon.errors import UsageError
 from continuon.hope import init, load_checkpoint, preset, save_checkpoint
 from continuon.learn.data import split_by_time
