@@ -8,7 +8,6 @@ A folder holds a `.npz` for each demonstration, without pickle: `points_m` [T, N
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -139,14 +138,10 @@ def _read(path: Path) -> HandEpisode:
         # opened here: numpy leaves its own handle open where the archive is torn
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             held: dict[str, Any] = {name: file[name] for name in _FIELDS}
-            return HandEpisode(
-                episode_id=path.stem,
-                origin=str(held["origin"]),
-                points_m=held["points_m"].astype(np.float32),
-                tips_m=held["tips_m"].astype(np.float32),
-                rate_hz=float(held["rate_hz"]),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        points_m, tips_m = (held[f].astype(np.float32) for f in ("points_m", "tips_m"))
+        rate_hz = float(held["rate_hz"])
+    # zipfile, zlib, tokenize and numpy each raise their own for an altered byte
+    except Exception as error:
         raise DataError(
             "E-LEARN-HAND-001",
             "a demonstration by hand cannot be read",
@@ -154,3 +149,10 @@ def _read(path: Path) -> HandEpisode:
             seen=str(error).splitlines()[0] if str(error) else type(error).__name__,
             allowed=f"an .npz with {', '.join(_FIELDS)}",
         ) from error
+    return HandEpisode(
+        episode_id=path.stem,
+        origin=str(held["origin"]),
+        points_m=points_m,
+        tips_m=tips_m,
+        rate_hz=rate_hz,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import attrs
@@ -181,6 +182,40 @@ def test_folders_that_hold_none_or_unlike_or_torn_ones_are_refused(tmp_path):
     np.savez(path, points_m=np.array([{}], object), tips_m=1, rate_hz=1, origin="real")
     with pytest.raises(DataError, match="E-LEARN-HAND-001"):
         load_hands(tmp_path)
+
+
+@pytest.mark.req("R-LEARN-28")
+def test_no_altered_byte_of_a_demonstration_s_file_is_more_than_an_error(tmp_path):
+    path = save_hand(tmp_path, grasp_episodes(1)[0])
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        altered = bytearray(whole)
+        altered[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(altered)
+        with contextlib.suppress(DataError):
+            load_hands(tmp_path)
+
+
+@pytest.mark.req("R-LEARN-28")
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("rate_hz", [30.0, 30.0], "E-LEARN-HAND-001"),
+        ("points_m", ["near"], "E-LEARN-HAND-001"),
+        ("rate_hz", float("nan"), "E-LEARN-HAND-002"),
+        ("origin", "guessed", "E-LEARN-HAND-002"),
+    ],
+)
+def test_a_file_that_is_unlike_its_format_and_one_that_is_no_hand_are_told_apart(
+    tmp_path, field, value, code
+):
+    one = grasp_episodes(1)[0]
+    held = {"points_m": one.points_m, "tips_m": one.tips_m, "rate_hz": 30.0}
+    held |= {"origin": "real", field: value}
+    np.savez(tmp_path / "one.npz", **{n: np.asarray(v) for n, v in held.items()})
+    with pytest.raises(DataError) as caught:
+        load_hands(tmp_path)
+    assert caught.value.code == code
 
 
 @pytest.mark.req("R-LEARN-27")
