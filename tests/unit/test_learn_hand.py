@@ -88,6 +88,32 @@ def test_one_demonstration_that_judges_proves_nothing(tmp_path):
     assert not report.passed
 
 
+@pytest.mark.req("R-LEARN-27")
+def test_a_demonstration_too_short_to_judge_is_no_judge(tmp_path, monkeypatch):
+    away = iter((1.0, 2.0))
+
+    def errors(_params, _config, windows):
+        return np.full(windows.future_m.shape[:-1], next(away), np.float32)
+
+    monkeypatch.setattr(hand_fit, "_fit", lambda *_, config, **__: init_aina(0, config))
+    monkeypatch.setattr(hand_fit, "_errors_m", errors)
+    monkeypatch.setattr(
+        hand_fit,
+        "_rules",
+        lambda windows: {
+            name: np.full(windows.future_m.shape[:-1], 3.0)
+            for name in ("stay_m", "velocity_m")
+        },
+    )
+    *shown, first, short, last = grasp_episodes(6)
+    short = attrs.evolve(short, points_m=short.points_m[:5], tips_m=short.tips_m[:5])
+    report = train_hand(
+        [*shown, first, short, last], tmp_path / "h.aina", config=SMALL, holdout=0.5
+    )
+    assert report.passed
+    assert report.gain_m == 1.0
+
+
 @pytest.mark.slow
 @pytest.mark.req("R-LEARN-27")
 def test_the_robot_tells_what_training_does_wherever_the_scene_stands(trained):
