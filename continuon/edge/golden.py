@@ -11,7 +11,7 @@ import attrs
 import msgspec
 import numpy as np
 
-from continuon.edge.policy import Policy
+from continuon.edge.policy import NOT_FINITE, Policy
 from continuon.edge.spec import file_sha256
 from continuon.errors import DataError
 
@@ -75,6 +75,8 @@ class GoldenReport:
 def check_golden(policy: Policy, directory: Path) -> GoldenReport:
     """Replay the golden ticks in closed loop; the policy is reset before and after.
 
+    A number that is not finite misses them: the error is NaN.
+
     Raises:
         DataError: E-EDGE-GOLDEN-* if the file is absent, altered or of another
             network.
@@ -105,11 +107,17 @@ def _replay_error(policy: Policy, golden: Golden, measure: str) -> tuple[float, 
     expected = {name: decode_array(value) for name, value in golden.outputs.items()}
     ticks = len(expected["action"])
     policy.reset()
-    given = [
-        policy.step(**{name: value[tick] for name, value in inputs.items()})
-        for tick in range(ticks)
-    ]
-    policy.reset()
+    try:
+        given = [
+            policy.step(**{name: value[tick] for name, value in inputs.items()})
+            for tick in range(ticks)
+        ]
+    except DataError as error:
+        if error.code != NOT_FINITE:
+            raise
+        return math.nan, ticks
+    finally:
+        policy.reset()
     if measure == "action":
         actions = np.stack([out.action for out in given]).astype(np.float64)
         return float(np.abs(actions - expected["action"]).mean()), ticks

@@ -11,9 +11,10 @@ import numpy as np
 from continuon.edge.spec import PolicySpec, read_spec
 from continuon.errors import ContractError, DataError, UsageError
 
-__all__ = ["Backend", "Policy", "PolicyOutput", "load_policy"]
+__all__ = ["NOT_FINITE", "Backend", "Policy", "PolicyOutput", "load_policy"]
 
 Backend = Literal["litert", "litert-fp16", "litert-int8", "onnxruntime", "numpy"]
+NOT_FINITE = "E-EDGE-OUTPUT-001"
 Array = np.ndarray[Any, Any]
 
 
@@ -83,7 +84,7 @@ class Policy:
         action, surprise = self._engine.advance(inputs)
         if not (np.isfinite(action).all() and np.isfinite(surprise)):
             raise DataError(
-                "E-EDGE-OUTPUT-001",
+                NOT_FINITE,
                 "the policy gave a number that is not finite",
                 where=self.spec.name,
                 seen=f"action {action.tolist()}, surprise {surprise}",

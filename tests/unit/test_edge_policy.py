@@ -279,6 +279,35 @@ def test_a_backend_that_misses_its_golden_ticks_is_passed_over_and_an_altered_ne
         edge.choose_backend(directory)
 
 
+@pytest.mark.req("R-EDGE-11")
+def test_a_backend_whose_answer_is_not_finite_is_passed_over(directory, monkeypatch):
+    def load(folder, *, backend):
+        policy = edge.load_policy(folder, backend=backend)
+        if backend == "litert":
+            engine, advance = policy._engine, policy._engine.advance
+            monkeypatch.setattr(
+                engine, "advance", lambda given: (advance(given)[0], float("nan"))
+            )
+        return policy
+
+    monkeypatch.setattr(choice, "load_policy", load)
+    chosen = edge.choose_backend(directory)
+    assert chosen.policy.backend == "numpy"
+    assert "litert: golden ticks missed, error nan" in chosen.passed_over[0]
+
+
+@pytest.mark.req("R-EDGE-08")
+def test_golden_ticks_are_missed_by_what_is_not_finite_and_it_is_forgotten(directory):
+    policy = edge.load_policy(directory, backend="numpy")
+    bias = policy._engine._bias
+    policy._engine._bias = np.full_like(bias, np.nan)
+    report = edge.check_golden(policy, directory)
+    assert not report.ok
+    assert np.isnan(report.max_abs_error)
+    policy._engine._bias = bias
+    assert np.isfinite(policy.step(IMAGE, PROPRIO).action).all()
+
+
 @pytest.mark.req("R-EDGE-07")
 @pytest.mark.parametrize("sizes", [{"obs_dim": 10}, {"action_dim": 3}])
 def test_smoke_inference_names_the_wrong_size(sizes):
