@@ -184,6 +184,7 @@ def _scored(report: EvaluationReport) -> list[str]:
     lines = []
     for name, error in report.mae.items():
         others = {"ridge": report.ridge_mae, "mean": report.mean_mae}
+        others |= {"line": report.line_mae}
         others |= {peer: score.mae for peer, score in report.peers.items()}
         told = [f"{other} {mae[name]:.4f}" for other, mae in others.items() if mae]
         lines.append(f"held-out {name}: error {error:.4f}, {', '.join(told)}")

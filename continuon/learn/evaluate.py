@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from continuon.errors import DataError, UsageError
 from continuon.learn.baselines import fit_mean, fit_ridge
 from continuon.learn.data import EpisodeArrays, digest_of, origin_of
+from continuon.learn.line import feels_more, fit_line
 from continuon.learn.scores import Scores, score
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class EvaluationReport:
         mae, sign_accuracy: of the model; see `Scores`.
         ridge_mae, ridge_sign_accuracy, mean_mae, mean_sign_accuracy: of the baselines;
             None where no training episodes were given to fit them.
+        line_mae, line_sign_accuracy: of the line through state and instruction that
+            `continuon.learn.line` fits; None also where no more is felt than a car's
+            speed.
         peers: networks of the model's size, trained as it was, by name; empty unless
             they were asked for.
         surprise: mean half squared error of the world model's predicted latent.
@@ -63,6 +67,8 @@ class EvaluationReport:
     ridge_penalty: float | None
     mean_mae: dict[str, float] | None
     mean_sign_accuracy: dict[str, float | None] | None
+    line_mae: dict[str, float] | None
+    line_sign_accuracy: dict[str, float | None] | None
     surprise: float
     traces: tuple[EpisodeTrace, ...]
     peers: dict[str, PeerScore] = attrs.field(factory=dict)
@@ -147,7 +153,7 @@ def evaluate_params(
         )
     told = predict(params, config, episodes)
     own = score(episodes, [t.action for t in told])
-    ridge = mean = None
+    ridge = mean = line = None
     penalty = None
     if training is not None:
         fitted = fit_ridge(training)
@@ -155,6 +161,9 @@ def evaluate_params(
         ridge = score(episodes, [fitted.predict(e) for e in episodes])
         average = fit_mean(training)
         mean = score(episodes, [average.predict(e) for e in episodes])
+        if feels_more(training):
+            straight = fit_line(training)
+            line = score(episodes, [straight.told(e) for e in episodes])
     pairs = zip(told, episodes, strict=True)
     return EvaluationReport(
         episodes=len(episodes),
@@ -169,6 +178,8 @@ def evaluate_params(
         ridge_penalty=penalty,
         mean_mae=_mae(mean),
         mean_sign_accuracy=_sign(mean),
+        line_mae=_mae(line),
+        line_sign_accuracy=_sign(line),
         surprise=float(np.concatenate([t.surprise for t in told]).mean()),
         traces=tuple(
             EpisodeTrace(e.episode_id, t.action, e.action, t.surprise, e.valid)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from continuon.learn.data import CAR_PROPRIO, EpisodeArrays
 from continuon.learn.senses import INSTRUCTION
 
-__all__ = ["Line", "error_of", "fit_line", "lies_on_line"]
+__all__ = ["Line", "error_of", "feels_more", "fit_line", "lies_on_line"]
 
 _PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 _FOLDS = 4
@@ -83,12 +83,14 @@ def fit_line(training: Sequence[EpisodeArrays]) -> Line:
     )
 
 
-def lies_on_line(training: Sequence[EpisodeArrays]) -> bool:
-    """Return whether the teacher is better told by a line than by the mean action.
+def feels_more(training: Sequence[EpisodeArrays]) -> bool:
+    """Return whether more is felt than a car's own speed, in which no steering is."""
+    return not set(training[0].proprio_names) <= set(CAR_PROPRIO)
 
-    Asked only where more is felt than a car's own speed: a car's steering is not in it.
-    """
-    if set(training[0].proprio_names) <= set(CAR_PROPRIO):
+
+def lies_on_line(training: Sequence[EpisodeArrays]) -> bool:
+    """Return whether the teacher is better told by a line than by the mean action."""
+    if not feels_more(training):
         return False
     line = fit_line(training)
     return line.error < line.mean_error

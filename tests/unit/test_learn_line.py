@@ -164,6 +164,7 @@ def test_where_nothing_is_borne_out_the_line_of_all_training_episodes_is_kept():
 @pytest.mark.slow
 @pytest.mark.req("R-LEARN-26")
 def test_an_arm_is_trained_from_its_line_and_says_what_was_kept(tmp_path):
+    from continuon.cli.train import _scored
     from continuon.hope import load_checkpoint
     from continuon.learn.recipe import Recipe
     from continuon.learn.slow import train_arrays
@@ -182,4 +183,10 @@ def test_an_arm_is_trained_from_its_line_and_says_what_was_kept(tmp_path):
     assert loaded.config.straight_action
     assert report.line == loaded.metadata["line"]
     assert (report.line["share"], report.line["judges"]) == (0.0, 1)
-    assert max(report.evaluation.mae.values()) < 0.05
+    told = report.evaluation
+    assert max(told.mae.values()) < 0.05
+    # nothing more was kept, so the policy is the line that it is scored beside
+    assert told.line_mae == pytest.approx(told.mae, abs=1e-5)
+    assert told.as_dict()["line_mae"] == told.line_mae
+    shown = f"line {told.line_mae['elbow']:.4f}"
+    assert any(shown in row for row in _scored(told) if "elbow" in row)

@@ -56,6 +56,7 @@ def test_the_policy_beats_the_mean_on_episodes_it_has_not_seen(trained):
     told = report.evaluation
     assert told.mae["steering"] < 0.6 * told.mean_mae["steering"]
     assert told.mae_over_mean < 0.6
+    assert told.line_mae is None
     assert told.origin == "synthetic"
     assert told.traces[0].predicted.shape == told.traces[0].human.shape
     assert report.loss_curve[-1].loss < report.loss_curve[0].loss

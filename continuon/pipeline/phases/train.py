@@ -88,11 +88,13 @@ def run(context: Context, progress: Progress) -> Outcome:
     _dump(home.reports / "sizes.json", sizes)
     name = STEERING if STEERING in score.mae else next(iter(score.mae))
     ridge, mean = score.ridge_mae or {}, score.mean_mae or {}
+    line = score.line_mae or {}
     return Outcome(
         figures={
             "held_out_mae": score.mae[name],
             "ridge_mae": ridge.get(name),
             "mean_mae": mean.get(name),
+            "line_mae": line.get(name),
             "held_out_mae_over_mean": score.mae_over_mean,
             "held_out_mae_over_ridge": score.mae_over_ridge,
             "sign_accuracy": score.sign_accuracy[name],
@@ -163,12 +165,17 @@ def _pictures(
     shown = np.linspace(0, len(human) - 1, FRAMES_SHOWN).astype(int)
     jpegs = _frames(tfrecord, [place[i] for i in shown])
     name = next(iter(score.mae))
+    line = {}
+    if score.line_mae is not None:
+        told = _row(score.line_mae, score.line_sign_accuracy, name)
+        line = {"a line through the state": told}
     return {
         "scores": {
             "policy": _row(score.mae, score.sign_accuracy, name),
             "ridge on 40x20 grey": _row(
                 score.ridge_mae, score.ridge_sign_accuracy, name
             ),
+            **line,
             "always the mean": _row(score.mean_mae, score.mean_sign_accuracy, name),
         },
         "held_out_episodes": [trace.episode_id for trace in score.traces],
