@@ -90,7 +90,7 @@ class Policy:
                 seen=f"action {action.tolist()}, surprise {surprise}",
                 hint="hold the last safe action and reset the policy",
             )
-        self._previous = action
+        self._previous = action.copy()
         return PolicyOutput(action, surprise)
 
     def _inputs(

@@ -130,6 +130,17 @@ def test_the_applied_action_may_replace_the_policys_own():
     assert not np.array_equal(other, own.step(None, PROPRIO).action)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_done_to_an_output_is_not_what_the_policy_gave(backend):
+    own, other = (
+        edge.load_policy(compiled_blind().directory, backend=backend) for _ in range(2)
+    )
+    own.step(None, PROPRIO)
+    other.step(None, PROPRIO).action[:] = 0.0
+    seen = [p.step(None, PROPRIO).action for p in (own, other)]
+    assert np.array_equal(*seen)
+
+
 @pytest.mark.req("R-EDGE-04")
 @pytest.mark.parametrize("name", ["policy.tflite", "policy.weights"])
 @pytest.mark.parametrize("damage", ["alter", "cut", "remove"])
