@@ -10,12 +10,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from continuon.errors import ContractError, DataError
-from continuon.tensorfile import read_tensors
+from continuon.errors import ContractError
+from continuon.tensorfile import read_kind
 
 __all__ = ["AinaHead"]
 
 _SCALE_M, _STEP_M = 0.1, 0.01
+_VERSION = 1
+"""Of the files that are read here."""
 Array = np.ndarray[Any, Any]
 
 
@@ -49,17 +51,16 @@ class AinaHead:
         """Read a head's file.
 
         Raises:
-            DataError: it is torn or altered, or E-EDGE-AINA-001, no head.
+            DataError: it is torn or altered, or E-EDGE-AINA-001, no head of a
+                known version.
         """
-        file = read_tensors(path)
-        if file.document.get("kind") != "hope-aina":
-            raise DataError(
-                "E-EDGE-AINA-001",
-                "this tensor file holds no manipulation head",
-                where=path,
-                seen=file.document.get("kind"),
-                allowed="hope-aina",
-            )
+        file = read_kind(
+            path,
+            "hope-aina",
+            _VERSION,
+            code="E-EDGE-AINA-001",
+            what="manipulation head",
+        )
         document = file.document
         return cls(
             document["config"],

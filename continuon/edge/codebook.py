@@ -8,11 +8,12 @@ from typing import Any, Self
 import numpy as np
 
 from continuon.edge.convolution import Convolution
-from continuon.errors import DataError
-from continuon.tensorfile import read_tensors
+from continuon.tensorfile import read_kind
 
 __all__ = ["Tokeniser"]
 
+_VERSION = 1
+"""Of the files that are read here."""
 Array = np.ndarray[Any, Any]
 
 
@@ -36,17 +37,12 @@ class Tokeniser:
         """Read a codebook's file.
 
         Raises:
-            DataError: it is torn or altered, or E-EDGE-VQ-001, no codebook.
+            DataError: it is torn or altered, or E-EDGE-VQ-001, no codebook
+                of a known version.
         """
-        file = read_tensors(path)
-        if file.document.get("kind") != "hope-codebook":
-            raise DataError(
-                "E-EDGE-VQ-001",
-                "this tensor file holds no codebook",
-                where=path,
-                seen=file.document.get("kind"),
-                allowed="hope-codebook",
-            )
+        file = read_kind(
+            path, "hope-codebook", _VERSION, code="E-EDGE-VQ-001", what="codebook"
+        )
         return cls(file.tensors, id=file.sha256)
 
     def __call__(self, image: Array) -> Array:

@@ -13,11 +13,12 @@ import numpy as np
 
 from continuon.edge.block import Block
 from continuon.edge.encoding import Encoder
-from continuon.errors import DataError
-from continuon.tensorfile import read_tensors
+from continuon.tensorfile import read_kind
 
 __all__ = ["NumpyEngine"]
 
+_VERSION = 1
+"""Of the files that are read here."""
 Array = np.ndarray[Any, Any]
 
 
@@ -70,17 +71,16 @@ class NumpyEngine:
         """Read `policy.weights` or a checkpoint.
 
         Raises:
-            DataError: the file is torn or altered, or holds no HOPE network.
+            DataError: the file is torn or altered, or E-EDGE-WEIGHTS-001, it holds no
+                HOPE network of a known version.
         """
-        file = read_tensors(path)
-        if file.document.get("kind") != "hope-checkpoint":
-            raise DataError(
-                "E-EDGE-WEIGHTS-001",
-                "this tensor file holds no HOPE network",
-                where=path,
-                seen=file.document.get("kind"),
-                allowed="hope-checkpoint",
-            )
+        file = read_kind(
+            path,
+            "hope-checkpoint",
+            _VERSION,
+            code="E-EDGE-WEIGHTS-001",
+            what="HOPE network",
+        )
         return cls(file.document["config"], file.tensors)
 
     def reset(self) -> None:

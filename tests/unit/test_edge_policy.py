@@ -15,8 +15,12 @@ from continuon import edge
 from continuon._specs.edge.examples import compiled, compiled_blind
 from continuon.cli.program import run
 from continuon.edge import choice
+from continuon.edge.aina import AinaHead
+from continuon.edge.codebook import Tokeniser
 from continuon.edge.convolution import Convolution
+from continuon.edge.network import NumpyEngine
 from continuon.errors import ContractError, DataError, MissingPackageError, UsageError
+from continuon.tensorfile import write_tensors
 
 pytestmark = pytest.mark.slow
 BACKENDS = ["litert", "numpy"]
@@ -249,6 +253,25 @@ def test_smoke_inference_reports_golden_ticks_and_latency():
     assert report.as_dict()["golden"]["ok"] is True
     chosen = edge.infer(directory / "policy.weights", ticks=5)
     assert chosen.backend == "numpy"
+
+
+@pytest.mark.req("R-EDGE-04")
+@pytest.mark.parametrize(
+    ("read", "kind", "code"),
+    [
+        (NumpyEngine, "hope-checkpoint", "E-EDGE-WEIGHTS-001"),
+        (Tokeniser, "hope-codebook", "E-EDGE-VQ-001"),
+        (AinaHead, "hope-aina", "E-EDGE-AINA-001"),
+    ],
+)
+def test_a_file_of_a_later_version_is_not_read_as_if_it_were_known(
+    tmp_path, read, kind, code
+):
+    path = tmp_path / "later"
+    write_tensors(path, {}, {"kind": kind, "version": 2, "config": {}})
+    with pytest.raises(DataError) as caught:
+        read.from_file(path)
+    assert caught.value.code == code
 
 
 @pytest.mark.req("R-EDGE-11")
