@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.errors import DataError
 from continuon.learn.data import CAR_PROPRIO, EpisodeArrays
 from continuon.learn.senses import INSTRUCTION
 
@@ -53,10 +54,20 @@ class Line:
 def fit_line(training: Sequence[EpisodeArrays]) -> Line:
     """Return the line, each component of the penalty that errs least on folds.
 
-    Folds are of whole episodes; a single one is its own. Proprioception is scaled by
-    half its range in `training`, so that no unit counts for more; what never moves gets
-    no weight.
+    Folds are of whole episodes; a single one is its own, and one without a valid step
+    is in none. Proprioception is scaled by half its range in `training`, so that no
+    unit counts for more; what never moves gets no weight.
+
+    Raises:
+        DataError: E-LEARN-DATA-006, no step of any episode is valid.
     """
+    training = [episode for episode in training if episode.valid.any()]
+    if not training:
+        raise DataError(
+            "E-LEARN-DATA-006",
+            "no step of these episodes can be learned from",
+            hint="`continuon episodes validate` says why they are invalid",
+        )
     scale = _scale(training)
     count = min(_FOLDS, len(training))
     errors = np.zeros((len(_PENALTIES), training[0].action.shape[1]))
@@ -138,10 +149,10 @@ def _solve(
 
 
 def _off(judges: Sequence[EpisodeArrays], weights: Array, bias: Array) -> Array:
-    """Return the mean absolute error of each component [A]; 0 without a valid step."""
+    """Return the mean absolute error of each component [A]."""
     known = [
         np.abs(np.clip(_senses(e) @ weights + bias, -1.0, 1.0) - e.action)[e.valid]
         for e in judges
     ]
-    off = np.concatenate(known)
-    return off.mean(0) if len(off) else np.zeros(len(bias))
+    error: Array = np.concatenate(known).mean(0)
+    return error

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from continuon import hope
 from continuon._specs.hope.examples import RICH, TINY, at, observations
-from continuon.errors import ContractError
+from continuon.errors import ContractError, DataError
 from continuon.hope.bend import bent
 from continuon.hope.straight import on_line
 from continuon.learn.data import EpisodeArrays
@@ -53,6 +53,18 @@ def test_a_line_is_found_whatever_the_units_and_what_is_invalid_counts_for_nothi
         fit_line([*episodes[:4], episodes[4]]).proprio, line.proprio
     )
     assert np.abs(fit_line([*episodes, wrong]).proprio - line.proprio).max() < 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_an_episode_without_a_valid_step_has_no_part_in_any_fold(count):
+    episodes = [arm(seed, noise=0.1) for seed in range(count)]
+    nothing = attrs.evolve(arm(9), valid=np.zeros(24, bool))
+    line, other = fit_line(episodes), fit_line([nothing, *episodes])
+    assert (other.error, other.mean_error) == (line.error, line.mean_error)
+    np.testing.assert_array_equal(other.penalty, line.penalty)
+    np.testing.assert_array_equal(other.proprio, line.proprio)
+    with pytest.raises(DataError, match="E-LEARN-DATA-006"):
+        fit_line([nothing] * count)
 
 
 def test_a_line_is_asked_for_only_where_more_is_felt_than_a_cars_speed():
