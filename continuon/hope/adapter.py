@@ -29,6 +29,7 @@ __all__ = [
     "ADAPTED",
     "Adapter",
     "attach_adapter",
+    "held_adapter",
     "init_adapter",
     "load_adapter",
     "merge_adapter",
@@ -103,6 +104,16 @@ def merge_adapter(params: Params, adapter: Adapter, *, bound: float = 0.5) -> Pa
         ContractError: as `attach_adapter`.
     """
     return _adapted(params, adapter, bound, lambda base, down, up: base + down @ up)
+
+
+def held_adapter(params: Params, adapter: Adapter, *, bound: float = 0.5) -> Adapter:
+    """Return the adapter with factors whose product is the change that it makes.
+
+    Raises:
+        ContractError: as `attach_adapter`.
+    """
+    used = _leaves(attach_adapter(params, adapter, bound=bound))
+    return {path: {"down": used[path].down, "up": used[path].up} for path in adapter}
 
 
 def save_adapter(

@@ -167,6 +167,7 @@ def _merged(
     seed: int,
 ) -> MemoryPlane:
     from continuon.hope import merge_planes
+    from continuon.hope.adapter import held_adapter
 
     if strategy == "keep":
         return merge_planes(planes, strategy="longest")
@@ -174,7 +175,8 @@ def _merged(
     having = [plane for plane in planes if plane.adapter]
     if not having:
         return whole
-    adapters = [plane.adapter for plane in having if plane.adapter]
+    # one beyond its bound is cut when it is used: what it does is what is averaged
+    adapters = [held_adapter(params, p.adapter) for p in having if p.adapter]
     ticks = [float(max(plane.ticks, 1)) for plane in having]
     rank = max(part["up"].shape[0] for a in adapters for part in a.values())
     adapter = average_adapters(adapters, ticks, rank=rank)

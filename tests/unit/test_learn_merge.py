@@ -70,6 +70,35 @@ def told_by(network, adapter, episodes):
 
 
 @pytest.mark.slow
+@pytest.mark.req("R-LEARN-61")
+def test_an_adapter_beyond_its_bound_counts_for_the_change_that_it_makes(
+    network, tmp_path
+):
+    config, params = network
+    loud, quiet = adapter_of(0, rank=1, scale=9.0), adapter_of(1, rank=1, scale=0.1)
+    hope.append_plane(tmp_path, plane_of(network, "own", quiet))
+    merge_judged(
+        [plane_of(network, "loud", loud)],
+        tmp_path,
+        params=params,
+        config=config,
+        held_out=stripe_episodes(2),
+        max_rise=float("inf"),
+    )
+    adapter = hope.latest_plane(tmp_path).adapter
+    assert adapter["heads/action"]["up"].shape[0] == 1
+
+    def change(one):
+        made = hope.merge_adapter(params, one)["heads"]["action"]
+        return np.asarray(made - params["heads"]["action"])
+
+    mean = 0.5 * (change(loud) + change(quiet))
+    left = change(adapter) - mean
+    # of rank 1, it is as near as the larger singular value comes
+    assert np.linalg.norm(left) < np.linalg.norm(change(quiet))
+
+
+@pytest.mark.slow
 @pytest.mark.req("R-LEARN-60")
 @pytest.mark.parametrize("strategy", ["keep", "average", "distil"])
 def test_a_merge_towards_the_truth_is_kept_and_one_away_from_it_is_not(
