@@ -50,7 +50,8 @@ class EvaluationReport:
             speed.
         peers: networks of the model's size, trained as it was, by name; empty unless
             they were asked for.
-        surprise: mean half squared error of the world model's predicted latent.
+        surprise: mean half squared error of the world model's predicted latent, over
+            all valid steps.
         origin, data_digest: of the scored episodes.
         traces: one per episode, in order.
     """
@@ -164,7 +165,7 @@ def evaluate_params(
         if feels_more(training):
             straight = fit_line(training)
             line = score(episodes, [straight.told(e) for e in episodes])
-    pairs = zip(told, episodes, strict=True)
+    pairs = list(zip(told, episodes, strict=True))
     return EvaluationReport(
         episodes=len(episodes),
         steps=steps,
@@ -180,7 +181,7 @@ def evaluate_params(
         mean_sign_accuracy=_sign(mean),
         line_mae=_mae(line),
         line_sign_accuracy=_sign(line),
-        surprise=float(np.concatenate([t.surprise for t in told]).mean()),
+        surprise=float(np.concatenate([t.surprise[e.valid] for t, e in pairs]).mean()),
         traces=tuple(
             EpisodeTrace(e.episode_id, t.action, e.action, t.surprise, e.valid)
             for t, e in pairs

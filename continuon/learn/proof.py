@@ -303,17 +303,17 @@ def _one_seed(
 def _scored(
     params: Any, config: HopeConfig, held_out: Sequence[EpisodeArrays]
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the error of each held-out episode and the mean surprise."""
+    """Return the error of each held-out episode, and the mean surprise; valid steps."""
     from continuon.learn.rollout import predict
 
     told = predict(params, config, held_out)
-    pairs = zip(told, held_out, strict=True)
+    pairs = list(zip(told, held_out, strict=True))
     errors = [
         np.abs(t.action - e.action)[e.valid].mean(dtype=np.float64)
         for t, e in pairs
         if e.valid.any()
     ]
-    surprise = float(np.concatenate([t.surprise for t in told]).mean())
+    surprise = float(np.concatenate([t.surprise[e.valid] for t, e in pairs]).mean())
     return np.asarray(errors), surprise
 
 
