@@ -156,7 +156,7 @@ def learn_adapter(
         episodes: the latest ones, in the order of their start; the last are held out.
         store: of adapters, see `continuon.hope.adapter_store`.
         guard: asked before, at every update, and before the promotion.
-        bounds: safety rules; None means [-1, 1] and any rate.
+        bounds: safety rules, by component; without one [-1, 1] and any rate.
         gate: thresholds.
         trainer: a key of `TRAINERS`.
         learning_rate: of Adam.
@@ -181,7 +181,7 @@ def learn_adapter(
             train=train,
             trainer=trainer,
             guard=guard,
-            bounds=bounds or _plain_bounds(len(base.config.action)),
+            bounds=(bounds or ActionBounds()).of(base.config.action),
             gate=gate or GateLimits(),
             learning_rate=learning_rate,
             holdout=holdout,
@@ -312,12 +312,6 @@ def _trainer(name: str) -> Trainer:
     module = import_module(f"continuon.learn.{TRAINERS[name]}")
     trainer: Trainer = module.train_adapter
     return trainer
-
-
-def _plain_bounds(size: int) -> ActionBounds:
-    return ActionBounds(
-        low=(-1.0,) * size, high=(1.0,) * size, max_rate_per_s=(float("inf"),) * size
-    )
 
 
 def _mean(values: tuple[float, ...]) -> float | None:

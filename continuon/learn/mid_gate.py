@@ -36,13 +36,28 @@ class ActionBounds:
     """What the robot's safety rules allow; one value for each action component.
 
     Attributes:
+        names: of the components.
         low, high: of the component.
         max_rate_per_s: of its change; infinity where there is no such rule.
     """
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    max_rate_per_s: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    max_rate_per_s: tuple[float, ...] = ()
+
+    def of(self, action: Sequence[str]) -> ActionBounds:
+        """Return the bounds of these components, in their order.
+
+        One without a rule keeps to [-1, 1], as every action does, at any rate.
+        """
+        given = zip(self.low, self.high, self.max_rate_per_s, strict=True)
+        rules = dict(zip(self.names, given, strict=True))
+        each = [rules.get(name, (-1.0, 1.0, float("inf"))) for name in action]
+        low, high, rate = zip(*each, strict=True)
+        return ActionBounds(
+            names=tuple(action), low=low, high=high, max_rate_per_s=rate
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -121,6 +121,7 @@ def car_bounds() -> ActionBounds:
 
     rules = CAR_BASE_RULES.channels
     return ActionBounds(
+        names=tuple(rule.name for rule in rules),
         low=tuple(rule.min for rule in rules),
         high=tuple(rule.max for rule in rules),
         max_rate_per_s=tuple(rule.max_rate_per_s or float("inf") for rule in rules),
