@@ -50,8 +50,18 @@ from continuon.export.litert import to_litert
 from continuon.export.lowering import lower, rollout
 from continuon.export.records import golden_record, spec_record, to_json
 from continuon.export.variants import VARIANTS
-from continuon.hope.adapter import Adapter, attach_adapter, load_adapter, merge_adapter
-from continuon.hope.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from continuon.hope.adapter import (
+    LoadedAdapter,
+    attach_adapter,
+    load_adapter,
+    merge_adapter,
+)
+from continuon.hope.checkpoint import (
+    Checkpoint,
+    joined_origin,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 __all__ = ["AdaptedReport", "derive_policy"]
 
@@ -147,7 +157,7 @@ def derive_policy(slot: Path, store: Path, *, bundle: str) -> AdaptedReport:
     )
 
 
-def _adapter(store: Path, use: AdapterUse, base: Checkpoint) -> Adapter:
+def _adapter(store: Path, use: AdapterUse, base: Checkpoint) -> LoadedAdapter:
     assert use.adapter is not None
     loaded = load_adapter(adapter_path(store, use.adapter), base.config)
     if loaded.sha256 != use.sha256:
@@ -159,13 +169,14 @@ def _adapter(store: Path, use: AdapterUse, base: Checkpoint) -> Adapter:
             allowed=use.sha256,
             hint="continuon mid rollback",
         )
-    return loaded.adapter
+    return loaded
 
 
 def _write(
-    folder: Path, slot: Path, base: Checkpoint, adapter: Adapter
+    folder: Path, slot: Path, base: Checkpoint, loaded: LoadedAdapter
 ) -> tuple[float, dict[str, str]]:
     """Write weights, LiteRT where it can be made, golden ticks, spec."""
+    adapter = loaded.adapter
     held, spec = read_golden(slot / GOLDEN_FILE), read_spec(slot)
     inputs = {name: decode_array(value) for name, value in held.inputs.items()}
     attached = attrs.evolve(base, params=attach_adapter(base.params, adapter))
@@ -186,7 +197,8 @@ def _write(
         replace_file(folder / LITERT, to_litert(lean.step, lean.fold))
     except MissingPackageError as error:
         missing["litert"] = str(error.what)
-    metadata = {"derived_from": base.sha256}
+    origin = joined_origin(base.metadata.get("origin"), loaded.metadata.get("origin"))
+    metadata = {"derived_from": base.sha256, "origin": origin}
     save_checkpoint(folder / NUMPY, base.config, plain, metadata=metadata)
     golden = golden_record(
         merged, inputs, told, origin=held.origin, tolerance=TOLERANCE

@@ -54,11 +54,19 @@ def candidate_path(store: Path) -> Path:
 
 
 def put_candidate(
-    store: Path, config: HopeConfig, adapter: Adapter, *, base_sha256: str
+    store: Path,
+    config: HopeConfig,
+    adapter: Adapter,
+    *,
+    base_sha256: str,
+    origin: str | None = None,
 ) -> str:
-    """Write a candidate, replacing the one before; return its SHA-256, hex."""
-    path = candidate_path(store)
-    return save_adapter(path, config, adapter, metadata={"base_sha256": base_sha256})
+    """Write a candidate, replacing the one before; return its SHA-256, hex.
+
+    `origin` is the label of what it was learnt from.
+    """
+    facts = {"base_sha256": base_sha256, "origin": origin}
+    return save_adapter(candidate_path(store), config, adapter, metadata=facts)
 
 
 def current_adapter(

@@ -16,6 +16,7 @@ from continuon.tensorfile import read_kind, write_tensors
 __all__ = [
     "Checkpoint",
     "flatten",
+    "joined_origin",
     "load_checkpoint",
     "params_digest",
     "save_checkpoint",
@@ -70,6 +71,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         metadata=file.document["metadata"],
         sha256=file.sha256,
     )
+
+
+def joined_origin(*origins: str | None) -> str | None:
+    """Return the labels, joined by `+`, of all that was learnt from; None for none."""
+    labels = {label for origin in origins if origin for label in origin.split("+")}
+    return "+".join(sorted(labels)) or None
 
 
 def params_digest(params: Any) -> str:

@@ -215,12 +215,14 @@ def _learn(
         promote_candidate,
         put_candidate,
     )
+    from continuon.hope.checkpoint import joined_origin
     from continuon.learn.mid_train import MidTask, mid_recipe
 
     limits = guard.limits
     taught, held_out = split_by_time(episodes, holdout)
     current = current_adapter(store, base.config, base_sha256=base.sha256)
     before = None if current is None else current.adapter
+    learnt = None if current is None else current.metadata.get("origin")
     start = before or init_adapter(seed, base.params, rank=limits.rank)
 
     baseline = measure_baseline(
@@ -250,7 +252,13 @@ def _learn(
         go_on=go_on,
     )
     made = train(task)
-    sha256 = put_candidate(store, base.config, made.adapter, base_sha256=base.sha256)
+    sha256 = put_candidate(
+        store,
+        base.config,
+        made.adapter,
+        base_sha256=base.sha256,
+        origin=joined_origin(learnt, origin_of(episodes)),
+    )
     read_back = load_adapter(candidate_path(store), base.config)
     figures = measure(
         base.params,

@@ -207,7 +207,9 @@ def learn(base, store, root, *, episodes=None, trainer="jax", **settings):
 @pytest.mark.req("R-LEARN-51")
 @pytest.mark.req("R-LEARN-52")
 def test_a_useful_adapter_is_promoted_used_next_and_rolled_back(base, tmp_path):
+    from continuon.hope.adapter import load_adapter
     from continuon.hope.adapter_store import (
+        candidate_path,
         current_adapter,
         read_record,
         roll_back_adapter,
@@ -223,7 +225,11 @@ def test_a_useful_adapter_is_promoted_used_next_and_rolled_back(base, tmp_path):
     assert (store / "candidate/report.json").exists()
     used = current_adapter(store, base.config, base_sha256=base.sha256)
     assert used.sha256 == report.adapter_sha256
-    again = learn(base, store, root, learning_rate=1e-3, seed=1)
+    assert used.metadata["origin"] == report.origin == "synthetic"
+    real = [attrs.evolve(e, origin="real") for e in stripe_episodes(8, seed=3)]
+    again = learn(base, store, root, episodes=tuple(real), learning_rate=1e-3, seed=1)
+    put = load_adapter(candidate_path(store), base.config)
+    assert (again.origin, put.metadata["origin"]) == ("real", "real+synthetic")
     assert again.figures.mae_before == pytest.approx(figures.mae_after, abs=1e-6)
     first = read_record(store).use.adapter
     for below in range(first - 1, -1, -1):

@@ -104,7 +104,7 @@ class Robot:
         self.staged = staged
         return staged
 
-    def promote(self, slot, *, size=0.1, seed=0, base_sha256=None):
+    def promote(self, slot, *, size=0.1, seed=0, base_sha256=None, origin=None):
         base = hope.load_checkpoint(slot / "policy.weights")
         rng = np.random.default_rng(seed)
         adapter = {
@@ -118,7 +118,9 @@ class Robot:
             for parts in adapter.values():
                 parts["up"] = np.zeros_like(parts["up"])
         store, told = self.home.adapters, base_sha256 or base.sha256
-        sha256 = put_candidate(store, base.config, adapter, base_sha256=told)
+        sha256 = put_candidate(
+            store, base.config, adapter, base_sha256=told, origin=origin
+        )
         promote_candidate(store, sha256=sha256, base_sha256=told, wall_ns=1)
         return sha256
 
@@ -184,8 +186,10 @@ def actions(directory, backend="numpy"):
 def test_a_promoted_adapter_is_merged_beside_the_slot_and_provably_active(robot):
     staged = robot.staged
     before = {p: p.read_bytes() for p in staged.directory.rglob("*") if p.is_file()}
-    robot.promote(staged.directory)
+    robot.promote(staged.directory, origin="simulated+real")
     report = robot.derive(staged)
+    weights = hope.load_checkpoint(report.directory / "policy.weights")
+    assert weights.metadata["origin"] == "real+simulated"
     assert {p: p.read_bytes() for p in staged.directory.rglob("*") if p.is_file()} == (
         before
     )
