@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 
 from continuon._specs.learn.examples import stripe_episodes
 from continuon.errors import DataError, MissingPackageError, UsageError
-from continuon.learn.controls import deal_labels, paired_interval
+from continuon.learn.controls import deal_labels, half_width, paired_interval
 from continuon.learn.remote import download, is_url, upload
 
 
@@ -36,6 +37,24 @@ def test_seeds_that_agree_on_episodes_that_do_not_prove_nothing():
 )
 def test_one_seed_or_an_unknown_error_proves_nothing(table):
     assert interval(table).low == -np.inf
+
+
+@pytest.mark.req("R-LEARN-40")
+@pytest.mark.parametrize(("count", "quantile"), [(2, 12.706), (10, 2.262), (40, 2.262)])
+def test_half_an_interval_is_student_s_and_of_many_no_narrower(count, quantile):
+    means = np.arange(count, dtype=float)
+    error = means.std(ddof=1) / count**0.5
+    assert half_width(means) == pytest.approx(quantile * error)
+
+
+@pytest.mark.req("R-LEARN-40")
+def test_a_dealt_label_is_as_valid_as_the_step_that_it_comes_from():
+    one, two = stripe_episodes(2)
+    known = np.arange(len(two)) % 3 > 0
+    dealt = deal_labels([one, attrs.evolve(two, valid=known)], np.random.default_rng(0))
+    assert np.array_equal(dealt[0].action, two.action)
+    for episode in dealt:
+        assert np.array_equal(episode.valid, known)
 
 
 def test_labels_need_two_episodes_to_be_dealt_out():

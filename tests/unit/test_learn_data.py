@@ -25,6 +25,12 @@ def test_the_last_episodes_in_time_are_held_out_whole():
 
 
 @pytest.mark.req("R-LEARN-03")
+@pytest.mark.parametrize(("count", "held"), [(7, 1), (8, 2), (16, 3), (18, 4)])
+def test_the_share_that_is_held_out_is_the_nearest_number_of_episodes(count, held):
+    assert len(split_by_time(range(count), 0.2)[1]) == held
+
+
+@pytest.mark.req("R-LEARN-03")
 @pytest.mark.parametrize("count", [2, 3])
 def test_at_least_one_episode_is_held_out_and_one_trained_on(count):
     for share in (0.01, 0.99):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from continuon.errors import DataError
-from continuon.learn.data import felt_names, load_arrays, shared_names
+from continuon.learn.data import (
+    _arrays,
+    _decode,
+    felt_names,
+    load_arrays,
+    shared_names,
+)
 from continuon.rlds.episode import EpisodeMetadata, StreamSpec
 from continuon.rlds.images import encode_jpeg
 from continuon.rlds.recorder import EpisodeRecorder
@@ -96,3 +102,30 @@ def test_a_car_feels_its_speed_and_any_other_robot_all_that_is_known():
     steps.valid = [True, True]
     assert felt_names(steps) == ("speed_mps",)
     assert shared_names([("c", "a", "b"), ("b", "c")]) == ("c", "b")
+
+
+def test_a_step_without_a_picture_shows_the_one_before_and_at_first_nothing():
+    pictures = [np.full((8, 12, 3), 60 * tick, np.uint8) for tick in range(4)]
+    steps = SimpleNamespace(
+        stamp_ns=np.arange(5),
+        valid=np.array([False, True, True, False, False]),
+        image=[b"", *map(encode_jpeg, pictures[1:3]), b"torn", b""],
+    )
+    shown = _decode(steps, 8, 12, None).mean((1, 2, 3))
+    np.testing.assert_allclose(shown, [0, 60, 120, 120, 120], atol=1)
+
+
+def test_what_is_not_known_of_a_step_makes_it_one_that_does_not_count():
+    steps = SimpleNamespace(
+        metadata=SimpleNamespace(episode_id="e", origin="real"),
+        action_names=("a", "b"),
+        state_names=("x", "y"),
+        state=np.array([[0, np.nan], [1, 1], [np.nan, 2], [3, 3]], np.float32),
+        action=np.array([[0, 0], [np.nan, 0.5], [1, 1], [0.25, 1]], np.float32),
+        valid=np.ones(4, bool),
+        stamp_ns=np.arange(4),
+    )
+    made = _arrays(steps, np.zeros((4, 1, 1, 3), np.uint8), ("x",))
+    assert made.valid.tolist() == [True, False, False, True]
+    assert made.proprio[:, 0].tolist() == [0, 1, 0, 3]
+    assert made.action.tolist() == [[0, 0], [0, 0], [0, 0], [0.25, 1]]

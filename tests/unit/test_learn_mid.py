@@ -17,6 +17,7 @@ from continuon._specs.learn.examples import (
 )
 from continuon.clock import ManualClock
 from continuon.errors import BudgetError, DataError, MissingPackageError, UsageError
+from continuon.learn import mid_gate
 from continuon.learn.mid_gate import (
     ActionBounds,
     GateFigures,
@@ -83,6 +84,27 @@ def test_a_healthy_machine_may_learn_and_the_readings_are_kept(tmp_path):
 )
 def test_each_sensor_beyond_its_limit_stops_learning(tmp_path, facts, limits, name):
     guard = guard_of(machine(tmp_path, **facts), **limits)
+    with pytest.raises(BudgetError, match="E-LEARN-MID-005") as told:
+        guard.check()
+    assert told.value.where == name
+
+
+@pytest.mark.req("R-LEARN-50")
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({"max_celsius": 39.0}, "temperature_celsius"),
+        ({"min_available_mib": 1e6}, "memory_available_mib"),
+        ({"max_pressure_percent": 5.0}, "memory_pressure_percent"),
+        ({"min_battery_fraction": 0.99}, "battery_fraction"),
+        ({"max_memory_mib": 1.0}, "own_memory_mib"),
+    ],
+)
+def test_each_limit_is_the_one_that_was_granted(tmp_path, limits, name):
+    root = machine(tmp_path, full=5.0)
+    guard = MidGuard.of(
+        MidLimits(**limits), clock=ManualClock(), battery=lambda: 0.9, root=root
+    )
     with pytest.raises(BudgetError, match="E-LEARN-MID-005") as told:
         guard.check()
     assert told.value.where == name
@@ -169,6 +191,33 @@ def test_violations_are_counted_by_tick():
     assert violations([action], [episode], BOUNDS) == 0
     action[:3, 1] = -0.9
     assert violations([action], [episode], BOUNDS) == 1
+
+
+@pytest.mark.req("R-LEARN-51")
+def test_too_low_is_a_violation_as_too_high_is():
+    (episode,) = stripe_episodes(1, ticks=6)
+    for value in (-1.5, 1.5):
+        action = np.full((6, 2), value, np.float32)
+        assert violations([action], [episode], BOUNDS) == 6
+
+
+@pytest.mark.req("R-LEARN-51")
+def test_one_component_of_one_episode_that_changes_is_not_lost_in_a_mean(monkeypatch):
+    held_out = stripe_episodes(2, ticks=6)
+    now = tuple(np.zeros((6, 2), np.float32) for _ in held_out)
+    new = (now[0], now[1] + np.array([0.0, 0.5], np.float32))
+    monkeypatch.setattr(mid_gate, "_actions", lambda *_: new)
+    figures = mid_gate.measure(
+        None,
+        None,
+        baseline=mid_gate.Baseline(
+            held_out=held_out, bare=now, now=now, violations=0, rollout_s=1.0
+        ),
+        candidate={},
+        bounds=BOUNDS,
+    )
+    assert figures.action_delta == figures.activity == 0.5
+    assert figures.steps == 12
 
 
 # what follows trains a network of a few hundred weights

@@ -15,6 +15,7 @@ from continuon._specs.learn.examples import (
 )
 from continuon.clock import ManualClock
 from continuon.errors import BudgetError, DataError
+from continuon.learn import mid_episodes
 from continuon.learn.mid_episodes import latest_episodes
 from continuon.learn.mid_guard import MidGuard, MidLimits
 
@@ -53,6 +54,13 @@ def test_what_a_policy_drove_is_left_out_counted_and_said_unless_asked_for(folde
     assert "made-001" in found.left_out[0]
     assert len(latest(folder, with_own=True).episodes) == 4
     assert latest(folder, with_own=True).left_out == ()
+
+
+def test_only_the_newest_are_read_however_long_a_robot_has_lived(folder, monkeypatch):
+    monkeypatch.setattr(mid_episodes, "MAX_EPISODES", 3)
+    assert [e.episode_id for e in latest(folder).episodes] == ["made-002", "made-003"]
+    monkeypatch.setattr(mid_episodes, "MAX_STEPS", 4)
+    assert [e.episode_id for e in latest(folder).episodes] == ["made-003"]
 
 
 @pytest.mark.req("R-LEARN-58")

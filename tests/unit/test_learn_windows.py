@@ -32,6 +32,21 @@ def test_a_short_episode_is_padded_with_steps_that_do_not_count():
     assert np.array_equal(window.images[5:], np.repeat(episode.images[4:], 3, 0))
 
 
+def test_a_step_of_a_long_episode_is_drawn_as_often_as_one_of_a_short_one():
+    short, long = stripe_episodes(1, ticks=10)[0], stripe_episodes(1, ticks=90)[0]
+    sampler = WindowSampler((short, long), RECIPE, 0)
+    drawn = [place for step in range(300) for place in sampler.places(step)]
+    share = np.mean([index for index, _ in drawn])
+    assert share == pytest.approx(0.9, abs=0.05)
+
+
+def test_every_window_of_an_episode_is_drawn_the_last_one_too():
+    recipe = attrs.evolve(RECIPE, window=8)
+    sampler = WindowSampler(stripe_episodes(1, ticks=11), recipe, 0)
+    firsts = {first for step in range(60) for _, first in sampler.places(step)}
+    assert firsts == {0, 1, 2, 3}
+
+
 def test_nothing_follows_in_a_scrambled_window():
     recipe = attrs.evolve(RECIPE, scramble=1.0)
     batch = WindowSampler(stripe_episodes(3), recipe, 0).batch(0)
