@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
 from continuon.errors import UsageError
 from continuon.home import Home
@@ -105,6 +106,7 @@ def infer(
     ticks
         Steps to time.
     """
+    check_at_least_one(ticks=ticks)
     from continuon.edge import infer as run_inference
 
     folder = model_path if model_path.is_dir() else model_path.parent

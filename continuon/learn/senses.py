@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.learn.frames import room_for
 
 if TYPE_CHECKING:
@@ -32,11 +32,25 @@ class Senses:
     Attributes:
         depth_height, depth_width: pixels of the depth picture; 0 for none.
         instruction_size: buckets of the hashed instruction; 0 for none.
+
+    Raises:
+        UsageError: E-LEARN-SENSE-004, a negative size, or depth with one side alone.
     """
 
     depth_height: int = 0
     depth_width: int = 0
     instruction_size: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        size = (self.depth_height, self.depth_width)
+        if min(size) < 0 or (min(size) == 0 < max(size)) or self.instruction_size < 0:
+            raise UsageError(
+                "E-LEARN-SENSE-004",
+                "a sense has no such size",
+                seen=f"depth {size[0]} {size[1]}, instruction {self.instruction_size}",
+                allowed="depth of 1 or more rows and columns, or 0 0 for none; "
+                "instruction 0 or more",
+            )
 
     @classmethod
     def of(cls, config: HopeConfig) -> Senses:
