@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 
 from continuon.durable import replace_file
+from continuon.errors import UsageError
 from continuon.export.files import file_sha256
 from continuon.export.lean_lowering import layer_products, lower_lean
 from continuon.export.litert import to_litert
@@ -119,10 +121,18 @@ def compile_checkpoint(
         held_out: episodes on which int8 must be about as good as float32.
 
     Raises:
-        UsageError: no such variant.
+        UsageError: no such variant; E-EXPORT-RATE-001, a rate of 0 Hz or less.
         DataError, ContractError: the checkpoint or the observations are refused.
         MissingPackageError: the converter or the interpreter is not installed.
     """
+    if not 0 < control_rate_hz < math.inf:
+        raise UsageError(
+            "E-EXPORT-RATE-001",
+            "a policy cannot run at this rate",
+            where="control_rate_hz",
+            seen=control_rate_hz,
+            allowed="above 0 Hz, finite",
+        )
     wanted, missing = available() if variants is None else (tuple(variants), {})
     made = chosen(wanted)
     loaded = load_checkpoint(checkpoint)

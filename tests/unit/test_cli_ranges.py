@@ -61,3 +61,11 @@ def test_a_sense_without_a_size_is_refused(code, command, words):
 @pytest.mark.parametrize("ticks", ["0", "-5"])
 def test_no_tick_at_all_cannot_be_timed(code, ticks):
     assert code("infer", "--model-path", ".", "--ticks", ticks) == "E-CLI-COUNT-001"
+
+
+@pytest.mark.parametrize("rate", ["0", "-30", "nan", "inf"])
+def test_a_policy_without_a_rate_is_not_compiled(code, rate):
+    pytest.importorskip("jax")
+    assert code("compile", "none.hope", f"--control-rate-hz={rate}") == (
+        "E-EXPORT-RATE-001"
+    )
