@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import DataError
 from continuon.learn.data import EpisodeArrays
+from continuon.learn.refusals import no_valid_step
 
 __all__ = [
     "RIDGE_HEIGHT",
@@ -166,9 +166,5 @@ class _Sums:
 def _actions(training: Sequence[EpisodeArrays]) -> NDArray[np.float64]:
     parts = [episode.action[episode.valid] for episode in training]
     if not any(len(part) for part in parts):
-        raise DataError(
-            "E-LEARN-DATA-006",
-            "no step of these episodes can be learned from",
-            hint="`continuon episodes validate` says why they are invalid",
-        )
+        raise no_valid_step(training)
     return np.concatenate(parts).astype(np.float64)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from continuon.errors import ContractError, DataError
 from continuon.learn.frames import room_for
+from continuon.learn.refusals import check_like, check_values
 from continuon.learn.senses import NO_SENSES, Senses, extra_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CAR_PROPRIO",
     "EpisodeArrays",
-    "check_like",
     "digest_of",
     "felt_names",
     "load_arrays",
@@ -80,19 +80,7 @@ class EpisodeArrays:
                 seen=f"images {self.images.shape}, proprio and action {shapes}",
                 allowed=f"{ticks} steps with {columns} components",
             )
-        self._check_values()
-
-    def _check_values(self) -> None:
-        known = self.action[self.valid]
-        finite = np.isfinite(known).all() and np.isfinite(self.proprio).all()
-        if not finite or (known.size and np.abs(known).max() > 1.0):
-            raise DataError(
-                "E-LEARN-DATA-002",
-                "an action or a proprioceptive value is not finite or out of range",
-                where=self.episode_id,
-                allowed="actions in [-1, 1], finite proprioception",
-                hint="`continuon episodes validate` names the step",
-            )
+        check_values(self)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -190,8 +178,10 @@ def _arrays(
             "E-LEARN-DATA-004",
             "an episode does not hold the state that the policy needs",
             where=where,
-            seen=", ".join(steps.state_names) or "no state",
-            allowed=", ".join(names),
+            seen=f"no {', '.join(missing)}",
+            allowed=", ".join(steps.state_names) or "no state at all",
+            hint="name others by `continuon train --state`; a trained policy is fed "
+            "with what it was trained on",
         )
     columns = [steps.state_names.index(name) for name in names]
     ticks = len(images)
@@ -241,29 +231,6 @@ def _shared_proprio(episodes: Sequence[EpisodeArrays]) -> tuple[EpisodeArrays, .
         )
         for episode in episodes
     )
-
-
-def check_like(episodes: Sequence[EpisodeArrays]) -> None:
-    """Check that all episodes have one image size and one meaning of each column.
-
-    Raises:
-        DataError: E-LEARN-DATA-005, two episodes differ.
-    """
-
-    def shape(episode: EpisodeArrays) -> tuple[Any, ...]:
-        names = (episode.proprio_names, episode.action_names)
-        senses = {name: value.shape[1:] for name, value in episode.extra.items()}
-        return (episode.images.shape[1:], *names, senses)
-
-    for episode in episodes[1:]:
-        if shape(episode) != shape(episodes[0]):
-            raise DataError(
-                "E-LEARN-DATA-005",
-                "the episodes are not of one kind",
-                where=episode.episode_id,
-                seen=shape(episode),
-                allowed=shape(episodes[0]),
-            )
 
 
 def require_episodes(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from continuon.errors import DataError
-from continuon.learn.data import EpisodeArrays, check_like, load_arrays
+from continuon.learn.data import EpisodeArrays, load_arrays
+from continuon.learn.refusals import check_like
 from continuon.learn.senses import Senses
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def latest_episodes(
         with_own: learn from what a policy drove, too.
 
     Raises:
-        DataError: nothing here is a recording, or E-LEARN-DATA-005, the sound ones
-            are not of one kind.
+        DataError: nothing here is a recording; E-LEARN-DATA-005, the sound ones are
+            not of one kind; E-LEARN-MID-008, all that is here is set aside.
     """
     from continuon.rlds.recording import read_metadata
     from continuon.rlds.steps import recordings_in
@@ -105,6 +106,16 @@ def latest_episodes(
             damaged[path.name] = f"{error.code} {error.what}"
         if sum(map(len, found)) >= MAX_STEPS:
             break
+    if damaged and not (found or own):
+        name, why = next(reversed(damaged.items()))
+        raise DataError(
+            "E-LEARN-MID-008",
+            "no recording here is sound and holds what the policy needs",
+            where=folder,
+            seen=f"{len(damaged)} set aside; {name}: {why}",
+            hint="name the policy of these recordings by --checkpoint, or the folder "
+            "of this policy's recordings by --rlds-dir",
+        )
     found.reverse()
     check_like(found)
     return Latest(

@@ -9,10 +9,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import DataError
 from continuon.learn.augment import Window, augment
-from continuon.learn.data import EpisodeArrays, check_like
+from continuon.learn.data import EpisodeArrays
 from continuon.learn.recipe import Recipe
+from continuon.learn.refusals import check_like, no_valid_step
 
 __all__ = [
     "Batch",
@@ -111,11 +111,7 @@ class WindowSampler:
     def __attrs_post_init__(self) -> None:
         check_like(self.episodes)
         if not any(episode.valid.any() for episode in self.episodes):
-            raise DataError(
-                "E-LEARN-DATA-006",
-                "no step of these episodes can be learned from",
-                hint="`continuon episodes validate` says why they are invalid",
-            )
+            raise no_valid_step(self.episodes)
 
     def places(self, step: int) -> list[tuple[int, int]]:
         """Return (episode index, first tick) of each window of a step."""

@@ -7,12 +7,12 @@ import pytest
 from continuon._specs.learn.examples import stripe_episodes
 from continuon.errors import ContractError, DataError
 from continuon.learn.data import (
-    check_like,
     digest_of,
     origin_of,
     require_episodes,
     split_by_time,
 )
+from continuon.learn.refusals import check_like
 
 
 @pytest.mark.req("R-LEARN-03")
