@@ -7,6 +7,7 @@ lost, 4 a person must act, 5 refused for safety or trust.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ __all__ = [
     "error_from_dict",
     "system_error",
 ]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ContinuonError(Exception):
@@ -72,7 +75,7 @@ class ContinuonError(Exception):
             parts.append(f"next: {self.hint}")
         if self.where is not None:
             parts.append(f"at {self.where}")
-        return "; ".join(parts)
+        return _one_line("; ".join(parts))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same facts for machines; absent ones are left out."""
@@ -154,6 +157,11 @@ class MissingPackageError(UsageError, ImportError):
             f"{purpose} needs the package {package}, which is not installed",
             hint=f"pip install 'continuon[{extra}]'",
         )
+
+
+def _one_line(text: str) -> str:
+    """Return the text with control characters spelt: a name may hold any of them."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _short(text: str, limit: int = 200) -> str:

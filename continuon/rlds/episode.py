@@ -184,5 +184,5 @@ def metadata_from_json(data: bytes, *, where: object = None) -> EpisodeMetadata:
             "E-RLDS-META-005",
             f"episode metadata does not fit the schema: {error}",
             where=where,
-            hint="continuon episodes validate --lenient shows what can be read",
+            hint="continuon episodes validate --profile lenient shows what can be read",
         ) from error
