@@ -142,7 +142,10 @@ def read_tensors(path: Path) -> TensorFile:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(
-            "E-TENSOR-FILE-001", "there is no such tensor file", where=path
+            "E-TENSOR-FILE-001",
+            "there is no such tensor file",
+            where=path,
+            hint="check the name; `continuon train` writes a policy's",
         ) from error
     header, body = _header(path, data)
     metadata = header.pop("__metadata__")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from continuon.cli.options import check_at_least_one
 from continuon.cli.render import Result
 from continuon.environment import read_environment
 from continuon.home import Home
 
-__all__ = ["prove", "sanity"]
+if TYPE_CHECKING:
+    from continuon.learn.controls import Interval
+
+__all__ = ["loss", "margin", "prove", "sanity"]
 
 
 def sanity(
@@ -91,7 +95,7 @@ def sanity(
     )
     verdict = "passed" if report.passed else "missed: " + "; ".join(report.reasons)
     text = (
-        f"{verdict}\nloss {report.loss_before} -> {report.loss_after} in "
+        f"{verdict}\nloss {loss(report.loss_before)} -> {loss(report.loss_after)} in "
         f"{report.steps} steps on {report.episodes} episodes ({report.origin})"
     )
     return Result(data=report.as_dict(), text=text, exit_code=0 if report.passed else 3)
@@ -146,8 +150,8 @@ def prove(
     )
     lines = [
         report.verdict,
-        f"over the frozen control    {report.improvement_over_frozen}",
-        f"over the shuffled control  {report.improvement_over_shuffled}",
+        f"over the frozen control    {margin(report.improvement_over_frozen)}",
+        f"over the shuffled control  {margin(report.improvement_over_shuffled)}",
         *report.reasons,
     ]
     return Result(
@@ -155,3 +159,13 @@ def prove(
         text="\n".join(lines),
         exit_code=0 if report.passed else 3,
     )
+
+
+def loss(value: float | None) -> str:
+    """Return a loss as a person reads it."""
+    return "none" if value is None else f"{value:.4f}"
+
+
+def margin(of: Interval) -> str:
+    """Return a margin and its 95 % interval as a person reads them."""
+    return f"{of.mean:.4f}, between {of.low:.4f} and {of.high:.4f}"

@@ -165,7 +165,10 @@ def read_spec(directory: Path) -> PolicySpec:
         spec = msgspec.json.decode(path.read_bytes(), type=PolicySpec)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            "E-EDGE-SPEC-001", "there is no compiled policy here", where=path
+            "E-EDGE-SPEC-001",
+            "there is no compiled policy here",
+            where=path,
+            hint="`continuon compile` writes one",
         ) from error
     except msgspec.DecodeError as error:
         raise DataError(

@@ -119,7 +119,9 @@ def align(recording: Recording) -> EpisodeSteps:
             "E-RLDS-STEPS-001",
             "the recording has no colour frames",
             where=recording.path,
-            seen=sorted(recording.streams),
+            seen=", ".join(sorted(recording.streams)) or "no stream",
+            allowed="an rgb stream with frames: each is a step",
+            hint="move it to another folder, or import it again with its film",
         )
     order = np.argsort(frames.capture_ns, kind="stable")
     stamp = frames.capture_ns[order]
@@ -295,7 +297,8 @@ def recordings_in(path: Path) -> list[Path]:
             where=path,
             seen=_contents_of(path),
             allowed="*.mcap files, or a TFDS directory with features.json",
-            hint="continuon import turns other formats into recordings",
+            hint="`continuon import` turns other formats into recordings, and "
+            "`continuon convert` turns those into a TFDS directory",
         )
     return sorted(files, key=_start_of)
 

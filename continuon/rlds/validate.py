@@ -168,9 +168,12 @@ def _stream_findings(recording: Recording) -> Iterator[Finding]:
         elif name == ACTION:
             yield from _action_findings(stream)
         else:
-            bad = np.logical_not(np.isfinite(stream.vectors).all(axis=1))
+            bad = np.logical_not(np.isfinite(stream.vectors))
             if bad.any():
-                yield found("STATE-001", name, rows_text(bad))
+                dead = np.flatnonzero(bad.any(axis=0))
+                names = ", ".join(stream.spec.names[i] for i in dead)
+                rows = rows_text(bad.any(axis=1))
+                yield found("STATE-001", name, f"{rows} of {names}")
 
 
 def _sound_findings(stream: Stream, sizes: NDArray[np.int64]) -> Iterator[Finding]:
