@@ -130,3 +130,17 @@ def test_any_tensors_survive_a_round_trip(small, values):
     assert {n: t.tobytes() for n, t in file.tensors.items()} == {
         n: t.tobytes() for n, t in tensors.items()
     }
+
+
+def test_the_digest_of_parameters_is_of_names_kinds_shapes_and_bytes():
+    ones = np.zeros((2, 4), np.float32)
+    trees = (
+        {"a": {"b": ones}},
+        {"a": {"c": ones}},
+        {"a": {"b": ones.reshape(4, 2)}},
+        {"a": {"b": ones.view(np.int32)}},
+        {"a": {"b": ones + 1}},
+    )
+    told = [hope.params_digest(tree) for tree in trees]
+    assert len(set(told)) == len(trees)
+    assert hope.params_digest({"a": {"b": ones.copy()}}) == told[0]

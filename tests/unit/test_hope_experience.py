@@ -76,6 +76,14 @@ def test_each_episode_is_as_likely_to_be_in_the_buffer_as_any_other():
     assert np.abs(places - 100).max() < 45
 
 
+def test_the_buffer_holds_the_smallest_ranks_which_fit_a_signed_number_of_64_bits():
+    entries = [Lived(episode_id=f"e{n}", ticks=1, surprise=0.0) for n in range(40)]
+    ranks = sorted(rank_of(entry.episode_id) for entry in entries)
+    assert 2**62 < ranks[-1] < 2**63
+    kept = after(entries).buffer
+    assert [rank_of(entry.episode_id) for entry in kept] == ranks[:4]
+
+
 def test_figures_of_use_are_those_of_the_ticks():
     told = after(
         [

@@ -141,6 +141,9 @@ def test_the_radius_is_below_one_for_any_decay_and_shows_a_broken_one():
     mid = params["blocks"]["0"]["mid"]
     mid["decay"] = jnp.full_like(mid["decay"], -1e9)
     assert hope.spectral_radius(params) < 1.0
+    mid["decay"] = jnp.full_like(mid["decay"], -8.0)
+    rest = 4.0 * np.log1p(np.exp(-8.0))
+    assert hope.spectral_radius(params) == pytest.approx(np.exp(-rest - 1e-5), rel=1e-6)
     mid["decay"] = jnp.full_like(mid["decay"], jnp.nan)
     assert np.isnan(hope.spectral_radius(params))
 

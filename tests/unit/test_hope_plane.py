@@ -141,6 +141,16 @@ def test_a_merge_weighs_by_ticks_whatever_the_order():
 
 
 @pytest.mark.req("R-HOPE-52")
+def test_planes_of_no_ticks_are_merged_and_what_is_no_version_is_passed_over(tmp_path):
+    one, two = _plane(ticks=0, value=1.0), _plane("car-2", ticks=0, value=3.0)
+    assert np.all(hope.merge_planes([one, two]).slow["0"] == 2.0)
+    (tmp_path / "backup.plane").write_bytes(b"")
+    (tmp_path / "1.plane").write_bytes(b"")
+    assert hope.append_plane(tmp_path, one) == 1
+    assert hope.plane_versions(tmp_path) == (1,)
+
+
+@pytest.mark.req("R-HOPE-52")
 def test_planes_of_other_networks_and_of_none_are_refused():
     other = attrs.evolve(_plane(), config_digest="0" * 64)
     with pytest.raises(ContractError) as mixed:

@@ -93,7 +93,9 @@ def test_a_demonstration_too_short_to_judge_is_no_judge(tmp_path, monkeypatch):
     away = iter((1.0, 2.0))
 
     def errors(_params, _config, windows):
-        return np.full(windows.future_m.shape[:-1], next(away), np.float32)
+        told = np.full(windows.future_m.shape[:-1], next(away), np.float32)
+        told[:, 0], told[:, -1] = told[:, 0] - 0.5, told[:, -1] + 0.5
+        return told
 
     monkeypatch.setattr(hand_fit, "_fit", lambda *_, config, **__: init_aina(0, config))
     monkeypatch.setattr(hand_fit, "_errors_m", errors)
@@ -112,6 +114,7 @@ def test_a_demonstration_too_short_to_judge_is_no_judge(tmp_path, monkeypatch):
     )
     assert report.passed
     assert report.gain_m == 1.0
+    assert (report.error_m, report.error_last_m) == (1.0, 1.5)
 
 
 @pytest.mark.slow
@@ -187,6 +190,52 @@ def test_millimetres_taken_for_metres_are_refused():
     with pytest.raises(DataError, match="E-LEARN-HAND-002") as caught:
         attrs.evolve(one, tips_m=1000 * one.tips_m, points_m=1000 * one.points_m)
     assert "metres" in str(caught.value.allowed)
+
+
+@pytest.mark.req("R-LEARN-28")
+def test_one_tick_of_a_finger_out_of_reach_is_refused():
+    one = grasp_episodes(1)[0]
+    tips_m = one.tips_m.copy()
+    tips_m[3, 0, 2] += 0.7
+    with pytest.raises(DataError, match="E-LEARN-HAND-002"):
+        attrs.evolve(one, tips_m=tips_m)
+
+
+@pytest.mark.req("R-LEARN-28")
+def test_the_digest_changes_with_anything_that_is_learnt_from():
+    one, other = grasp_episodes(2)
+    changes = (
+        {"points_m": one.points_m[:, ::-1].copy()},
+        {"tips_m": one.tips_m[:, ::-1].copy()},
+        {"rate_hz": 2 * one.rate_hz},
+        {"origin": "real"},
+        {"episode_id": "another"},
+    )
+    told = [hands_digest([attrs.evolve(one, **change), other]) for change in changes]
+    told += [hands_digest([one, other]), hands_digest([other, one])]
+    assert len(set(told)) == len(told)
+
+
+@pytest.mark.req("R-LEARN-27")
+def test_the_rules_stay_and_go_on_and_the_doubt_is_of_the_demonstrations():
+    ticks = np.arange(12, dtype=np.float32)
+    tips_m = np.tile(0.01 * ticks[:, None, None], (1, 5, 3))
+    steady = HandEpisode(
+        episode_id="e",
+        origin="synthetic",
+        points_m=np.zeros((12, 2, 3), np.float32),
+        tips_m=tips_m,
+        rate_hz=10.0,
+    )
+    told = hand_fit._rules(cut_windows([steady], AinaConfig(horizon=6)))
+    np.testing.assert_allclose(told["velocity_m"], 0.0, atol=1e-6)
+    ahead = 0.01 * 3**0.5 * np.arange(1, 7)
+    np.testing.assert_allclose(told["stay_m"][0, :, 0], ahead, rtol=1e-4)
+    errors, owner = np.zeros((6, 8, 5)), np.array([0, 0, 1, 1, 2, 2])
+    gains = np.array([1.0, 2.0, 4.0])
+    own = errors - gains[owner][:, None, None]
+    low = gains.mean() - 4.303 * gains.std(ddof=1) / 3**0.5
+    assert hand_fit._gain(own, {"stay_m": errors}, owner) == pytest.approx(low)
 
 
 @pytest.mark.req("R-LEARN-28")

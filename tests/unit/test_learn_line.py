@@ -18,7 +18,8 @@ from continuon.hope.bend import bent
 from continuon.hope.straight import on_line
 from continuon.learn.data import EpisodeArrays
 from continuon.learn.line import fit_line, lies_on_line
-from continuon.learn.line_start import judged, line_start, parted
+from continuon.learn.line_start import judged, line_start, paced, parted
+from continuon.learn.recipe import Recipe
 
 JOINTS = ("joint_0", "joint_1", "speed_mps")
 TEACHER = np.array([[0.5, -0.2], [0.0, 0.4], [0.0, 0.0]])
@@ -53,6 +54,44 @@ def test_a_line_is_found_whatever_the_units_and_what_is_invalid_counts_for_nothi
         fit_line([*episodes[:4], episodes[4]]).proprio, line.proprio
     )
     assert np.abs(fit_line([*episodes, wrong]).proprio - line.proprio).max() < 0.01
+
+
+def test_a_sense_in_another_unit_changes_neither_the_line_nor_its_penalty():
+    metres = [arm(seed, noise=0.3) for seed in range(8)]
+    unit = np.array([1000.0, 1e-3, 1.0], np.float32)
+    others = [attrs.evolve(e, proprio=e.proprio * unit) for e in metres]
+    line, other = fit_line(metres), fit_line(others)
+    np.testing.assert_array_equal(other.penalty, line.penalty)
+    np.testing.assert_allclose(other.told(others[0]), line.told(metres[0]), atol=1e-5)
+
+
+def test_each_component_gets_the_penalty_that_its_own_folds_ask_for():
+    half = np.array([1.0, 0.0], np.float32)
+    rng = np.random.default_rng(0)
+    episodes = [
+        attrs.evolve(
+            e,
+            action=np.where(
+                half > 0, e.action, rng.uniform(-1, 1, e.action.shape)
+            ).astype(np.float32),
+        )
+        for e in (arm(seed, ticks=6) for seed in range(8))
+    ]
+    line = fit_line(episodes)
+    assert line.penalty[0] < 1.0 < line.penalty[1]
+
+
+def test_a_fold_is_not_learnt_from_when_it_judges():
+    rng = np.random.default_rng(1)
+
+    def noise(seed):
+        one = arm(seed, ticks=4)
+        told = rng.uniform(-1, 1, one.action.shape).astype(np.float32)
+        return attrs.evolve(one, action=told)
+
+    lines = [fit_line([noise(seed) for seed in range(4)]) for _ in range(20)]
+    # noise has no line: what was learnt from it tells no more of it than its mean
+    assert np.mean([line.error / line.mean_error for line in lines]) > 0.88
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -155,6 +194,30 @@ def test_only_what_enough_judges_bear_out_is_kept():
 
 
 @pytest.mark.req("R-LEARN-26")
+def test_the_doubt_is_of_the_episodes_and_one_without_a_valid_step_is_not_asked():
+    judges = [arm(seed, noise=0.05) for seed in range(6)]
+
+    def told(share):
+        return [np.asarray(e.action * share, np.float32) for e in judges]
+
+    verdict = judged(judges, told)
+    each = np.array([np.abs(e.action).mean() for e in judges])
+    assert verdict.gain == pytest.approx(each.mean())
+    assert verdict.spread == pytest.approx(each.std(ddof=1) / 6**0.5)
+    judges[2] = attrs.evolve(judges[2], valid=np.zeros(24, bool))
+    fewer = judged(judges, told)
+    assert (fewer.judges, fewer.share) == (5, 1.0)
+    assert fewer.gain == pytest.approx(np.delete(each, 2).mean())
+
+
+def test_what_begins_on_a_line_learns_at_a_third_of_the_rate():
+    recipe = Recipe(learning_rate=3e-3)
+    slower = attrs.evolve(paced(recipe), learning_rate=3e-3)
+    assert paced(recipe).learning_rate == pytest.approx(1e-3)
+    assert slower == recipe
+
+
+@pytest.mark.req("R-LEARN-26")
 def test_where_nothing_is_borne_out_the_line_of_all_training_episodes_is_kept():
     episodes = [arm(seed) for seed in range(5)]
     config = hope.preset(
@@ -178,7 +241,6 @@ def test_where_nothing_is_borne_out_the_line_of_all_training_episodes_is_kept():
 def test_an_arm_is_trained_from_its_line_and_says_what_was_kept(tmp_path):
     from continuon.cli.train import _scored
     from continuon.hope import load_checkpoint
-    from continuon.learn.recipe import Recipe
     from continuon.learn.slow import train_arrays
 
     recipe = attrs.evolve(

@@ -12,7 +12,11 @@ from continuon.errors import ContractError, UsageError
 jax = pytest.importorskip("jax")
 
 from continuon import hope  # noqa: E402
-from continuon.learn.plane_merge import average_adapters, merge_judged  # noqa: E402
+from continuon.learn.plane_merge import (  # noqa: E402
+    _merged,
+    average_adapters,
+    merge_judged,
+)
 
 
 def adapter_of(seed, rank=2, scale=0.3):
@@ -67,6 +71,28 @@ def told_by(network, adapter, episodes):
     answers = predict(hope.attach_adapter(params, adapter), config, episodes)
     pairs = zip(episodes, answers, strict=True)
     return [attrs.evolve(e, action=answer.action) for e, answer in pairs]
+
+
+@pytest.mark.req("R-LEARN-61")
+def test_the_adapter_of_a_longer_life_weighs_more(network):
+    config, params = network
+    shapes = (("down", (config.d, 2)), ("up", (2, 2)))
+    one, two = adapter_of(0, rank=1, scale=0.1), adapter_of(1, rank=1, scale=0.1)
+    padded = {part: np.zeros(s, np.float32) for part, s in shapes}
+    padded["down"][:, :1] = two["heads/action"]["down"]
+    padded["up"][:1] = two["heads/action"]["up"]
+    planes = [
+        plane_of(network, "one", one, ticks=300),
+        plane_of(network, "two", {"heads/action": padded}, ticks=100),
+        plane_of(network, "neither", None, ticks=10**6),
+    ]
+    made = _merged(
+        planes, "average", params=params, config=config, replay=(), seed=0
+    ).adapter
+    whole = [a["heads/action"]["down"] @ a["heads/action"]["up"] for a in (one, two)]
+    seen = made["heads/action"]["down"] @ made["heads/action"]["up"]
+    mean = 0.75 * whole[0] + 0.25 * whole[1]
+    np.testing.assert_allclose(seen, mean, atol=1e-6)
 
 
 @pytest.mark.slow
