@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.rlds.images import decode_colour, decode_depth_png, encode_jpeg
 from continuon.rlds.importers.dispatch import import_recording
 from continuon.rlds.importers.harvest import ImportOptions
@@ -304,3 +304,17 @@ def test_real_small_bags_are_kept_whole(tmp_path, shared_data, name, messages):
     streams = open_recording(report.episodes[0]).streams
     assert sum(map(len, streams.values())) == messages
     assert losses(report) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["camera", "action", "state"])
+def test_a_topic_that_is_not_there_is_refused_and_nothing_is_written(
+    tmp_path, ros1, ros2, option
+):
+    source = written("rosbag2", tmp_path, ros1, ros2)
+    options = ImportOptions(**{option: "/nowhere"})
+    with pytest.raises(UsageError, match="E-RLDS-IMPORT-013") as caught:
+        import_recording(source, tmp_path / "o", options=options)
+    assert caught.value.where == f"--{option}"
+    assert caught.value.allowed.startswith("/")
+    assert not list(tmp_path.glob("o/*"))

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.rlds.episode import EndReason
 from continuon.rlds.images import decode_colour, decode_colour_png, encode_colour_png
 from continuon.rlds.importers.dispatch import import_recording
@@ -307,3 +307,13 @@ def test_a_v3_episode_past_the_end_of_its_film_loses_those_steps(tmp_path):
     report = import_recording(source, tmp_path / "o")
     assert losses(report) == {"006": 1, "015": 1}
     assert report.steps == 6
+
+
+def test_a_camera_that_is_not_there_is_refused_and_nothing_is_written(tmp_path):
+    source = data_set(tmp_path / "set", [rows(4, 0)])
+    with pytest.raises(UsageError, match=r"E-RLDS-IMPORT-013.*seen wrist") as caught:
+        import_recording(
+            source, tmp_path / "out", options=ImportOptions(camera="wrist")
+        )
+    assert caught.value.allowed
+    assert not list(tmp_path.glob("out/*"))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from continuon.errors import DataError
+from continuon.errors import DataError, UsageError
 from continuon.rlds.episode import EndReason, Origin
 from continuon.rlds.example import encode_example
 from continuon.rlds.images import decode_colour, encode_depth_png, encode_jpeg
@@ -262,3 +262,17 @@ def test_bridge_imports_with_its_language_and_its_missing_shard_named(
     assert report.verdict.lenient_ok == 25
     tasks = {open_recording(path).metadata.task for path in report.episodes}
     assert "put cup from counter or drying rack into sink" in tasks
+
+
+@pytest.mark.req("R-EPISODE-49")
+def test_a_camera_that_is_not_there_is_refused_and_nothing_is_written(tmp_path):
+    source = dataset(tmp_path / "d", [record()])
+    with pytest.raises(UsageError, match="E-RLDS-IMPORT-013") as caught:
+        import_recording(source, tmp_path / "o", options=ImportOptions(camera="wrist"))
+    known = caught.value.allowed.split(", ")[-1]
+    report = import_recording(
+        source, tmp_path / "o2", options=ImportOptions(camera=known)
+    )
+    facts = open_recording(report.episodes[0]).metadata.provenance
+    assert facts["stream:rgb"] == known
+    assert not list(tmp_path.glob("o/*"))

@@ -46,6 +46,7 @@ _COMMANDS = (
     "ackermann_msgs/msg/AckermannDrive",
     "ackermann_msgs/msg/AckermannDriveStamped",
 )
+_COLOUR = frozenset({Codec.JPEG, Codec.PNG})
 _STATES = ("sensor_msgs/msg/JointState", "nav_msgs/msg/Odometry")
 _DEPTH_UNIT = "/option/Depth Units/value"
 
@@ -128,11 +129,13 @@ def is_object(json: bytes | None) -> bool:
 
 def stream_names(topics: dict[str, Topic], options: ImportOptions) -> dict[str, str]:
     """Return the stream of each topic: the first cameras are `rgb` and `depth`."""
+    pictures = (n for n, t in topics.items() if t.codec in _COLOUR or t.codec.is_depth)
+    options.check_named("camera", pictures)
     names: dict[str, str] = {}
     order = sorted(topics, key=lambda name: (name != options.camera, name))
     for topic in order:
         codec = topics[topic].codec
-        colour = RGB if codec in {Codec.JPEG, Codec.PNG} else None
+        colour = RGB if codec in _COLOUR else None
         main = DEPTH if codec.is_depth else colour
         taken = (*names.values(), RGB, DEPTH, STATE, ACTION)
         if main is not None and main not in names.values():
@@ -146,6 +149,8 @@ def vector_topics(
     topics: dict[str, Topic], options: ImportOptions, harvest: Harvest
 ) -> dict[str, str]:
     """Return the topics that are commands or state, and become vectors too."""
+    for option in (ACTION, STATE):
+        options.check_named(option, (n for n, t in topics.items() if t.numbers))
     chosen: dict[str, str] = {}
     for stream, wanted, usual in (
         (ACTION, options.action, _COMMANDS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -90,13 +90,34 @@ class ImportOptions:
             )
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
             raise UsageError(
-                "E-RLDS-JPEG-005", "no such JPEG quality", seen=self.jpeg_quality
+                "E-RLDS-JPEG-005",
+                "no such JPEG quality",
+                seen=self.jpeg_quality,
+                allowed="1 to 100",
             )
         if self.depth_unit_m is not None and not 0 < self.depth_unit_m <= 1:
             raise UsageError(
                 "E-RLDS-IMPORT-012",
                 "a count of depth is above 0 and at most 1 m",
                 seen=self.depth_unit_m,
+            )
+
+    def check_named(self, option: str, among: Iterable[str]) -> None:
+        """Refuse a field or topic that the source does not have.
+
+        The first one in its place would be another camera than the one asked for.
+
+        Raises:
+            UsageError: E-RLDS-IMPORT-013.
+        """
+        named, known = getattr(self, option), sorted(among)
+        if named is not None and named not in known:
+            raise UsageError(
+                "E-RLDS-IMPORT-013",
+                f"the source holds nothing of this name that could be the {option}",
+                where=f"--{option}",
+                seen=named,
+                allowed=", ".join(known) or "none is here",
             )
 
 

@@ -252,6 +252,7 @@ class _Reader:
             for key, node in self.info.features.items()
             if node.get("dtype") in {"video", "image"}
         ]
+        self.options.check_named("camera", cameras)
         wanted = self.options.camera
         pictures: dict[str, Pictures] = {}
         for key in sorted(cameras, key=lambda key: (key != wanted, key)):

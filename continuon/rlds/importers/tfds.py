@@ -240,6 +240,7 @@ class _Reader:
     ) -> dict[str, Pictures]:
         """Return pictures by stream; the first colour camera is `rgb`."""
         pictures: dict[str, Pictures] = {}
+        self.options.check_named("camera", fields)
         wanted = self.options.camera
         order = sorted(fields, key=lambda path: (path != wanted, path))
         for path in order:
