@@ -87,17 +87,18 @@ def keep(
 
 def _told(report: dict[str, Any]) -> list[str]:
     count, version = len(report["taken"]), report["version"]
+    newest = (
+        f"version {version} is the newest" if version else "there is no version yet"
+    )
+    short = report["short"]
+    lines = [f"too short to go in: {', '.join(short)}"] if short else []
     if not count:
-        return [f"no episode is new; version {version} is the newest"]
+        return [f"no {'other ' if short else ''}episode is new; {newest}", *lines]
     begun = ", begun for these parameters" if report["begun"] else ""
-    lines = [
-        f"{count} episodes {'taken in' if report['kept'] else 'not taken in'}{begun}: "
-        f"held-out error {report['error_before']:.4f} -> {report['error_after']:.4f}; "
-        + (f"version {version} is the newest" if version else "there is no version yet")
-    ]
-    if report["short"]:
-        lines.append(f"too short to go in: {', '.join(report['short'])}")
-    return lines
+    done = "taken in" if report["kept"] else "not taken in"
+    before, after = report["error_before"], report["error_after"]
+    told = f"{count} episodes {done}{begun}: held-out error {before:.4f} -> {after:.4f}"
+    return [f"{told}; {newest}", *lines]
 
 
 def show(*, store: Path | None = None) -> Result:

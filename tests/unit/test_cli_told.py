@@ -13,6 +13,7 @@ import pytest
 import continuon
 from continuon._specs.episode.drafts import legal_draft, write_draft
 from continuon.cli.learn import loss, margin
+from continuon.cli.plane import _told
 from continuon.cli.program import run
 from continuon.cli.table import COMMANDS
 from continuon.errors import ContractError, DataError
@@ -105,3 +106,14 @@ def test_margins_and_losses_are_told_in_figures():
     )
     assert loss(1.3522722721099854) == "1.3523"
     assert loss(None) == "none"
+
+
+def test_episodes_that_are_too_short_for_memory_are_not_called_old():
+    nothing = {"taken": (), "short": ("a", "b"), "version": 0}
+    assert _told(nothing) == [
+        "no other episode is new; there is no version yet",
+        "too short to go in: a, b",
+    ]
+    assert _told({"taken": (), "short": (), "version": 3}) == [
+        "no episode is new; version 3 is the newest"
+    ]
