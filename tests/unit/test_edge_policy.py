@@ -14,7 +14,7 @@ import pytest
 from continuon import edge
 from continuon._specs.edge.examples import compiled, compiled_blind
 from continuon.cli.program import run
-from continuon.edge import choice
+from continuon.edge import choice, golden, latency
 from continuon.edge.aina import AinaHead
 from continuon.edge.codebook import Tokeniser
 from continuon.edge.convolution import Convolution
@@ -278,7 +278,9 @@ def test_a_file_of_a_later_version_is_not_read_as_if_it_were_known(
 def test_the_makers_order_decides_and_what_is_passed_over_is_said(monkeypatch, capsys):
     directory = compiled().directory
     assert edge.infer(directory, ticks=2).backend == "litert"
-    assert edge.infer(directory, order=["hailo", "numpy"], ticks=2).backend == "numpy"
+    for absent in ("hailo", "onnxruntime"):
+        found = edge.infer(directory, order=[absent, "numpy"], ticks=2)
+        assert (found.backend, found.passed_over) == ("numpy", ())
     monkeypatch.setattr(
         choice, "find_spec", lambda name: None if name == "ai_edge_litert" else name
     )
@@ -356,6 +358,30 @@ def test_golden_ticks_tell_other_weights_apart(directory):
     report = edge.check_golden(policy, directory)
     assert not report.ok
     assert report.max_abs_error > report.tolerance
+
+
+@pytest.mark.req("R-EDGE-08")
+@pytest.mark.parametrize("share", [1.01, float("nan"), float("inf")])
+def test_golden_ticks_are_met_up_to_the_tolerance_and_not_beyond(monkeypatch, share):
+    directory = compiled().directory
+    policy = edge.load_policy(directory, backend="numpy")
+    tolerance = edge.check_golden(policy, directory).tolerance
+    for error, ok in ((tolerance, True), (share * tolerance, False)):
+        monkeypatch.setattr(golden, "_replay_error", lambda *_, e=error: (e, 40))
+        assert edge.check_golden(policy, directory).ok is ok
+
+
+def test_latency_is_told_by_rank(monkeypatch):
+    clock = iter(
+        now
+        for took in range(1000)
+        for now in (10**9 * took, 10**9 * took + 1000 * took)
+    )
+    monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: next(clock))
+    policy = edge.load_policy(compiled().directory, backend="numpy")
+    told = latency.measure_latency(policy, ticks=1000, warmup=0)
+    seen = [told[name] for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms")]
+    assert seen == pytest.approx([0.4995, 0.98901, 0.998001, 0.999])
 
 
 def test_a_missing_interpreter_names_the_line_that_installs_it(monkeypatch):

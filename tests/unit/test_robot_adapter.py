@@ -302,9 +302,9 @@ def test_an_adapter_that_is_not_compiled_yet_says_what_to_do(robot):
     assert "mid use" in robot.found().chosen.why
 
 
-def relabelled(path):
+def relabelled(path, **change):
     record = json.loads(path.read_bytes())
-    path.write_text(json.dumps(record | {"bundle": "f" * 64}))
+    path.write_text(json.dumps(record | (change or {"bundle": "f" * 64})))
 
 
 @pytest.mark.req("R-ADAPTER-04")
@@ -315,6 +315,8 @@ def relabelled(path):
         (lambda d: (d / "golden.json").unlink(), "E-EDGE-ADAPTER-004"),
         (lambda d: (d / "more").write_bytes(b""), "E-EDGE-ADAPTER-004"),
         (lambda d: relabelled(d / DERIVED_FILE), "E-EDGE-ADAPTER-004"),
+        (lambda d: relabelled(d / DERIVED_FILE, activity=0.0), "E-EDGE-ADAPTER-004"),
+        (lambda d: relabelled(d / DERIVED_FILE, adapter_sha256="0"), "ADAPTER-004"),
         (lambda d: (d / DERIVED_FILE).unlink(), "E-EDGE-ADAPTER-002"),
         (lambda d: (d / DERIVED_FILE).write_text("{"), "E-EDGE-ADAPTER-003"),
     ],
