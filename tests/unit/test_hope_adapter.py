@@ -21,6 +21,7 @@ from continuon._specs.hope.examples import (
     step_of,
 )
 from continuon.errors import ContractError, DataError
+from continuon.hope.adapter import held_adapter
 from continuon.tensorfile import write_tensors
 
 OBS = at(observations(TINY), 0)
@@ -32,6 +33,19 @@ def _trained(params, *, seed=0, scale=0.3):
         lambda a: jnp.asarray(a + scale * rng.standard_normal(a.shape), a.dtype),
         hope.init_adapter(seed, params, rank=3),
     )
+
+
+@pytest.mark.req("R-HOPE-40")
+def test_whoever_uses_an_adapter_holds_it_to_half_its_weight_unless_told():
+    params = parameters(TINY)
+    loud = _trained(params, scale=30.0)
+    before = params["heads"]["action"]
+    held = held_adapter(params, loud)["heads/action"]
+    used = hope.attach_adapter(params, loud)["heads"]["action"]
+    merged = hope.merge_adapter(params, loud)["heads"]["action"]
+    half = pytest.approx(0.5 * np.linalg.norm(before), rel=1e-3)
+    for change in (held["down"] @ held["up"], used.down @ used.up, merged - before):
+        assert np.linalg.norm(change) == half
 
 
 @pytest.mark.slow

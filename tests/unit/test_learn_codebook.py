@@ -17,9 +17,10 @@ from continuon.hope.codebook import (
     load_codebook,
     save_codebook,
     tokens_of,
+    vectors_of,
     vq_losses,
 )
-from continuon.learn.codebook import train_codebook
+from continuon.learn.codebook import _revive, train_codebook
 from continuon.tensorfile import write_tensors
 
 CONFIG = CodebookConfig(
@@ -44,6 +45,31 @@ def test_unseen_pictures_are_told_by_more_than_a_few_codes(trained):
     assert report.codes_used >= 4
     assert 2.0 < report.perplexity <= report.codes_used
     assert report.origin == "synthetic"
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-HOPE-71")
+def test_it_is_judged_on_the_last_episodes_alone(trained):
+    episodes, report = trained
+    params = load_codebook(report.path).params
+    seen = episodes[-1].images
+    error = vq_losses(params, CONFIG, jnp.asarray(seen)).reconstruction
+    assert report.error == pytest.approx(float(error), rel=1e-5)
+    mean = np.concatenate([e.images for e in episodes[:-1]]).mean(0) / 255
+    assert report.error_of_mean == pytest.approx(np.square(seen / 255 - mean).mean())
+
+
+@pytest.mark.req("R-HOPE-71")
+def test_a_code_that_nobody_chose_is_put_where_a_picture_is():
+    params = init_codebook(0, CONFIG)
+    pictures = stripe_episodes(1)[0].images[:3]
+    used = np.arange(CONFIG.codes) % 2 == 0
+    moved = _revive(params, pictures, used, np.random.default_rng(0))["codes"]
+    assert np.array_equal(moved[used], params["codes"][used])
+    there = np.asarray(vectors_of(params, jnp.asarray(pictures)))
+    there = there.reshape(-1, CONFIG.size)
+    far = np.abs(np.asarray(moved)[~used][:, None] - there).max(-1).min(1)
+    assert far.max() < 1e-6
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from continuon.errors import DataError
 jax = pytest.importorskip("jax")
 
 from continuon import hope  # noqa: E402
-from continuon.learn.plane_keep import keep_judged, live_through  # noqa: E402
+from continuon.learn.plane_keep import _fed, keep_judged, live_through  # noqa: E402
 from continuon.learn.plane_merge import plane_error  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,24 @@ def keep(store, base, episodes, held_out, **more):
     return keep_judged(
         store, base=base, episodes=episodes, held_out=held_out, **{**given, **more}
     )
+
+
+@pytest.mark.req("R-LEARN-62")
+def test_the_action_before_is_fed_and_never_the_one_of_its_tick(base):
+    (episode,) = stripe_episodes(1)
+    fed = _fed(attrs.evolve(base.config, use_previous_action=True), episode)
+    assert fed["previous_action"][0].tolist() == [0.0, 0.0]
+    assert np.array_equal(fed["previous_action"][1:], episode.action[:-1])
+    assert set(fed) == {"image", "previous_action"}
+
+
+@pytest.mark.req("R-LEARN-62")
+def test_an_episode_of_one_whole_chunk_is_not_too_short(base, tmp_path):
+    chunk = base.config.chunk
+    whole, short = (stripe_episodes(1, ticks=n)[0] for n in (chunk, chunk - 1))
+    short = attrs.evolve(short, episode_id="short")
+    report = keep(tmp_path, base, [whole, short], stripe_episodes(2)[1:])
+    assert (report.taken, report.short) == ((whole.episode_id,), ("short",))
 
 
 @pytest.mark.req("R-LEARN-62")
