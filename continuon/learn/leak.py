@@ -25,6 +25,8 @@ LEAST_OFF = 1e-3
 deviations of the action. A measured joint follows its command: the nearest of 26,
 driven at 30 Hz, leaves 0.037; a copy rounded to 12 bits leaves 0.0002."""
 _FEWEST = 16
+_STILL = 1e-9
+"""What deviates by no more, in its own unit, never moves."""
 
 
 def repeated(episodes: Sequence[EpisodeArrays]) -> list[tuple[str, str]]:
@@ -48,11 +50,11 @@ def repeated(episodes: Sequence[EpisodeArrays]) -> list[tuple[str, str]]:
 
 def _off(state: NDArray[Any], action: NDArray[Any]) -> float:
     """Return the share of an action's deviation that a multiple of a state leaves."""
-    moves = float(np.sqrt(action @ action)), float(state @ state)
-    if min(moves) <= 1e-9 * len(action):
+    moves = float(action @ action), float(state @ state)
+    if min(moves) <= _STILL**2 * len(action):
         return 1.0
     left = action - state * (state @ action / moves[1])
-    return float(np.sqrt(left @ left)) / moves[0]
+    return float(np.sqrt(left @ left / moves[0]))
 
 
 def check_leak(episodes: Sequence[EpisodeArrays]) -> None:

@@ -55,6 +55,14 @@ def test_a_copied_command_is_found_in_any_unit(seed, scale, offset):
 
 
 @pytest.mark.req("R-LEARN-29")
+@pytest.mark.parametrize("scale", [1e-7, 1e-5, 1e7])
+def test_a_copied_command_is_found_in_a_very_small_or_large_unit(scale):
+    told = walked(0)
+    made = episode(np.stack([walked(1), scale * told], 1), told[:, None])
+    assert repeated([made]) == [("state_1", "joint_0")]
+
+
+@pytest.mark.req("R-LEARN-29")
 @given(st.integers(0, 999))
 def test_what_follows_a_command_by_a_tick_is_a_measurement(seed):
     told = walked(seed)
