@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from continuon.errors import ContractError
-from continuon.hope import Checkpoint, init, preset, save_checkpoint
+from continuon.hope import Checkpoint, HopeConfig, init, preset, save_checkpoint
 from continuon.learn.data import (
     EpisodeArrays,
     digest_of,
@@ -71,6 +71,23 @@ class DistilReport:
         return {**attrs.asdict(self), "checkpoint": str(self.checkpoint)}
 
 
+def student_of(seen: HopeConfig, student: str, **sizes: Any) -> HopeConfig:
+    """Return the preset's network with a teacher's senses and way of acting."""
+    return preset(
+        student,
+        image_height=seen.image_height,
+        image_width=seen.image_width,
+        proprio=seen.proprio,
+        action=seen.action,
+        action_levels=seen.action_levels,
+        use_previous_action=seen.use_previous_action,
+        straight_action=seen.straight_action,
+        depth_limit_m=seen.depth_limit_m,
+        **Senses.of(seen).as_fields,
+        **sizes,
+    )
+
+
 def distil(
     teacher: Checkpoint,
     episodes: Sequence[EpisodeArrays],
@@ -102,16 +119,7 @@ def distil(
         DataError: too few episodes, or a loss that is not finite.
     """
     seen = teacher.config
-    config = preset(
-        student,
-        image_height=seen.image_height,
-        image_width=seen.image_width,
-        proprio=seen.proprio,
-        action=seen.action,
-        action_levels=seen.action_levels,
-        **Senses.of(seen).as_fields,
-        **sizes,
-    )
+    config = student_of(seen, student, **sizes)
     large = _count(teacher.params)
     fresh = init(seed, config)
     if not _count(fresh) < large:

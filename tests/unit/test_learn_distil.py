@@ -10,7 +10,7 @@ pytest.importorskip("jax")
 from continuon import hope
 from continuon._specs.learn.examples import HEIGHT, TINY, WIDTH, stripe_episodes
 from continuon.errors import ContractError
-from continuon.learn.distil import distil
+from continuon.learn.distil import distil, student_of
 
 SMALL = TINY | {"d": 8, "head_size": 4, "mid_units": 4, "slow_hidden": 8}
 
@@ -67,3 +67,31 @@ def test_a_student_that_is_not_smaller_is_refused(teacher, tmp_path):
             **TINY,
         )
     assert not (tmp_path / "student.hope").exists()
+
+
+def test_a_student_senses_and_acts_as_its_teacher():
+    seen = hope.preset(
+        "pi5",
+        depth_height=12,
+        depth_width=16,
+        depth_limit_m=1.5,
+        proprio=("elbow",),
+        action=("elbow",),
+        instruction_size=8,
+        use_previous_action=True,
+        straight_action=True,
+    )
+    config = student_of(seen, "nano", d=32)
+    for name in (
+        "image_shape",
+        "depth_height",
+        "depth_width",
+        "depth_limit_m",
+        "proprio",
+        "action",
+        "instruction_size",
+        "use_previous_action",
+        "straight_action",
+    ):
+        assert getattr(config, name) == getattr(seen, name), name
+    assert config.d == 32

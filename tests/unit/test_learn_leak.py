@@ -137,6 +137,10 @@ def test_a_recording_whose_state_holds_the_command_is_refused_unless_told(tmp_pa
         record(tmp_path / "made", f"e{start}", start)
     size = {"image_height": 8, "image_width": 12}
     share = {"host": 0, "hosts": 1, "holdout": 0.25, "minimum_episodes": 2, **size}
+    halves = ({**share, "hosts": 2, "host": host, "holdout": 0.5} for host in (0, 1))
+    for half in halves:
+        with pytest.raises(DataError, match="E-LEARN-DATA-008"):
+            load_share(tmp_path / "made", **half)
     for load in (
         lambda names: load_arrays(tmp_path / "made", proprio=names, **size),
         lambda names: load_share(tmp_path / "made", proprio=names, **share).training,
@@ -160,3 +164,24 @@ def test_the_command_line_names_the_state_that_is_fed(tmp_path):
         train(**told, **few)
     train(**told, **few, state=("elbow",))
     assert load_checkpoint(tmp_path / "out/policy.hope").config.proprio == ("elbow",)
+
+
+@pytest.mark.slow
+@pytest.mark.req("R-LEARN-29")
+def test_of_many_hosts_all_refuse_or_none(tmp_path, monkeypatch):
+    for start in range(4):
+        record(tmp_path / "made", f"e{start}", start)
+    judged = []
+    monkeypatch.setattr("continuon.learn.leak.check_leak", judged.append)
+    for host in (0, 1):
+        load_share(
+            tmp_path / "made",
+            host=host,
+            hosts=2,
+            holdout=0.25,
+            minimum_episodes=2,
+            image_height=8,
+            image_width=12,
+        )
+    # what a host alone holds would let it stop while the others wait for it
+    assert [[e.episode_id for e in held] for held in judged] == [["e3"], ["e3"]]
