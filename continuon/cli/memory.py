@@ -29,7 +29,8 @@ def merge(
 ) -> Result:
     """Merge other robots' Memory Planes into this one's; 3 if it got worse and was not.
 
-    The newest episodes judge it, the older ones are replayed by `distil`.
+    The newest episodes judge it, the older ones are replayed by `distil`; those that a
+    policy drove are left out.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ def merge(
     read_environment().require_jax()
     from continuon.hope import load_checkpoint, load_plane
     from continuon.learn.data import load_arrays, split_by_time
+    from continuon.learn.mid_episodes import taught_places
     from continuon.learn.plane_merge import merge_judged
     from continuon.learn.senses import Senses
     from continuon.pipeline.adapters import base_weights
@@ -67,8 +69,10 @@ def merge(
     home = Home.from_environment()
     source = checkpoint or base_weights(home)
     base = load_checkpoint(source or home.checkpoints / "slow" / "policy.hope")
+    recordings = rlds_dir or home.episodes
     episodes = load_arrays(
-        rlds_dir or home.episodes,
+        recordings,
+        only=taught_places(recordings),
         image_height=base.config.image_height,
         image_width=base.config.image_width,
         proprio=base.config.proprio,

@@ -21,7 +21,7 @@ from continuon.learn.senses import Senses
 if TYPE_CHECKING:
     from continuon.hope import HopeConfig
 
-__all__ = ["MAX_EPISODES", "MAX_STEPS", "Latest", "latest_episodes"]
+__all__ = ["MAX_EPISODES", "MAX_STEPS", "Latest", "latest_episodes", "taught_places"]
 
 MAX_EPISODES = 256
 MAX_STEPS = 20_000
@@ -124,3 +124,29 @@ def latest_episodes(
         damaged=damaged,
         driven=frozenset(driven),
     )
+
+
+def taught_places(path: Path) -> list[int]:
+    """Return the places, counted from 0, of the episodes that no policy drove.
+
+    Args:
+        path: a folder of recordings, one recording, or a TFDS directory.
+
+    Raises:
+        DataError: nothing is there; E-LEARN-MID-009, a policy drove all of them.
+    """
+    from continuon.rlds.steps import read_steps
+    from continuon.rlds.vocabulary import ActionSource
+
+    sources = [steps.metadata.action_source for steps in read_steps(path)]
+    places = [i for i, s in enumerate(sources) if s is not ActionSource.VLA_POLICY]
+    if sources and not places:
+        raise DataError(
+            "E-LEARN-MID-009",
+            "a policy drove every episode here, and would judge itself",
+            where=path,
+            seen=f"{len(sources)} episodes",
+            allowed="episodes that a person or an expert drove",
+            hint="record some: `continuon record`",
+        )
+    return places

@@ -107,3 +107,59 @@ def test_a_slow_machine_makes_fewer_updates_and_keeps_the_gate_s_time():
     assert updates == 6
     assert guard.step_s == 30.0
     assert guard.elapsed_s <= 300.0 - 60.0
+
+
+@pytest.mark.req("R-LEARN-57")
+def test_what_a_policy_drove_judges_no_merge(folder, tmp_path, monkeypatch):
+    from continuon.cli.memory import merge
+    from continuon.learn.mid_episodes import taught_places
+    from continuon.learn.plane_merge import MergeReport
+
+    assert taught_places(folder) == [0, 2, 3]
+    weights = tmp_path / "base.hope"
+    hope.save_checkpoint(weights, CONFIG, hope.init(0, CONFIG), metadata={})
+    plane = hope.MemoryPlane(
+        config_digest=hope.digest(CONFIG),
+        base_sha256="1" * 64,
+        slow={},
+        adapter={},
+        ticks=1,
+        episodes=1,
+        robots=("other",),
+    )
+    hope.save_plane(tmp_path / "other.plane", plane)
+    seen = {}
+
+    def judged(planes, store, **told):
+        seen.update(told, planes=planes, store=store)
+        return MergeReport(
+            strategy="average",
+            robots=("other",),
+            error_before=0.1,
+            error_after=0.2,
+            kept=False,
+            version=0,
+        )
+
+    monkeypatch.setattr("continuon.learn.plane_merge.merge_judged", judged)
+    told = merge(
+        (tmp_path / "other.plane",),
+        checkpoint=weights,
+        rlds_dir=folder,
+        store=tmp_path / "store",
+        holdout=0.4,
+    )
+    assert told.exit_code == 3
+    assert [e.episode_id for e in seen["replay"]] == ["made-000", "made-002"]
+    assert [e.episode_id for e in seen["held_out"]] == ["made-003"]
+
+
+def test_a_folder_that_only_a_policy_filled_judges_nothing(tmp_path):
+    from continuon.learn.mid_episodes import taught_places
+
+    for index, episode in enumerate(stripe_episodes(2, seed=3)):
+        record_episode(
+            tmp_path, episode, start_wall_ns=1 + index, action_source="vla_policy"
+        )
+    with pytest.raises(DataError, match="E-LEARN-MID-009"):
+        taught_places(tmp_path)
