@@ -11,7 +11,7 @@ from continuon import __version__
 from continuon.cli.entry import guarded
 from continuon.cli.options import Common, layer, split_common
 from continuon.cli.plain import bind_plain
-from continuon.cli.ranges import check_seed
+from continuon.cli.ranges import check_ranges
 from continuon.cli.render import Result, emit, emit_error
 from continuon.cli.table import COMMANDS, Command
 from continuon.errors import UsageError
@@ -57,7 +57,7 @@ def _dispatch(common: Common, tokens: list[str]) -> int:
     bound = bind_plain(function, whole) or _bind(command, function, whole)
     bound.apply_defaults()
     values = dict(bound.arguments)
-    check_seed(values)
+    check_ranges(values)
     if common.show_config:
         rows = {
             name: {"value": values.get(name), "origin": origin}

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from continuon.cli.program import run
+from continuon.cli.ranges import check_ranges
 
 
 @pytest.fixture
@@ -69,3 +70,38 @@ def test_a_policy_without_a_rate_is_not_compiled(code, rate):
     assert code("compile", "none.hope", f"--control-rate-hz={rate}") == (
         "E-EXPORT-RATE-001"
     )
+
+
+@pytest.mark.parametrize("words", [("train", "distil"), ("evaluate",)], ids=" ".join)
+@pytest.mark.parametrize("share", ["0", "1", "-0.5", "nan", "inf"])
+def test_a_held_out_share_is_a_proper_fraction(code, words, share):
+    assert code(*words, f"--holdout={share}") == "E-CLI-RANGE-001"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--learning-rate=0",
+        "--learning-rate=-1",
+        "--learning-rate=nan",
+        "--learning-rate=inf",
+        "--sparsity-lambda=-1",
+        "--sparsity-lambda=inf",
+        "--sparsity-lambda=nan",
+    ],
+)
+def test_a_rate_that_teaches_nothing_is_refused(code, option):
+    assert code("sanity", option) == "E-CLI-RANGE-001"
+
+
+def test_an_adapter_of_no_rank_is_refused(code):
+    assert code("mid", "run", "--enable", "--rank=0") == "E-CLI-RANGE-001"
+
+
+@pytest.mark.parametrize("command", ["sanity", "prove", "train"])
+def test_a_state_that_is_named_twice_is_refused(code, command):
+    assert code(command, "--state", "elbow", "--state", "elbow") == "E-CLI-RANGE-002"
+
+
+def test_one_name_of_many_letters_is_no_list_of_names():
+    check_ranges({"state": "elbow", "holdout": None, "other": -1})
