@@ -8,6 +8,7 @@ A folder holds a `.npz` for each demonstration, without pickle: `points_m` [T, N
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from continuon.durable import replace_file
 from continuon.errors import DataError
 from continuon.rlds.vocabulary import Origin
 
@@ -81,16 +83,17 @@ class HandEpisode:
 
 
 def save_hand(folder: Path, episode: HandEpisode) -> Path:
-    """Write one demonstration and return its file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{episode.episode_id}.npz"
+    """Write one demonstration, whole or not at all, and return its file."""
+    held = io.BytesIO()
     np.savez_compressed(
-        path,
+        held,
         points_m=episode.points_m,
         tips_m=episode.tips_m,
         rate_hz=np.float64(episode.rate_hz),
         origin=np.array(episode.origin),
     )
+    path = folder / f"{episode.episode_id}.npz"
+    replace_file(path, held.getvalue())
     return path
 
 

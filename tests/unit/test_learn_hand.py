@@ -167,6 +167,22 @@ def test_demonstrations_go_through_their_files_bit_for_bit(tmp_path):
 
 
 @pytest.mark.req("R-LEARN-28")
+def test_a_demonstration_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    one, other = grasp_episodes(2)
+    path = save_hand(tmp_path, one)
+    held = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("continuon.durable.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        save_hand(tmp_path, attrs.evolve(other, episode_id=one.episode_id))
+    assert path.read_bytes() == held
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.req("R-LEARN-28")
 @pytest.mark.parametrize(
     ("change", "seen"),
     [
