@@ -35,6 +35,7 @@ from continuon._specs.learn.drift_stats import (
     rounded,
     tails,
 )
+from continuon._specs.learn.drift_train import Training
 from continuon._specs.learn.drift_tune import RATES, Plan, Policy, tuned
 from continuon._specs.learn.drift_world import World
 
@@ -79,7 +80,7 @@ def report(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Any]]
     short = asked.short
     plan = Plan(
         seeds=asked.seeds or (2 if short else 5),
-        iterations=asked.iterations or (30 if short else 400),
+        training=Training(iterations=asked.iterations or (30 if short else 400)),
         rates=RATES[1:2] if short else RATES,
         robots=4 if short else 16,
         folder=folder,

@@ -16,12 +16,13 @@ from continuon._specs.learn.drift_models import Model
 from continuon._specs.learn.drift_train import Rows, collect, imitation
 from continuon._specs.learn.drift_world import World
 
-EPISODES = 16
+EPISODES, TICKS = 16, 128
 
 
 def old_data(world: World, model: Model, params: Any, seed: int) -> Rows:
-    """Return training episodes [EPISODES, T, ...] with the expert's labels."""
-    return collect(world, model, params, jax.random.key(seed), EPISODES)
+    """Return training episodes [EPISODES, TICKS, ...] with the expert's labels."""
+    key = jax.random.key(seed)
+    return collect(world, model, params, key, batch=EPISODES, ticks=TICKS)
 
 
 def fisher(model: Model, params: Any, rows: Rows) -> Any:

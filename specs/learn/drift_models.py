@@ -17,6 +17,7 @@ from continuon.hope.adapter import ADAPTED
 
 NAMES = ("hope", "gru", "mlp")
 LAYERS = 2
+"""Of the peers; with three a GRU of as many parameters is no better."""
 
 
 class Model(NamedTuple):
@@ -36,7 +37,7 @@ class Model(NamedTuple):
 
 
 def hope_config(proprio: tuple[str, ...], action: tuple[str, ...]) -> hope.HopeConfig:
-    """Return a small HOPE without a picture."""
+    """Return a small HOPE without a picture: three layers of one Slow level each."""
     config = hope.preset(
         "seed",
         image_height=0,
@@ -44,7 +45,9 @@ def hope_config(proprio: tuple[str, ...], action: tuple[str, ...]) -> hope.HopeC
         proprio=proprio,
         action=action,
         use_previous_action=True,
-        layers=LAYERS,
+        layers=3,
+        periods=(64,),
+        slow_hidden=32,
     )
     # the frozen target is the senses themselves, so that all models are asked for the
     # same
@@ -68,7 +71,7 @@ def hope_model(config: hope.HopeConfig) -> Model:
     def sequence(params: Any, senses: Any, previous: Any) -> Any:
         state = hope.init_state(config, senses.shape[0])
         obs = observed(senses, previous)
-        out = hope.sequence(params, config, state, obs, remat=False)[1]
+        out = hope.sequence(params, config, state, obs)[1]
         return out.action, out.prediction
 
     def start(batch: int) -> Any:
@@ -78,7 +81,7 @@ def hope_model(config: hope.HopeConfig) -> Model:
 
 
 def plain_model(width: int, senses: int, actions: int, *, recurrent: bool) -> Model:
-    """Return two residual layers, each an MLP behind a GRU cell or behind nothing.
+    """Return `LAYERS` residual layers, each an MLP behind a GRU cell or behind nothing.
 
     The GRU is that of Cho et al. (2014); the MLP behind it is twice as wide.
     """

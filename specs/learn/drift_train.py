@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,24 @@ from continuon._specs.learn.drift_world import World
 from continuon.hope.checkpoint import flatten, unflatten
 from continuon.tensorfile import read_tensors, write_tensors
 
-TICKS, BATCH, UPDATES = 128, 16, 2
+UPDATES, KEPT = 2, 0.8
+"""Updates by the same episodes; what a running mean keeps from tick to tick."""
+
+
+@attrs.frozen(kw_only=True)
+class Training:
+    """How much a policy is trained, and by what.
+
+    Attributes:
+        iterations: of new episodes and `UPDATES` updates by them.
+        ticks, batch: of the episodes; ticks a multiple of 16.
+        slow: what the error's running mean weighs beside the error.
+    """
+
+    iterations: int
+    ticks: int = 256
+    batch: int = 32
+    slow: float = 1.0
 
 
 class Rows(NamedTuple):
@@ -31,18 +49,20 @@ class Rows(NamedTuple):
     distance: Any
 
 
-def collect(world: World, model: Model, params: Any, key: Any, batch: int) -> Rows:
+def collect(
+    world: World, model: Model, params: Any, key: Any, *, batch: int, ticks: int
+) -> Rows:
     """Return episodes; in four of ten the expert's noisy action is what acts."""
     keys = jax.random.split(key, 9)
     first, other = world.body(keys[0], batch), world.body(keys[1], batch)
     scene = world.scene(keys[2], batch)
-    change = jax.random.randint(keys[3], (batch,), 20, TICKS - 30)
+    change = jax.random.randint(keys[3], (batch,), 20, ticks - 30)
     never = jax.random.uniform(keys[4], (batch,)) > 0.6
-    change = jnp.where(never, TICKS, change)
+    change = jnp.where(never, ticks, change)
     teacher = (jax.random.uniform(keys[5], (batch,)) < 0.4)[:, None]
     size = len(world.action)
-    noise = jax.random.normal(keys[6], (TICKS, batch, world.noise_size))
-    stray = 0.3 * jax.random.normal(keys[7], (TICKS, batch, size))
+    noise = jax.random.normal(keys[6], (ticks, batch, world.noise_size))
+    stray = 0.3 * jax.random.normal(keys[7], (ticks, batch, size))
 
     def tick(carry: Any, now: Any) -> Any:
         state, plant, previous = carry
@@ -62,20 +82,36 @@ def collect(world: World, model: Model, params: Any, key: Any, batch: int) -> Ro
 
     plant = world.begin(scene, keys[8])
     start = (model.start(batch), plant, jnp.zeros((batch, size)))
-    rows = jax.lax.scan(tick, start, (jnp.arange(TICKS), noise, stray))[1]
+    rows = jax.lax.scan(tick, start, (jnp.arange(ticks), noise, stray))[1]
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), rows)
 
 
-def imitation(model: Model, params: Any, rows: Rows) -> Any:
+def imitation(model: Model, params: Any, rows: Rows, slow: float = 0.0) -> Any:
     """Return the action error plus a tenth of the squared error of the next senses."""
-    return imitated(model.sequence(params, rows.senses, rows.previous), rows)
+    return imitated(model.sequence(params, rows.senses, rows.previous), rows, slow)
 
 
-def imitated(told: tuple[Any, Any], rows: Rows) -> Any:
-    """Return the same of actions and expectations that a model told."""
+def imitated(told: tuple[Any, Any], rows: Rows, slow: float = 0.0) -> Any:
+    """Return the same of actions and expectations that a model told.
+
+    `slow` weighs the error's running mean: an error that lasts moves the robot, one
+    that the next tick takes back hardly does.
+    """
     action, ahead = told
-    error = jnp.mean(jnp.abs(action - rows.label))
-    return error + 0.1 * jnp.mean((ahead[:, :-1] - rows.senses[:, 1:]) ** 2)
+    error = action - rows.label
+    loss = jnp.mean(jnp.abs(error)) + slow * jnp.mean(jnp.abs(running_mean(error)))
+    return loss + 0.1 * jnp.mean((ahead[:, :-1] - rows.senses[:, 1:]) ** 2)
+
+
+def running_mean(values: Any) -> Any:
+    """Return m[t] = KEPT m[t-1] + (1 - KEPT) values[t] of [B, T, ...], m[-1] = 0."""
+
+    def joined(a: Any, b: Any) -> Any:
+        return a[0] * b[0], a[1] * b[0] + b[1]
+
+    kept = jnp.full_like(values, KEPT)
+    parts = (kept, (1.0 - KEPT) * values)
+    return jax.lax.associative_scan(joined, parts, axis=1)[1]
 
 
 def stacked(trees: list[Any]) -> Any:
@@ -84,14 +120,14 @@ def stacked(trees: list[Any]) -> Any:
 
 
 def train(
-    world: World, model: Model, lanes: list[tuple[int, float]], *, iterations: int
+    world: World, model: Model, lanes: list[tuple[int, float]], how: Training
 ) -> Any:
     """Return parameters, leaves [lane, ...]; a lane is a seed and a learning rate.
 
     Adam under a global norm of 1, warmed up over 20 updates, then a cosine to 1e-5.
     A lane's episodes follow from its seed alone.
     """
-    updates = iterations * UPDATES
+    updates = how.iterations * UPDATES
     warm = min(20, updates // 2)
     shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, warm, updates, 0.003)
     optimiser = optax.chain(
@@ -101,13 +137,13 @@ def train(
     )
 
     def update(params: Any, state: Any, rows: Rows, rate: Any) -> Any:
-        slope = jax.grad(lambda p: imitation(model, p, rows))(params)
+        slope = jax.grad(lambda p: imitation(model, p, rows, how.slow))(params)
         change, state = optimiser.update(slope, state, params)
         return jax.tree.map(lambda p, c: p - rate * c, params, change), state
 
     def iterate(params: Any, state: Any, seed: Any, rate: Any, index: Any) -> Any:
         key = jax.random.fold_in(jax.random.key(seed + 1), index)
-        rows = collect(world, model, params, key, BATCH)
+        rows = collect(world, model, params, key, batch=how.batch, ticks=how.ticks)
 
         def again(_: Any, held: Any) -> Any:
             return update(*held, rows, rate)
@@ -121,7 +157,7 @@ def train(
     state = jax.vmap(optimiser.init)(params)
     seeds = jnp.asarray([seed for seed, _ in lanes])
     rates = jnp.asarray([rate for _, rate in lanes], jnp.float32)
-    for index in range(iterations):
+    for index in range(how.iterations):
         params, state = run(params, state, seeds, rates, index)
     return params
 
@@ -137,15 +173,16 @@ def trained(
     model: Model,
     lanes: list[tuple[int, float]],
     *,
-    iterations: int,
+    how: Training,
     folder: Path,
 ) -> Any:
     """Return parameters [lane, ...]; lanes that `folder` holds are read from there."""
-    paths = [lane_path(folder, f"{name}-{iterations}", *lane) for lane in lanes]
+    sizes = f"{how.iterations}x{how.batch}x{how.ticks}-{how.slow:g}"
+    paths = [lane_path(folder, f"{name}-{sizes}", *lane) for lane in lanes]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     if missing:
         asked = [lanes[index] for index in missing]
-        made = train(world, model, asked, iterations=iterations)
+        made = train(world, model, asked, how)
         folder.mkdir(parents=True, exist_ok=True)
         for place, index in enumerate(missing):
             lane = jax.tree.map(lambda leaf, at=place: np.asarray(leaf[at]), made)

@@ -15,10 +15,10 @@ import numpy as np
 from continuon._specs.learn.drift_life import VALIDATION, lives, surprise
 from continuon._specs.learn.drift_models import Model, make_model, scalars
 from continuon._specs.learn.drift_stats import tails
-from continuon._specs.learn.drift_train import trained
+from continuon._specs.learn.drift_train import Training, trained
 from continuon._specs.learn.drift_world import World
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (3e-3, 1e-2, 3e-2)
 TUNING_SEEDS = 2
 """Training seeds that choose the rate; the robots that judge are never the test's."""
 
@@ -46,14 +46,15 @@ class Plan:
     """How much is trained and where it is kept.
 
     Attributes:
-        seeds: of training; iterations: of `BATCH` episodes and two updates.
+        seeds: of training.
+        training: of each.
         rates: to choose among.
         robots: that judge.
         folder: of trained parameters; they are made once.
     """
 
     seeds: int
-    iterations: int
+    training: Training
     rates: tuple[float, ...]
     robots: int
     folder: Path
@@ -102,7 +103,7 @@ def tuned(
             world,
             model,
             lanes,
-            iterations=plan.iterations,
+            how=plan.training,
             folder=plan.folder,
         )
 

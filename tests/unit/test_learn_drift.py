@@ -44,7 +44,7 @@ from continuon._specs.learn.drift_stats import (
     ticks_to_good,
 )
 from continuon._specs.learn.drift_tracks import CAR, STEP_S, car_step
-from continuon._specs.learn.drift_train import Rows
+from continuon._specs.learn.drift_train import KEPT, Rows, imitated, running_mean
 from continuon._specs.learn.drift_tune import best, score
 from continuon.sim.car import CarState
 from continuon.sim.car import step as sim_step
@@ -298,3 +298,28 @@ def test_the_car_of_the_drift_life_is_the_simulators(
         assert float(getattr(ours, name)[0]) == pytest.approx(
             getattr(theirs, key), abs=2e-5
         )
+
+
+@given(st.integers(0, 999), st.integers(1, 40))
+def test_a_running_mean_is_that_of_tick_after_tick(seed: int, ticks: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(2, ticks, 3))
+    held, expected = np.zeros((2, 3)), []
+    for tick in range(ticks):
+        held = KEPT * held + (1.0 - KEPT) * values[:, tick]
+        expected.append(held)
+    told = running_mean(jnp.asarray(values, jnp.float32))
+    np.testing.assert_allclose(told, np.stack(expected, 1), atol=1e-5)
+
+
+def test_an_error_that_lasts_costs_more_than_one_that_alternates() -> None:
+    rows = rows_of(2, 1, 32)._replace(label=jnp.zeros((1, 32, 2)))
+    lasting = jnp.full((1, 32, 2), 0.5)
+    turning = lasting * jnp.where(jnp.arange(32) % 2, 1.0, -1.0)[None, :, None]
+
+    def cost(action: jax.Array, slow: float) -> float:
+        known = jnp.roll(rows.senses, -1, 1)
+        return float(imitated((action, known), rows, slow))
+
+    assert cost(lasting, 0.0) == pytest.approx(cost(turning, 0.0))
+    assert cost(lasting, 1.0) > 1.5 * cost(turning, 1.0)
+    assert cost(lasting, 1.0) < 2.0 * cost(lasting, 0.0) + 1e-6
