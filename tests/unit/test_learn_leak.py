@@ -91,6 +91,8 @@ def test_only_valid_steps_tell():
 def test_of_a_few_steps_nothing_is_said(steps):
     told = walked(0)[:steps, None]
     check_leak([episode(told, told)])
+    more = walked(0)[:16, None]
+    assert repeated([episode(more, more)]) != []
 
 
 def test_an_action_or_state_that_never_moves_repeats_nothing():
