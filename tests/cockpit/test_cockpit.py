@@ -70,6 +70,18 @@ def start(page):
     pytest.fail(f"it does not start: {page.text('#toast')!r}")
 
 
+def invite(page):
+    """Ask for a code; what comes in meanwhile may push the button from under one."""
+    for _ in range(5):
+        page.click("#invite")
+        try:
+            page.wait(f"!{is_hidden('invite-code')}", 3.0)
+        except AssertionError:
+            continue
+        return
+    pytest.fail(f"there is no code: {page.text('#toast')!r}")
+
+
 def driven(page, robot, gesture, fits, seconds=30.0):
     """Make a gesture and wait for a command that fits it.
 
@@ -251,8 +263,7 @@ def test_a_robots_words_are_text_and_never_markup(page, robot):
 @pytest.mark.parametrize("robot", ["pairing"], indirect=True)
 def test_a_device_is_let_in_by_a_code_and_a_stranger_is_not(page, robot):
     enter(page)
-    page.click("#invite")
-    page.wait(f"!{is_hidden('invite-code')}")
+    invite(page)
     code = page.text("#invite-code")
     assert len(code) == 6
     token = robot.ask("/pair", {"code": code, "name": "tablet"})
