@@ -13,8 +13,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from continuon.errors import DataError
 from continuon.learn.data import CAR_PROPRIO, EpisodeArrays
+from continuon.learn.refusals import no_valid_step
 from continuon.learn.senses import INSTRUCTION
 
 __all__ = ["Line", "error_of", "feels_more", "fit_line", "lies_on_line"]
@@ -61,13 +61,10 @@ def fit_line(training: Sequence[EpisodeArrays]) -> Line:
     Raises:
         DataError: E-LEARN-DATA-006, no step of any episode is valid.
     """
-    training = [episode for episode in training if episode.valid.any()]
-    if not training:
-        raise DataError(
-            "E-LEARN-DATA-006",
-            "no step of these episodes can be learned from",
-            hint="`continuon episodes validate` says why they are invalid",
-        )
+    usable = [episode for episode in training if episode.valid.any()]
+    if not usable:
+        raise no_valid_step(training)
+    training = usable
     scale = _scale(training)
     count = min(_FOLDS, len(training))
     errors = np.zeros((len(_PENALTIES), training[0].action.shape[1]))
